@@ -1,6 +1,6 @@
 """Emotion names as data: label sets, synonyms, projections between sets, circumplex coordinates.
 
-Names are used everywhere and indices nowhere: a reader turns the numbers of its files into names once, with `from_index`.
+Names are used everywhere and indices nowhere: a reader turns the numbers of its files into names once, by `from_index`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ LABEL_SETS: dict[str, LabelSet] = _sets(
     LabelSet(
         "casme2_5",
         _split("happiness, disgust, repression, surprise, other"),
-        "The five classes used with CASME II (Yan et al. 2014); its sheets write names, and papers differ in the order.",
+        "Five classes used with CASME II (Yan et al. 2014), whose sheets write names; papers differ in the order.",
     ),
     LabelSet("polarity3", _split("negative, neutral, positive"), "Valence only: surprise has no place in it."),
 )
@@ -113,7 +113,8 @@ LABEL_SETS: dict[str, LabelSet] = _sets(
 SYNONYMS: dict[str, tuple[str, ...]] = {
     name: _split(words)
     for name, words in {
-        "neutral": "neutrality, neutral face, neutral expression, no expression, expressionless, calm, calmness, composed",
+        "neutral": "neutrality, neutral face, neutral expression, no expression, expressionless, calm, calmness, "
+        "composed",
         "happiness": "happy, happily, joy, joyful, joyous, cheerful, delighted, delight, glad, pleased, elated, merry, "
         "amused, amusement, enjoyment, happyness",
         "surprise": "surprised, surprising, suprise, suprised, astonished, astonishment, amazed, amazement, startled, "
@@ -156,10 +157,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Mean pleasure and arousal that raters gave to the *word* in the comment, of the 151 terms in Russell & Mehrabian (1977),
-# "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11, 273-294; copied from public
-# transcriptions of that table, which agree with each other, not from the paper itself. Ratings of words about felt
-# states are an approximation for shown faces: say "derived" wherever a number made of them is printed.
+# Mean pleasure and arousal of the *word* in the comment, among the 151 terms rated in Russell & Mehrabian (1977),
+# "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11, 273-294. Copied from public
+# transcriptions of that table, not from the paper: several agree on the six basic words, the others rest on one.
+# Ratings of words about felt states are an approximation for shown faces: print such numbers as "derived".
 CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),  # by definition: the origin of the circumplex (Russell 1980), not a rating
     "happiness": (0.81, 0.51),  # happy
