@@ -89,7 +89,7 @@ def _unit(
 _UNITS = (
     _unit(
         "1", "inner brow raiser", "brows", "frontalis, inner part",
-        trace="the inner ends of the brows rise barely | a trace of lift shows at the inner ends of the brows"
+        trace="the inner ends of the brows barely rise | a trace of lift shows at the inner ends of the brows"
         " | the skin above the nose root is just lifted",
         slight="the inner ends of the brows are raised a little | the brows tilt up slightly toward the middle"
         " | there is some lift at the inner brow ends",
@@ -102,7 +102,7 @@ _UNITS = (
     ),
     _unit(
         "2", "outer brow raiser", "brows", "frontalis, outer part",
-        trace="the outer ends of the brows rise barely | a trace of lift shows at the outer ends of the brows"
+        trace="the outer ends of the brows barely rise | a trace of lift shows at the outer ends of the brows"
         " | the tails of the brows sit just above their resting place",
         slight="the outer ends of the brows are raised a little | the outer half of the brows is slightly arched"
         " | there is some lift at the tails of the brows",
@@ -113,7 +113,7 @@ _UNITS = (
     ),
     _unit(
         "4", "brow lowerer", "brows", "corrugator supercilii, depressor supercilii, procerus",
-        trace="the brows come together barely | a hint of a crease shows between the brows"
+        trace="the brows barely come together | a hint of a crease shows between the brows"
         " | the brows sit just below their resting place",
         slight="the brows are drawn together a little | the brows are slightly lowered"
         " | a shallow crease runs between the brows",
@@ -124,7 +124,7 @@ _UNITS = (
     ),
     _unit(
         "5", "upper lid raiser", "eyes", "levator palpebrae superioris",
-        trace="the upper lids are lifted barely | the eyes are open by a touch more than at rest"
+        trace="the upper lids are barely lifted | the eyes are open by a touch more than at rest"
         " | slightly less of the upper lids is in view than usual",
         slight="the upper lids are raised a little | the eyes are somewhat widened"
         " | a little more of the irises is uncovered",
@@ -135,7 +135,7 @@ _UNITS = (
     ),
     _unit(
         "6", "cheek raiser", "cheeks", "orbicularis oculi, outer part",
-        trace="the cheeks are lifted barely | a hint of lines shows at the outer corners of the eyes"
+        trace="the cheeks are barely lifted | a hint of lines shows at the outer corners of the eyes"
         " | the skin under the eyes is just pushed up",
         slight="the cheeks are raised a little | fine lines gather at the outer corners of the eyes"
         " | the lower lids are slightly bunched from below",
@@ -148,7 +148,7 @@ _UNITS = (
     ),
     _unit(
         "7", "lid tightener", "eyes", "orbicularis oculi, inner part",
-        trace="the lids are tightened barely | the lower lids are just straightened"
+        trace="the lids are barely tightened | the lower lids are just straightened"
         " | the eye openings are a touch narrower than at rest",
         slight="the lids are slightly tightened | the lower lids are raised a little | the eyes are somewhat narrowed",
         marked="the lids are clearly tightened | the lower lids are pulled up and straight"
@@ -158,7 +158,7 @@ _UNITS = (
     ),
     _unit(
         "9", "nose wrinkler", "nose", "levator labii superioris alaeque nasi",
-        trace="the sides of the nose wrinkle barely | a hint of wrinkles shows at the root of the nose"
+        trace="the sides of the nose barely wrinkle | a hint of wrinkles shows at the root of the nose"
         " | the nostril wings are just drawn up",
         slight="the nose is slightly wrinkled | shallow wrinkles run along the sides of the nose"
         " | the nostril wings are raised a little",
@@ -169,7 +169,7 @@ _UNITS = (
     ),
     _unit(
         "10", "upper lip raiser", "mouth", "levator labii superioris",
-        trace="the upper lip is lifted barely | a hint of lift shows in the middle of the upper lip"
+        trace="the upper lip is barely lifted | a hint of lift shows in the middle of the upper lip"
         " | the furrows beside the nose are just deeper than at rest",
         slight="the upper lip is raised a little | the upper lip is slightly bent upward"
         " | the furrows beside the nose are somewhat deepened",
@@ -181,7 +181,7 @@ _UNITS = (
     ),
     _unit(
         "12", "lip corner puller", "mouth", "zygomaticus major",
-        trace="the lip corners turn up barely | a hint of an upward pull shows at the lip corners"
+        trace="the lip corners barely turn up | a hint of an upward pull shows at the lip corners"
         " | the mouth is just curved upward at its ends",
         slight="the lip corners are pulled up a little | the mouth curves slightly upward"
         " | the lip corners are drawn somewhat back and up",
@@ -192,7 +192,7 @@ _UNITS = (
     ),
     _unit(
         "14", "dimpler", "mouth", "buccinator",
-        trace="a lip corner is tightened barely | a hint of a dimple shows beside the mouth"
+        trace="a lip corner is barely tightened | a hint of a dimple shows beside the mouth"
         " | the mouth is just tucked in at its ends",
         slight="a lip corner is tightened a little | a small dimple forms beside the mouth"
         " | the ends of the mouth are slightly tucked in",
@@ -203,7 +203,7 @@ _UNITS = (
     ),
     _unit(
         "15", "lip corner depressor", "mouth", "depressor anguli oris",
-        trace="the lip corners turn down barely | a hint of a downward pull shows at the lip corners"
+        trace="the lip corners barely turn down | a hint of a downward pull shows at the lip corners"
         " | the line of the mouth just sinks at its ends",
         slight="the lip corners are pulled down a little | the mouth curves slightly downward"
         " | the ends of the mouth droop somewhat",
@@ -214,7 +214,7 @@ _UNITS = (
     ),
     _unit(
         "16", "lower lip depressor", "mouth", "depressor labii inferioris",
-        trace="the lower lip is lowered barely | the lower lip is just drawn downward"
+        trace="the lower lip is barely lowered | the lower lip is just drawn downward"
         " | the edges of the lower teeth may just come into view",
         slight="the lower lip is pulled down a little | the lower lip is slightly stretched downward"
         " | some of the lower teeth come into view",
@@ -225,7 +225,7 @@ _UNITS = (
     ),
     _unit(
         "17", "chin raiser", "chin", "mentalis",
-        trace="the chin is pushed up barely | the skin of the chin just begins to pucker"
+        trace="the chin is barely pushed up | the skin of the chin just begins to pucker"
         " | the lower lip is just nudged up from below",
         slight="the chin is raised a little | the skin of the chin is slightly dimpled"
         " | the lower lip is pushed up somewhat",
@@ -236,7 +236,7 @@ _UNITS = (
     ),
     _unit(
         "18", "lip pucker", "mouth", "incisivii labii superioris and inferioris",
-        trace="the lips are drawn together barely | a hint of rounding shows at the lips"
+        trace="the lips are barely drawn together | a hint of rounding shows at the lips"
         " | the mouth is a touch narrower than at rest",
         slight="the lips are puckered a little | the mouth is slightly narrowed and pushed forward"
         " | the lips are somewhat rounded",
@@ -247,7 +247,7 @@ _UNITS = (
     ),
     _unit(
         "20", "lip stretcher", "mouth", "risorius with platysma",
-        trace="the lips are stretched sideways barely | a hint of a sideways pull shows at the lip corners"
+        trace="the lips are barely stretched sideways | a hint of a sideways pull shows at the lip corners"
         " | the mouth is just wider than at rest, without turning up",
         slight="the lips are stretched sideways a little | the mouth is slightly widened toward the ears"
         " | the lip corners are pulled somewhat straight back",
@@ -259,7 +259,7 @@ _UNITS = (
     ),
     _unit(
         "22", "lip funneler", "mouth", "orbicularis oris",
-        trace="the lips turn outward barely | a hint of a funnel shows in the shape of the lips"
+        trace="the lips barely turn outward | a hint of a funnel shows in the shape of the lips"
         " | the inner edges of the lips just begin to show",
         slight="the lips are turned outward a little | the mouth is slightly funnel-shaped"
         " | the lips are somewhat flared forward",
@@ -270,7 +270,7 @@ _UNITS = (
     ),
     _unit(
         "23", "lip tightener", "mouth", "orbicularis oris",
-        trace="the lips are tightened barely | a touch less red of the lips is in view"
+        trace="the lips are barely tightened | a touch less red of the lips is in view"
         " | the edges of the lips are just firmer than at rest",
         slight="the lips are slightly tightened | the lips look somewhat thinner"
         " | the red of the lips is rolled in a little",
@@ -281,7 +281,7 @@ _UNITS = (
     ),
     _unit(
         "24", "lip pressor", "mouth", "orbicularis oris",
-        trace="the lips are pressed together barely | a hint of pressure shows along the closed lips"
+        trace="the lips are barely pressed together | a hint of pressure shows along the closed lips"
         " | the closed lips are just flatter than at rest",
         slight="the lips are pressed together a little | the closed lips are slightly flattened"
         " | there is some pressure between the lips",
@@ -292,7 +292,7 @@ _UNITS = (
     ),
     _unit(
         "25", "lips part", "mouth", "depressor labii inferioris, or relaxed mentalis or orbicularis oris",
-        trace="the lips are parted barely | a thin gap shows between the lips | the lips only just come apart",
+        trace="the lips are barely parted | a thin gap shows between the lips | the lips only just come apart",
         slight="the lips are parted a little | the mouth is open by a narrow gap"
         " | a strip of teeth shows between the lips",
         marked="the lips are clearly parted | a wide gap stands between the lips"
@@ -302,7 +302,7 @@ _UNITS = (
     ),
     _unit(
         "26", "jaw drop", "jaw", "masseter; relaxed temporalis and internal pterygoid",
-        trace="the jaw is lowered barely | the jaw hangs just below its resting place | the teeth only just come apart",
+        trace="the jaw is barely lowered | the jaw hangs just below its resting place | the teeth only just come apart",
         slight="the jaw has dropped a little | the jaw hangs slightly open | the teeth are somewhat apart",
         marked="the jaw has clearly dropped | the jaw hangs open | the teeth are well apart and the chin has sunk",
         strong="the jaw has dropped as far as it falls by itself | the jaw hangs wide open"
@@ -321,7 +321,7 @@ _UNITS = (
     ),
     _unit(
         "28", "lip suck", "mouth", "orbicularis oris",
-        trace="the lips are drawn in barely | the edges of the lips just begin to roll in"
+        trace="the lips are barely drawn in | the edges of the lips just begin to roll in"
         " | a hint of an inward roll shows at the lips",
         slight="the lips are rolled in a little | the lips are slightly drawn over the teeth"
         " | part of the red of the lips is tucked in",
