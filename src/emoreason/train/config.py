@@ -1,0 +1,113 @@
+"""The training configuration: dataclasses are the truth, a YAML file and `--section.field value` fill them."""
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emoreason.errors import UsageError
+
+
+@dataclass
+class DataConfig:
+    train: str = "ferplus/train.parquet"
+    """FER+ parquet of the training faces."""
+    validation: str = "ferplus/validation.parquet"
+    """Faces that are only looked at: for the log, and to remove their copies from train."""
+    landmarks: str = "landmarks/train.npz"
+    """What finetune/landmarks.py wrote for the training faces."""
+    holdout: int = 1500
+    """Faces of train kept out for calibration and the prior."""
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 36
+    batch_size: int = 128
+    lr: float = 0.002
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones that are kept."""
+    clip_norm: float = 5.0
+    mix: float = 0.5
+    """Share of the batches that are mixed (mixup or cutmix, half each)."""
+    mix_alpha: float = 0.5
+    caption_weight: float = 0.2
+    """Contrastive loss between faces and captions, with soft targets."""
+    head_weight: float = 0.5
+    """A plain linear head beside the text side; dropped after training."""
+    unit_weight: float = 0.5
+    """Loss of the action-unit head."""
+    text_noise: float = 0.3
+    """Noise on the word embeddings as a share of their norm."""
+    teacher: str = ""
+    """An earlier run's weights.safetensors: its answers become half of the target (self-distillation)."""
+    teacher_weight: float = 0.5
+
+
+@dataclass
+class AugmentConfig:
+    rotate: float = 15.0
+    scale: float = 0.15
+    shift: float = 0.08
+    brightness: float = 0.3
+    contrast: float = 0.3
+    blur: float = 0.2
+    cutout: float = 0.4
+
+
+@dataclass
+class Config:
+    kind: str = "encoder"
+    seed: int = 7
+    model: str = "emoreason-mini"
+    text: str = "prompts/training.yaml"
+    out: str = "runs/mini"
+    limit: int = 0
+    """Use only that many training faces; 0 means all. For a quick look."""
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def load_config(path: Path, overrides: dict[str, str] | None = None) -> Config:
+    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. An unknown key is an error with a suggestion."""
+    import yaml
+
+    try:
+        given = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from None
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
+    config = Config()
+    _fill(config, given, where=str(path), prefix="")
+    for key, value in (overrides or {}).items():
+        *parents, leaf = key.split(".")
+        nested: dict = {leaf: value}
+        for parent in reversed(parents):
+            nested = {parent: nested}
+        _fill(config, nested, where=f"--{key}", prefix="")
+    return config
+
+
+def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
+    known = {f.name: f for f in dataclasses.fields(target)}
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(prefix + k for k in known)}"
+            raise UsageError(f"{where}: unknown key {prefix}{key}{hint}")
+        current = getattr(target, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: {prefix}{key} is a section, not the value {value!r}")
+            _fill(current, value, where, f"{prefix}{key}.")
+            continue
+        try:
+            setattr(target, key, type(current)(value))
+        except (TypeError, ValueError):
+            raise UsageError(f"{where}: {prefix}{key} = {value!r} is not a {type(current).__name__}") from None

@@ -1,0 +1,233 @@
+"""Train the mini encoder: faces against prompts, captions and action units, with soft targets from the ten votes."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from emoreason import device
+from emoreason.encoder import create_clip
+from emoreason.resources import resource
+from emoreason.train import captions as text
+from emoreason.train.augment import augment, mix
+from emoreason.train.config import Config
+from emoreason.train.faces import EMOTIONS, Faces, read_faces, split
+from emoreason.train.geometry import UNITS
+
+
+class EncoderWithHeads(nn.Module):
+    """The image tower, the action-unit head that ships with it, and a linear head that only helps training."""
+
+    def __init__(self, visual: nn.Module, logit_scale: float = 20.0):
+        super().__init__()
+        self.visual = visual
+        width = visual.trunk.num_features
+        self.units = nn.Linear(width, len(UNITS))
+        self.helper = nn.Linear(width, len(EMOTIONS))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)))
+
+    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 1, 48, 48) -> embedding (B, D) of unit length, unit logits (B, U), helper logits (B, 8)."""
+        pooled = self.visual.trunk(faces)
+        dropped = F.dropout(pooled, 0.2, self.training)
+        return F.normalize(self.visual.head(pooled).float(), dim=1), self.units(dropped).float(), self.helper(dropped).float()
+
+
+def normalise(faces: Tensor) -> Tensor:
+    """Floats in 0..1 -> what the image tower sees; the same numbers stand in the model's preprocessing."""
+    return (faces - 0.5) / 0.25
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def unit_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy on intensities, over the determined ones."""
+    known = ~target.isnan()
+    return F.binary_cross_entropy_with_logits(logits[known], target[known]) if known.any() else logits.sum() * 0
+
+
+@torch.inference_mode()
+def embed_faces(model: EncoderWithHeads, pixels: np.ndarray, bf16: bool, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """(n, 48, 48) uint8 -> embedding (n, D) and action units (n, U), averaged over the face and its mirror image."""
+    model.eval()
+    embeddings, units = [], []
+    for start in range(0, len(pixels), batch):
+        faces = normalise(torch.from_numpy(pixels[start : start + batch]).float().unsqueeze(1) / 255)
+        faces = faces.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            embedding, unit, _ = (sum(pair) / 2 for pair in zip(model(faces), model(faces.flip(3)), strict=True))
+        embeddings.append(F.normalize(embedding, dim=1))
+        units.append(unit.sigmoid())
+    return torch.cat(embeddings), torch.cat(units)
+
+
+def majority_scores(logits: np.ndarray, faces: Faces) -> dict[str, float]:
+    """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
+    kept = np.where(faces.votes > 1, faces.votes, 0)
+    counts = (kept[:, :8].max(axis=1) > 0.5 * kept.sum(axis=1)) & (kept[:, :8].max(axis=1) > 0)
+    target, answer = kept[counts, :8].argmax(axis=1), logits[counts].argmax(axis=1)
+    recalls = [float((answer[target == c] == c).mean()) for c in np.unique(target)]
+    return {"n": int(counts.sum()), "accuracy": float((answer == target).mean()), "uar": float(np.mean(recalls))}
+
+
+def train_encoder(config: Config) -> Path:
+    """The whole run: data, text, loop, weights. Returns the run folder."""
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    rng, np_rng = torch.Generator().manual_seed(config.seed), np.random.default_rng(config.seed)
+
+    validation = read_faces(Path(config.data.validation))
+    everything = read_faces(Path(config.data.train), Path(config.data.landmarks))
+    train, holdout, dropped = split(everything, validation, config.data.holdout)
+    if config.limit:
+        train = train.take(np.arange(config.limit))
+    data_hash = hashlib.sha256("".join(sorted(train.digests)).encode()).hexdigest()
+    print(f"train {len(train)} faces, holdout {len(holdout)}, dropped {dropped}, data {data_hash[:12]}", flush=True)
+
+    compute = device.choose("cpu")
+    bf16 = compute.dtype == "bfloat16"
+    print(f"computing on {compute.device} in {compute.dtype}: {compute.reason}", flush=True)
+    clip, tokenizer = create_clip(config.model)
+    encode = lambda texts: text.embed(texts, clip.encode_text, tokenizer, bf16)  # noqa: E731
+    training_text = yaml.safe_load(resource(config.text).read_text())
+    bank = text.prompt_bank(training_text, encode)
+    caption_sets = [encode(text.captions(train, training_text, np_rng)) for _ in range(2)]
+
+    model = EncoderWithHeads(clip.visual).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model).requires_grad_(False)
+    teacher = _load_teacher(config, model)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.train.lr, fused=True)
+    steps = len(train) // config.train.batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.train.lr, total_steps=config.train.epochs * steps, pct_start=config.train.warmup, final_div_factor=1000
+    )
+    (out / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    (out / "run.json").write_text(
+        json.dumps({"data_sha256": data_hash, "train": len(train), "holdout": len(holdout), "dropped": dropped, "bf16": bf16,
+                    "torch": torch.__version__, "python": platform.python_version(), "processor": platform.machine()}, indent=2)
+    )
+
+    pixels = torch.from_numpy(train.pixels)
+    distribution, units = torch.from_numpy(train.distribution), torch.from_numpy(train.units)
+    first, done, started = _resume(out, model, average, optimizer, schedule, rng), 0, time.time()
+    for epoch in range(first, config.train.epochs):
+        model.train()
+        order = torch.randperm(len(train), generator=rng)[: steps * config.train.batch_size].view(steps, -1)
+        losses: list[float] = []
+        for rows in order:
+            faces, target, unit = pixels[rows].unsqueeze(1).float() / 255, distribution[rows], units[rows]
+            faces = augment(faces, config.augment, rng)
+            mixed = float(torch.rand((), generator=rng)) < config.train.mix
+            if mixed:
+                faces, (target, unit) = mix(faces, [target, unit], config.train.mix_alpha, rng)
+            faces = normalise(faces).to(memory_format=torch.channels_last)
+            if teacher is not None:
+                with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    teacher_logits = teacher(faces)[2]
+                target = target + config.train.teacher_weight * (teacher_logits.clone().softmax(1) - target)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                embedding, unit_logits, helper_logits = model(faces)
+            scale = model.logit_scale.exp().clamp(max=100)
+            logits = scale * embedding @ bank.prototypes(config.train.text_noise, rng).T
+            loss = soft_cross_entropy(logits, target)
+            loss = loss + config.train.head_weight * soft_cross_entropy(helper_logits, target)
+            loss = loss + config.train.unit_weight * unit_loss(unit_logits, unit)
+            if not mixed and config.train.caption_weight:
+                written = caption_sets[int(torch.randint(len(caption_sets), (1,), generator=rng))][rows]
+                pairs, wanted = scale * embedding @ written.T, text.caption_targets(target, unit)
+                both_ways = soft_cross_entropy(pairs, wanted) + soft_cross_entropy(pairs.T, wanted)
+                loss = loss + config.train.caption_weight * both_ways / 2
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}: try a smaller train.lr")
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+            optimizer.step()
+            schedule.step()
+            done += 1
+            decay = min(config.train.ema, (1 + epoch * steps + done) / (10 + epoch * steps + done))
+            with torch.no_grad():
+                for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+                    kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
+            losses.append(loss.item())
+        line = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "lr": schedule.get_last_lr()[0], "seconds": time.time() - started}
+        line |= _look(average, bank, training_text, encode, validation, bf16)
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+        _checkpoint(out, epoch + 1, model, average, optimizer, schedule, rng)
+    save_weights(average, out / "weights.safetensors")
+    return out
+
+
+def _look(model: EncoderWithHeads, bank: text.PromptBank, training_text: dict, encode, validation: Faces, bf16: bool) -> dict:
+    """Validation scores of one epoch, by the prompt ensemble and by the held-out words."""
+    by_emotion = {e: w for w, e in reversed(training_text["held_out"].items())}
+    unseen = bank.means()
+    for row, emotion in enumerate(EMOTIONS):
+        unseen[row] = F.normalize(encode([t.format(by_emotion[emotion]) for t in training_text["templates"]]).mean(0), dim=0)
+    embedding, _ = embed_faces(model, validation.pixels, bf16)
+    seen, other = (embedding @ prototypes.T for prototypes in (bank.means(), unseen))
+    return {"seen": majority_scores(seen.numpy(), validation), "unseen": majority_scores(other.numpy(), validation)}
+
+
+def save_weights(model: EncoderWithHeads, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k}, path)
+
+
+def load_weights(model: EncoderWithHeads, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    missing, unexpected = model.load_state_dict(load_file(path), strict=False)
+    if unexpected or [k for k in missing if "num_batches" not in k]:
+        raise ValueError(f"{path} does not fit the model: missing {missing}, unexpected {unexpected}")
+
+
+def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads | None:
+    if not config.train.teacher:
+        return None
+    teacher = copy.deepcopy(model)
+    load_weights(teacher, Path(config.train.teacher))
+    return teacher.eval().requires_grad_(False)
+
+
+def _checkpoint(out: Path, epoch: int, model, average, optimizer, schedule, rng) -> None:
+    """Everything that an exact continuation needs; it never leaves the run folder, so torch's own format is fine."""
+    state = {"epoch": epoch, "model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
+             "schedule": schedule.state_dict(), "rng": rng.get_state(), "torch_rng": torch.get_rng_state()}
+    torch.save(state, out / "checkpoint.tmp")
+    (out / "checkpoint.tmp").rename(out / "checkpoint.pt")
+
+
+def _resume(out: Path, model, average, optimizer, schedule, rng) -> int:
+    """The epoch to go on from: 0 unless the run folder holds a checkpoint."""
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    rng.set_state(state["rng"])
+    torch.set_rng_state(state["torch_rng"])
+    print(f"going on after epoch {state['epoch']}", flush=True)
+    return state["epoch"]
