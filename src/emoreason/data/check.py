@@ -1,0 +1,221 @@
+"""Is a data set fit for training and measuring? Counts, unknown labels, bad files, copies, leaks, conflicts."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from emoreason import emotions
+from emoreason.data.duplicates import SIMILARITY, Fingerprint, exact_groups, fingerprints, is_missing, look_groups
+from emoreason.data.duplicates import copies_in as copies_in
+from emoreason.data.duplicates import duplicate_groups as duplicate_groups
+from emoreason.data.duplicates import exact_key as exact_key
+from emoreason.data.schema import Sample, label_name
+from emoreason.data.sources import read, sniff
+
+NO_LABEL, NO_SPLIT = "(no label)", "(no split)"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A sample that cannot be used, and why."""
+
+    id: str
+    split: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class UnknownLabel:
+    count: int
+    nearest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Samples that show the same picture."""
+
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str | None, ...]
+
+    @property
+    def leaks(self) -> bool:
+        return len(set(self.splits)) > 1
+
+    @property
+    def conflicts(self) -> bool:
+        return len(set(self.labels) - {None}) > 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. `ok` is False when something has to be repaired; copies inside one split are only told."""
+
+    source: str
+    format: str
+    n: int
+    seconds: float
+    counts: dict[str, dict[str, int]]  # split -> label -> samples
+    groups: dict[str, dict[str, int]]  # attribute -> value -> samples
+    voted: int  # samples with votes or a distribution
+    unknown_labels: dict[str, UnknownLabel]
+    missing: tuple[Trouble, ...]  # files that are not there
+    broken: tuple[Trouble, ...]  # rows and pictures that cannot be read
+    repeated_ids: tuple[str, ...]
+    exact: tuple[Copies, ...]
+    near: tuple[Copies, ...]  # groups that hold at least one near copy, with the exact copies of its members
+
+    @property
+    def surplus(self) -> int:
+        """Samples that would go if one of each exact copy stayed."""
+        return sum(len(group.ids) - 1 for group in self.exact)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What has to be repaired, one line each."""
+        unknown = sum(entry.count for entry in self.unknown_labels.values())
+        words = ", ".join(self.unknown_labels)
+        exact, near = (sum(group.leaks for group in groups) for groups in (self.exact, self.near))
+        found = (
+            (len(self.missing), f"{len(self.missing)} files are missing"),
+            (len(self.broken), f"{len(self.broken)} rows or pictures are broken"),
+            (unknown, f"{unknown} samples have an unknown label ({words[:200]})"),
+            (len(self.repeated_ids), f"{len(self.repeated_ids)} ids stand more than once"),
+            (exact, f"{exact} pictures stand in more than one split (exact copies)"),
+            (near, f"{near} pictures stand in more than one split (near copies)"),
+        )
+        return tuple(text for count, text in found if count)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def leaks(self, kind: str = "exact") -> dict[str, dict[str, int]]:
+        """Per pair of splits: the groups of copies that stand in both, and the samples of each split in them."""
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for group in self.exact if kind == "exact" else self.near:
+            here = Counter(group.splits)
+            names = sorted(here)
+            for position, a in enumerate(names):
+                for b in names[position + 1 :]:
+                    found[f"{a} + {b}"].update({"groups": 1, a: here[a], b: here[b]})
+        return {pair: dict(counter) for pair, counter in found.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        summary = {
+            "ok": self.ok,
+            "problems": list(self.problems),
+            "surplus": self.surplus,
+            "leaks": {kind: self.leaks(kind) for kind in ("exact", "near")},
+            "conflicts": {
+                kind: sum(group.conflicts for group in groups)
+                for kind, groups in (("exact", self.exact), ("near", self.near))
+            },
+        }
+        return {**summary, **asdict(self)}
+
+
+def check(
+    source: str | Path,
+    *,
+    format: str = "auto",
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    similarity: float | None = SIMILARITY,
+    workers: int = 2,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Report:
+    """Check a data set.
+
+    `labels`      the words that are expected; without it every emotion word is (see `emotions.canonical`)
+    `similarity`  the correlation from which two thumbnails count as near copies; None = do not look for them
+    `progress`    called with the number of samples done
+    `options`     as for `read`
+    """
+    name = sniff(source) if format == "auto" else format
+    samples = read(source, format=name, split=split, **options)
+    return check_samples(
+        samples,
+        source=str(source),
+        format=name,
+        labels=labels,
+        similarity=similarity,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def check_samples(
+    samples: Iterable[Sample],
+    *,
+    source: str = "",
+    format: str = "",
+    labels: Sequence[str] | None = None,
+    similarity: float | None = SIMILARITY,
+    workers: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """The same for any samples. Of each only its name, label, split and fingerprint are kept."""
+    started = time.monotonic()
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    ids: Counter[str] = Counter()
+    missing: list[Trouble] = []
+    bad: list[Trouble] = []
+    kept: list[tuple[str, str, str | None]] = []
+    prints: list[Fingerprint] = []
+    voted = 0
+    for sample, entry in fingerprints(samples, workers):
+        split = sample.split or NO_SPLIT
+        counts[split][sample.label or NO_LABEL] += 1
+        ids[sample.id] += 1
+        voted += sample.votes is not None
+        for attribute, value in sample.groups.items():
+            groups[attribute][value] += 1
+        if isinstance(entry, Fingerprint):
+            kept.append((sample.id, split, sample.label))
+            prints.append(entry)
+        else:
+            (missing if is_missing(sample) else bad).append(Trouble(sample.id, sample.split, entry))
+        if progress:
+            progress(ids.total())
+
+    def copies(positions: list[int]) -> Copies:
+        return Copies(*zip(*(kept[i] for i in positions), strict=True))
+
+    looks = look_groups(prints, similarity) if similarity is not None else []
+    near = [group for group in looks if len({prints[i].key for i in group}) > 1]
+    return Report(
+        source=source,
+        format=format,
+        n=ids.total(),
+        counts={split: dict(counter.most_common()) for split, counter in counts.items()},
+        groups={name: dict(counter.most_common()) for name, counter in groups.items()},
+        voted=voted,
+        unknown_labels=_unknown(counts, labels),
+        missing=tuple(missing),
+        broken=tuple(bad),
+        repeated_ids=tuple(id for id, count in ids.items() if count > 1),
+        exact=tuple(copies(group) for group in exact_groups(prints)),
+        near=tuple(copies(group) for group in near),
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _unknown(counts: dict[str, Counter[str]], labels: Sequence[str] | None) -> dict[str, UnknownLabel]:
+    expected = None if labels is None else {label_name(label) or label for label in labels}
+    total: Counter[str] = sum((Counter(c) for c in counts.values()), Counter())
+    found = {}
+    for word, count in total.most_common():
+        known = emotions.canonical(word) if expected is None else (label_name(word) or word) in expected
+        if word != NO_LABEL and not known:
+            close = emotions.nearest(word) if expected is None else difflib.get_close_matches(word, expected)
+            found[word] = UnknownLabel(count, tuple(close))
+    return found

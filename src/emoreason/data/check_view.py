@@ -1,0 +1,97 @@
+"""A check as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emoreason.data.check import Copies, Report, Trouble
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+
+def render(report: Report, limit: int = 5) -> Group:
+    """Tables and lines for `rich.print`, with at most `limit` examples of each kind."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = (
+        f"{report.source} ({report.format}): {report.n:,} samples, {report.voted:,} with votes, {report.seconds:.1f} s"
+    )
+    parts: list[Text | Table] = [Text(head, style="bold"), _counts(report)]
+    parts += [
+        Text(f"{name}: " + ", ".join(f"{value} {count:,}" for value, count in values.items()))
+        for name, values in report.groups.items()
+        if len(values) <= 20
+    ]
+    lines = [
+        *_troubles("missing", report.missing, limit),
+        *_troubles("broken", report.broken, limit),
+        *(
+            f"unknown label {word!r}: {entry.count:,} samples" + _did_you_mean(entry.nearest)
+            for word, entry in report.unknown_labels.items()
+        ),
+        *_some("id stands more than once", report.repeated_ids, limit),
+        *_copies("exact", report.exact, report, limit),
+        *_copies("near", report.near, report, limit),
+    ]
+    parts += [Text(line) for line in lines]
+    parts += [Text(f"✗ {problem}", style="red") for problem in report.problems] or [
+        Text("✓ nothing to repair", "green")
+    ]
+    return Group(*parts)
+
+
+def _counts(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table("label", *report.counts, *(["all"] if len(report.counts) > 1 else []))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    labels = sorted({label for counts in report.counts.values() for label in counts})
+    rows = [[counts.get(label, 0) for counts in report.counts.values()] for label in labels]
+    for name, row in sorted(zip(labels, rows, strict=True), key=lambda pair: -sum(pair[1])):
+        table.add_row(name, *_cells(row))
+    table.add_section()
+    table.add_row("all", *_cells([sum(counts.values()) for counts in report.counts.values()]))
+    return table
+
+
+def _cells(row: Sequence[int]) -> list[str]:
+    return [f"{count:,}" for count in (*row, *([sum(row)] if len(row) > 1 else []))]
+
+
+def _troubles(kind: str, troubles: Sequence[Trouble], limit: int) -> list[str]:
+    return _some(kind, [f"{t.id}: {t.why}" for t in troubles], limit)
+
+
+def _copies(kind: str, groups: Sequence[Copies], report: Report, limit: int) -> list[str]:
+    if not groups:
+        return []
+    samples = sum(len(group.ids) for group in groups)
+    conflicts = sum(group.conflicts for group in groups)
+    lines = [f"{kind} copies: {len(groups):,} pictures, {samples:,} samples; {conflicts:,} with different labels"]
+    for pair, counts in report.leaks(kind).items():
+        of_split = ", ".join(f"{counts[name]:,} of {name}" for name in pair.split(" + "))
+        lines.append(f"  in {pair}: {counts['groups']:,} pictures ({of_split})")
+    leaking = [group for group in groups if group.leaks] or groups
+    return lines + [_members(group) for group in leaking[:limit]]
+
+
+def _members(group: Copies) -> str:
+    """`train: a.png (fear) = validation: b.png (fear)`; of many the first and the last, which is of another split."""
+    parts = [f"{s}: {i} ({label})" for i, s, label in zip(group.ids, group.splits, group.labels, strict=True)]
+    if len(parts) > 4:
+        parts = [*parts[:2], f"… {len(parts) - 3} more …", parts[-1]]
+    return "  " + " = ".join(parts)
+
+
+def _some(kind: str, entries: Sequence[str], limit: int) -> list[str]:
+    more = [f"{kind}: … and {len(entries) - limit:,} more"] if len(entries) > limit else []
+    return [f"{kind}: {entry}" for entry in entries[:limit]] + more
+
+
+def _did_you_mean(words: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(words)}?" if words else ""

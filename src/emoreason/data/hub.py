@@ -1,0 +1,55 @@
+"""A data set of the Hugging Face Hub, or a local folder that `datasets.load_dataset` understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emoreason.data.rows import Place, find_columns, to_sample
+from emoreason.data.schema import Sample, split_name
+from emoreason.errors import EmoreasonError
+
+LAYOUT = "hub:OWNER/NAME, loaded through `datasets`"
+PREFIX = "hub:"
+
+
+def read(
+    source: str,
+    split: str | None = None,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> Iterator[Sample]:
+    """`columns` names the columns where they are not found by name: {"image": "pixel_data", "label": "mood"}."""
+    import datasets
+
+    name = source.removeprefix(PREFIX)
+    try:
+        loaded = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
+    except Exception as error:  # the library raises whatever its many back ends raise
+        raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}") from error
+    for part, rows in loaded.items():
+        of_part = split_name(part)
+        if split in (None, of_part):
+            yield from _read_part(rows, name, of_part, columns or {})
+
+
+def _read_part(rows: Any, name: str, split: str | None, renamed: Mapping[str, str]) -> Iterator[Sample]:
+    import datasets
+
+    features = rows.features or {}
+    images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
+    columns = find_columns(features, name, image=renamed.get("image") or next(iter(images), None))
+    label = renamed.get("label") or columns.label
+    kind = features.get(label)
+    columns = replace(columns, label=label, class_names=tuple(getattr(kind, "names", None) or ()))
+    for column in images:
+        rows = rows.cast_column(column, datasets.Image(decode=False))  # the bytes as they are: decoding happens later
+    place = Place(Path(), f"{name}/{split}", "hub", split)
+    for index, row in enumerate(rows):
+        sample = to_sample(row, columns, place, index)
+        yield sample if columns.id else replace(sample, id=f"{split}/{index:07d}")

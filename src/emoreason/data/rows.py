@@ -1,0 +1,139 @@
+"""From one row of any table (CSV, JSONL, parquet, `datasets`) to a Sample: which column means what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emoreason.data.protocols import VOTES
+from emoreason.data.schema import Sample, broken, label_name, split_name
+from emoreason.errors import EmoreasonError
+from emoreason.images import is_data_uri, is_url
+
+# The first that stands in the table is taken. `source`, `p_<label>` are the columns that `emoreason label` writes.
+IMAGE = ("image", "path", "file_name", "filename", "file", "image_path", "img", "source")
+LABEL = ("label", "emotion", "expression", "class")
+VOTED = ("votes", "distribution", "probabilities")
+SPLIT = ("split", "usage", "partition")
+GROUPS = frozenset(
+    ("gender", "sex", "race", "ethnicity", "skin_tone", "age", "age_band", "age_group")
+    + ("subject", "subject_id", "person", "actor", "identity")
+)
+_RENAMED = {"nf": "not_a_face", "unknown": "unknown", "not_a_face": "not_a_face"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The meaning of a table's columns."""
+
+    image: str
+    label: str | None
+    votes: str | None
+    split: str | None
+    id: str | None
+    groups: tuple[str, ...]
+    probabilities: tuple[str, ...]
+    vote_names: tuple[str, ...] = VOTES  # for votes given as a bare list
+    class_names: tuple[str, ...] = ()  # for labels given as an index (ClassLabel)
+
+
+def find_columns(names: Iterable[str], where: str, image: str | None = None, **known: Any) -> Columns:
+    """Read the header; without an image column there is nothing to read. `image` is the one that is known to be it."""
+    named = {str(n).strip().lower(): n for n in names}
+    first = {
+        key: next((named[c] for c in options if c in named), None)
+        for key, options in {"image": IMAGE, "label": LABEL, "votes": VOTED, "split": SPLIT, "id": ("id",)}.items()
+    }
+    first["image"] = image or first["image"]
+    if first["image"] is None:
+        raise EmoreasonError(
+            f"{where}: no column with the picture among {', '.join(map(repr, named.values())) or '(none)'}; "
+            f"expected one called {', '.join(IMAGE[:4])}. A label table looks like: path,label"
+        )
+    groups = tuple(n for low, n in named.items() if low in GROUPS or low.startswith("group_") or low == "groups")
+    probabilities = tuple(n for low, n in named.items() if low.startswith("p_"))
+    return Columns(groups=groups, probabilities=probabilities, **first, **known)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows come from: the folder that paths are relative to, the name for messages, the reader, the split."""
+
+    root: Path
+    name: str
+    source: str
+    split: str | None
+
+
+def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int) -> Sample:
+    """One row as a Sample; a row that makes no sense is a Sample with a problem."""
+    split = (split_name(row.get(columns.split)) if columns.split else None) or place.split
+    image, name = _image(row.get(columns.image), place.root)
+    id = str((row.get(columns.id) if columns.id else None) or name or f"{place.name}:{index}")
+    where = f"{place.name}, row {index}"
+    if not image:
+        return broken(id, f"{where}: no picture in column {columns.image!r}", place.source, split)
+    try:
+        votes = _votes(row, columns)
+    except (ValueError, TypeError) as error:
+        return broken(id, f"{where}: votes cannot be read: {error}", place.source, split)
+    return Sample(id, image, _label(row, columns), votes, _groups(row, columns), split, place.source)
+
+
+def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
+    """The picture and its name: a path (relative to the table), encoded bytes, or both as `datasets.Image` has them."""
+    if isinstance(cell, Mapping):
+        path = str(cell.get("path") or "")
+        return (bytes(cell["bytes"]), path) if cell.get("bytes") else _image(path, root)
+    if isinstance(cell, bytes | bytearray):
+        return bytes(cell), ""
+    text = str(cell or "").strip()
+    if not text or is_url(text) or is_data_uri(text):
+        return text, text
+    return str(root / text), text  # an absolute path stays as it is
+
+
+def _label(row: Mapping[str, Any], columns: Columns) -> str | None:
+    value = row.get(columns.label) if columns.label else None
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    if columns.class_names and isinstance(value, int):
+        return label_name(columns.class_names[value]) if 0 <= value < len(columns.class_names) else str(value)
+    return label_name(value)
+
+
+def _votes(row: Mapping[str, Any], columns: Columns) -> dict[str, float] | None:
+    cell = row.get(columns.votes) if columns.votes else None
+    if isinstance(cell, str):
+        cell = json.loads(cell) if cell.strip() else None
+    if cell is None and columns.probabilities:
+        cell = {name[2:]: row[name] for name in columns.probabilities if row.get(name) not in (None, "")} or None
+    if cell is None:
+        return None
+    if isinstance(cell, Sequence):
+        if len(cell) != len(columns.vote_names):
+            raise ValueError(f"{len(cell)} numbers without names, expected {len(columns.vote_names)}")
+        cell = dict(zip(columns.vote_names, cell, strict=True))
+    votes: dict[str, float] = {}
+    for word, count in dict(cell).items():
+        if count is None:
+            continue
+        name = _RENAMED.get(str(word).lower()) or label_name(word) or str(word)
+        votes[name] = votes.get(name, 0.0) + float(count)
+    if any(not 0 <= count < float("inf") for count in votes.values()):
+        raise ValueError(f"{votes}: expected finite numbers, none below 0")
+    return votes
+
+
+def _groups(row: Mapping[str, Any], columns: Columns) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for column in columns.groups:
+        value = row.get(column)
+        if isinstance(value, Mapping):
+            found.update({str(k): str(v) for k, v in value.items() if v not in (None, "")})
+        elif value not in (None, ""):
+            found[str(column).strip().removeprefix("group_")] = str(value)
+    return found

@@ -1,0 +1,90 @@
+"""One face of a data set, whatever layout it came from, and the small vocabulary that all readers share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emoreason import emotions
+from emoreason.errors import EmoreasonError
+from emoreason.images import find_pictures
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "trn", "fer2013train", "train_set"),
+    "validation": ("validation", "val", "valid", "dev", "publictest", "fer2013valid", "val_set"),
+    "test": ("test", "testing", "tst", "privatetest", "fer2013test", "test_set"),
+}
+_SPLITS = {word: name for name, words in SPLIT_WORDS.items() for word in words}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A face with what is known about it. A row that cannot be used is still a Sample: it is counted, never dropped."""
+
+    id: str  # unique inside the data set, e.g. the file name
+    image: str | bytes  # a path, or the encoded bytes (PNG, JPEG)
+    label: str | None = None  # canonical name when known, else the raw word; None = not labelled
+    votes: dict[str, float] | None = None  # names -> counts, or a distribution
+    groups: dict[str, str] = field(default_factory=dict)  # gender, race, age_band, subject, …
+    split: str | None = None  # "train", "validation", "test", the word of the data set for others, None = unknown
+    source: str = ""  # name of the reader
+    problem: str | None = None  # why the row cannot be used (`image` is then empty)
+
+
+def split_name(word: object) -> str | None:
+    """The name of a split: Training -> train, val or PublicTest -> validation. Other words (fold3) stay as they are."""
+    text = str(word).strip().lower() if word is not None else ""
+    return _SPLITS.get(text, text) or None
+
+
+def known_split(word: str) -> str | None:
+    """The split when `word` names one, else None: folder names may mean anything."""
+    return _SPLITS.get(word.strip().lower())
+
+
+def label_name(word: object) -> str | None:
+    """The canonical emotion for a word of a data set, the word itself when it is unknown, None when there is none."""
+    text = str(word).strip() if word is not None else ""
+    return (emotions.canonical(text) or text) or None
+
+
+def indexed_label(label_set: str, index: object) -> str:
+    """The name behind an index. One that the set does not have stays as written, so that a check can show it."""
+    text = str(index).strip()
+    try:
+        return emotions.from_index(label_set, text)
+    except EmoreasonError:
+        return text or "(empty)"
+
+
+def broken(id: str, why: str, source: str, split: str | None = None, label: str | None = None) -> Sample:
+    """A row that is there but cannot be used."""
+    return Sample(id=id, image=b"", label=label, split=split, source=source, problem=why)
+
+
+def pictures(folder: Path) -> Iterator[Path]:
+    """Picture files below a folder, in natural order and lazily."""
+    return map(Path, find_pictures(folder))
+
+
+def folders(folder: Path) -> list[Path]:
+    """The visible subfolders, sorted."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
+
+
+def png_from_pixels(text: str, side: int = 48) -> bytes:
+    """The PNG of a FER2013 `pixels` cell. ValueError says what is wrong with the cell."""
+    import numpy as np
+    from PIL import Image
+
+    words = text.split()
+    if len(words) != side * side:
+        raise ValueError(f"{len(words)} pixel values, expected {side * side}")
+    pixels = np.array(words, dtype=np.int64)
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError(f"pixel values from {pixels.min()} to {pixels.max()}, expected 0 to 255")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8).reshape(side, side)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

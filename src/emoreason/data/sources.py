@@ -1,0 +1,81 @@
+"""Which layout is it? The table of readers, and `read`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from emoreason.data import affectnet, ckplus, fer2013, ferplus, hub, imagefolder, rafdb, sfew, table
+from emoreason.data.schema import Sample, split_name
+from emoreason.errors import EmoreasonError, UsageError
+
+# The more particular layouts first: every class folder is an image folder, every csv a table.
+LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, table, imagefolder)
+FORMATS: dict[str, tuple[Callable[..., Iterator[Sample]], dict[str, Any]]] = {
+    **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS},
+    "affectnet7": (affectnet.read, {"classes": 7}),
+    "affectnet8": (affectnet.read, {"classes": 8}),
+    "hub": (hub.read, {}),
+}
+
+
+def read(source: str | Path, *, format: str = "auto", split: str | None = None, **options: Any) -> Iterator[Sample]:
+    """The samples of a data set, one after the other. `options` belong to a format: classes=7, peak_frames=1, images=…
+
+    The layout is looked at when this is called, the rows when they are asked for.
+    """
+    name = sniff(source) if format == "auto" else format
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, 3) or list(FORMATS)
+        raise UsageError(f"unknown format {name!r}; expected auto or one of: {', '.join(near)}")
+    reader, preset = FORMATS[name]
+    allowed = [p.name for p in inspect.signature(reader).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise UsageError(f"format {name} has no option {', '.join(unknown)}; it has: {', '.join(allowed) or 'none'}")
+    if name != "hub" and not Path(source).exists():
+        raise EmoreasonError(f"{source} is not there. For a data set of the Hugging Face Hub write hub:OWNER/NAME")
+    wanted = split_name(split)
+    place: Any = str(source) if name == "hub" else Path(source)
+    return _of_split(reader(place, wanted, **{**preset, **options}), wanted, str(source))
+
+
+def sniff(source: str | Path) -> str:
+    """The format of a file or folder, or an error that says what was looked for and what is there."""
+    if str(source).startswith(hub.PREFIX):
+        return "hub"
+    path = Path(source)
+    if not path.exists():
+        raise EmoreasonError(f"{source} is not there. For a data set of the Hugging Face Hub write hub:OWNER/NAME")
+    for module in LAYOUTS:
+        if module.matches(path):
+            return module.__name__.rpartition(".")[2]
+    if path.is_file():
+        there = f"a file ending in {path.suffix or '(nothing)'}"
+    else:
+        names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+        there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "an empty folder"
+    looked = "\n".join(f"  {m.__name__.rpartition('.')[2]:<12}{m.LAYOUT}" for m in LAYOUTS)
+    raise EmoreasonError(
+        f"{source}: no known layout. Found: {there}. Expected one of\n{looked}\n"
+        "If it is one of these, name it: --format NAME"
+    )
+
+
+def _of_split(samples: Iterator[Sample], split: str | None, source: str) -> Iterator[Sample]:
+    """Only one split; asking for one that is not there is a mistake and not an empty data set."""
+    others: set[str] = set()
+    found = False
+    for sample in samples:
+        if split in (None, sample.split):
+            found = True
+            yield sample
+        else:
+            others.add(sample.split or "(none)")
+    if not found:
+        what = f"split {split!r}" if split else "samples"
+        seen = f"; splits seen: {', '.join(sorted(others))}" if others else ""
+        raise EmoreasonError(f"{source} has no {what}{seen}")

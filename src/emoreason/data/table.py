@@ -1,0 +1,105 @@
+"""CSV, JSONL and parquet: `path,label[,distribution|votes][,groups][,split]`. Paths are relative to the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emoreason.data.protocols import VOTES
+from emoreason.data.rows import Place, find_columns, to_sample
+from emoreason.data.schema import Sample, broken, known_split
+from emoreason.errors import EmoreasonError
+
+LAYOUT = "a .csv, .tsv, .jsonl or .parquet with columns path,label[,votes][,split], or a folder of .parquet files"
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+def matches(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES if path.is_file() else bool(parquet_files(path))
+
+
+def read(path: Path, split: str | None = None) -> Iterator[Sample]:
+    for file, of_file in split_files(path, split):
+        yield from read_file(file, of_file)
+
+
+def split_files(path: Path, split: str | None) -> Iterator[tuple[Path, str | None]]:
+    """The files of a table and the split that each name tells: train.parquet, train-00000-of-00002.parquet."""
+    for file in parquet_files(path) if path.is_dir() else [path]:
+        of_file = known_split(file.stem.split("-")[0])
+        if split is None or of_file in (None, split):
+            yield file, of_file
+
+
+def read_file(path: Path, split: str | None, source: str = "table") -> Iterator[Sample]:
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
+    readers[".parquet"] = read_parquet
+    if path.suffix.lower() not in readers:
+        raise EmoreasonError(f"{path}: expected a table ending in {', '.join(readers)}")
+    yield from readers[path.suffix.lower()](path, split, source)
+
+
+def _read_csv(path: Path, split: str | None, source: str) -> Iterator[Sample]:
+    place = Place(path.parent, path.name, source, split)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        columns = find_columns(reader.fieldnames or (), str(path))
+        for index, row in enumerate(reader):
+            yield to_sample(row, columns, place, index)
+
+
+def _read_jsonl(path: Path, split: str | None, source: str) -> Iterator[Sample]:
+    place = Place(path.parent, path.name, source, split)
+    with open(path, encoding="utf-8-sig") as file:
+        for index, line in enumerate(file):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"expected an object, found {type(row).__name__}")
+                columns = find_columns(row, path.name)  # rows of JSONL need not have the same keys
+            except (ValueError, EmoreasonError) as error:
+                yield broken(f"{path.name}:{index}", f"{path.name}, line {index + 1}: {error}", source, split)
+                continue
+            yield to_sample(row, columns, place, index)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(".")) if folder.is_dir() else []
+
+
+def read_parquet(path: Path, split: str | None, source: str = "table", label: str | None = None) -> Iterator[Sample]:
+    """Rows in small batches: the file may be larger than the memory. `label` names a label column of another name."""
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+        metadata = schema.metadata or {}
+        names = tuple(json.loads(metadata.get(b"emotions", b"null")) or VOTES)
+        columns = find_columns(schema.names, str(path), vote_names=names)
+        columns = replace(columns, label=label or columns.label)
+        if columns.label:
+            columns = replace(columns, class_names=_class_names(metadata, columns.label))
+        rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_pylist())
+        for index, row in enumerate(rows):
+            yield to_sample(row, columns, Place(path.parent, path.name, source, split), index)
+
+
+def open_parquet(path: Path) -> Any:
+    """The opened file, to be used in a `with`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise EmoreasonError(f"{path} is no readable parquet file: {error}") from error
+
+
+def _class_names(metadata: dict[bytes, bytes], column: str) -> tuple[str, ...]:
+    """The names that `datasets` keeps for a ClassLabel column."""
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return tuple(features.get(column, {}).get("names") or ())
