@@ -294,7 +294,8 @@ def _labels(benchmark: Benchmark, data: str | Path, split: str | None) -> tuple[
 
 
 def _seen(rows: Sequence[Prediction]) -> list[str]:
-    return sorted({row.target for row in rows if isinstance(row.target, str)})
+    """Without run.json: the names that the rows use."""
+    return sorted({name for row in rows for name in (row.target, *row.probabilities) if isinstance(name, str)})
 
 
 def _predicted(

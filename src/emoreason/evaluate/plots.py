@@ -126,29 +126,17 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     axes.fill_between(coverage, risk, color=BLUE, alpha=0.10, linewidth=0)
     majority = 1 - report["majority"]["accuracy"]
     axes.set(xlim=(0, 1), xlabel="coverage: share of faces answered, most confident first", ylabel="error among them")
-    axes.set_ylim(0, 1.15 * max(risk.max(), 1e-2))
+    axes.set_ylim(0, 1.35 * max(risk.max(), 1e-2))
     if majority < axes.get_ylim()[1]:
         axes.axhline(majority, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
         axes.text(0.99, majority, f"always {report['majority']['label']} ", va="bottom", ha="right", fontsize=8)
-    error = 1 - selective["accuracy"]
-    axes.plot([selective["coverage"]], [error], "o", color=VERMILION, markersize=6)
-    axes.annotate(
-        f"{100 * selective['accuracy']:.1f} % right at {100 * selective['coverage']:.0f} % coverage",
-        (selective["coverage"], error),
-        (-10, 14),
-        textcoords="offset points",
-        ha="right",
-    )
+    points = [("o", VERMILION, "", selective)]
     if own["n"] and own["accuracy"] is not None:
-        axes.plot([own["coverage"]], [1 - own["accuracy"]], "D", color=INK, markersize=5)
-        axes.annotate(
-            "its own threshold",
-            (own["coverage"], 1 - own["accuracy"]),
-            (-4, -16),
-            textcoords="offset points",
-            fontsize=8,
-            ha="right",
-        )
+        points.append(("D", INK, "its own threshold: ", own))
+    for marker, colour, name, at in points:
+        words = f"{name}{100 * at['accuracy']:.1f} % right at {100 * at['coverage']:.0f} % coverage"
+        axes.plot([at["coverage"]], [1 - at["accuracy"]], marker, color=colour, markersize=6, label=words)
+    axes.legend(loc="upper left", handletextpad=0.2)
     _title(axes, report, f"AURC {report['aurc']:.4f}, {report['n']} faces")
     return figure
 

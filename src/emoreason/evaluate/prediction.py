@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,7 +40,9 @@ class Prediction:
             )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """One line. A probability that is no number becomes null, as JSON has no NaN; it counts as missing."""
+        finite = {name: p if math.isfinite(p) else None for name, p in self.probabilities.items()}
+        return json.dumps({**asdict(self), "probabilities": finite}, ensure_ascii=False, allow_nan=False)
 
 
 def read_predictions(path: str | Path) -> Iterator[Prediction]:

@@ -31,6 +31,8 @@ def score(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Every figure. `target_of` is the protocol (None: the row does not count), `votes_of` the annotators' votes."""
+    if len(labels) < 2:
+        raise EmoreasonError(f"the labels are {list(labels)}; expected two or more")
     counted = [(row, target) for row in rows if (target := target_of(row)) is not None]
     if not counted:
         raise EmoreasonError(
