@@ -16,6 +16,8 @@ import yaml
 from torch import Tensor, nn
 
 from emoreason import device
+from emoreason.data import read
+from emoreason.data.check import copies_in
 from emoreason.encoder import create_clip
 from emoreason.resources import resource
 from emoreason.train import captions as text
@@ -91,7 +93,8 @@ def train_encoder(config: Config) -> Path:
 
     validation = read_faces(Path(config.data.validation))
     everything = read_faces(Path(config.data.train), Path(config.data.landmarks))
-    train, holdout, dropped = split(everything, validation, config.data.holdout)
+    copies = copies_in(read(config.data.train), read(config.data.validation))  # exact and near copies
+    train, holdout, dropped = split(everything, copies, config.data.holdout)
     if config.limit:
         train = train.take(np.arange(config.limit))
     data_hash = hashlib.sha256("".join(sorted(train.digests)).encode()).hexdigest()
@@ -106,6 +109,7 @@ def train_encoder(config: Config) -> Path:
     bank = text.prompt_bank(training_text, encode)
     caption_sets = [encode(text.captions(train, training_text, np_rng)) for _ in range(2)]
 
+    clip.visual.requires_grad_(True)  # the text tower stays frozen
     model = EncoderWithHeads(clip.visual).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
     teacher = _load_teacher(config, model)

@@ -76,19 +76,17 @@ def usable(faces: Faces) -> np.ndarray:
     return (faces.distribution.sum(axis=1) > 0) & (emotions.max(axis=1) >= faces.votes[:, 8:].max(axis=1))
 
 
-def split(train: Faces, validation: Faces, holdout: int) -> tuple[Faces, Faces, dict[str, int]]:
-    """Drop unusable faces, copies of validation faces and doubles; then keep `holdout` faces apart, by the hash of their pixels."""
-    digests, forbidden = train.digests, set(validation.digests)
-    wanted, seen, counts = usable(train), set(), {"leaked": 0, "doubled": 0}
-    counts["unusable"] = int((~wanted).sum())
-    for i, digest in enumerate(digests):
-        if not wanted[i]:
-            continue
-        if digest in forbidden:
-            wanted[i], counts["leaked"] = False, counts["leaked"] + 1
-        elif digest in seen:
-            wanted[i], counts["doubled"] = False, counts["doubled"] + 1
-        seen.add(digest)
+def split(train: Faces, held_out: set[str], holdout: int) -> tuple[Faces, Faces, dict[str, int]]:
+    """Drop unusable faces, those named in `held_out` (copies of validation faces) and doubles; then keep `holdout` faces
+    apart for calibration, by the hash of their pixels."""
+    digests, wanted, seen = train.digests, usable(train), set()
+    counts = {"unusable": int((~wanted).sum()), "copies_of_validation": 0, "doubles": 0}
+    for i in np.flatnonzero(wanted):
+        if train.names[i] in held_out:
+            wanted[i], counts["copies_of_validation"] = False, counts["copies_of_validation"] + 1
+        elif digests[i] in seen:
+            wanted[i], counts["doubles"] = False, counts["doubles"] + 1
+        seen.add(digests[i])
     kept = np.flatnonzero(wanted)
     by_hash = kept[np.argsort([digests[i] for i in kept])]
     return train.take(np.sort(by_hash[holdout:])), train.take(np.sort(by_hash[:holdout])), counts

@@ -1,0 +1,158 @@
+"""What an answer looks like: one Analysis per picture, one FaceAnalysis per face, and the flat rows of a labeling run."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from emoreason.evidence import Evidence
+from emoreason.facs import ACTION_UNITS, band
+from emoreason.faces import Face
+from emoreason.images import Picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class FaceAnalysis:
+    """One face and what was read in it."""
+
+    face: Face
+    evidence: Evidence
+
+    @property
+    def status(self) -> str:
+        return "abstained" if self.evidence.abstained else "ok"
+
+    @property
+    def label(self) -> str:
+        return self.evidence.label
+
+    @property
+    def confidence(self) -> float:
+        return self.evidence.confidence
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        return self.evidence.probabilities
+
+    @property
+    def action_units(self) -> dict[str, float]:
+        return self.evidence.action_units
+
+    def visible_units(self) -> list[tuple[str, str, str]]:
+        """(code, name, band) of the action units above the lowest threshold, strongest first."""
+        ranked = sorted(self.action_units.items(), key=lambda unit: -unit[1])
+        return [(code, ACTION_UNITS[code].name, name) for code, x in ranked if (name := band(x))]
+
+    def to_dict(self) -> dict[str, Any]:
+        evidence = self.evidence
+        return {
+            "face_id": self.face.face_id,
+            "box": list(self.face.box) if self.face.box else None,
+            "face_score": self.face.score,
+            "status": self.status,
+            "why": evidence.why or None,
+            "quality": {k: round(v, 4) for k, v in self.face.quality.items()},
+            "label": evidence.label,
+            "confidence": round(evidence.confidence, 6),
+            "calibrated": evidence.calibrated,
+            "probabilities": {k: round(p, 6) for k, p in evidence.probabilities.items()},
+            "valence": _rounded(evidence.valence),
+            "arousal": _rounded(evidence.arousal),
+            "valence_arousal_source": "derived" if evidence.valence is not None else None,
+            "action_units": {code: round(x, 4) for code, x in evidence.action_units.items()},
+            "explanation": None,
+        }
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One picture: its faces, left to right."""
+
+    picture: Picture
+    model: str
+    revision: str
+    prompt_id: str
+    faces: tuple[FaceAnalysis, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        width, height = self.picture.image.size
+        return {
+            "source": self.picture.source,
+            "frame": self.picture.frame,
+            "time_s": self.picture.time_s,
+            "width": width,
+            "height": height,
+            "model": self.model,
+            "revision": self.revision,
+            "prompt_id": self.prompt_id,
+            "faces": [face.to_dict() for face in self.faces],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The labeling rows of this picture: one per face, or one that says that there is none."""
+        picture = self.picture
+        common = {"source": picture.source, "frame": picture.frame, "time_s": picture.time_s}
+        made_by = {"model": self.model, "revision": self.revision, "prompt_id": self.prompt_id}
+        if not self.faces:
+            return [row(**common, status="no_face", **made_by)]
+        rows = []
+        for found in self.faces:
+            evidence, (x, y, w, h) = found.evidence, found.face.box or (None,) * 4
+            rows.append(
+                row(**common, face_id=found.face.face_id, x=x, y=y, w=w, h=h, face_score=found.face.score, status=found.status,
+                    label=evidence.label, confidence=round(evidence.confidence, 6),
+                    probabilities=evidence.probabilities, units=evidence.action_units,
+                    valence=_rounded(evidence.valence), arousal=_rounded(evidence.arousal),
+                    error=evidence.why or None, **made_by)
+            )  # fmt: skip
+        return rows
+
+    def to_frame(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def draw(self, path: str | Path | None = None) -> Image.Image:
+        """The picture with boxes, labels and bars; written to `path` when one is given."""
+        from emoreason.drawing import annotate
+
+        drawn = annotate(self)
+        if path is not None:
+            drawn.save(path)
+        return drawn
+
+
+def row(*, source: str, frame: int | None = None, time_s: float | None = None, face_id: int | None = None,
+        x: int | None = None, y: int | None = None, w: int | None = None, h: int | None = None,
+        face_score: float | None = None, status: str, label: str | None = None, confidence: float | None = None,
+        probabilities: dict[str, float] | None = None, units: dict[str, float] | None = None,
+        valence: float | None = None, arousal: float | None = None, explanation: str | None = None,
+        error: str | None = None, model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
+    """One row of the contract: long and tidy, names and never indices."""
+    head = {"source": source, "frame": frame, "time_s": time_s, "face_id": face_id, "x": x, "y": y, "w": w, "h": h,
+            "face_score": face_score, "status": status, "label": label, "confidence": confidence}  # fmt: skip
+    middle = {f"p_{name}": round(p, 6) for name, p in (probabilities or {}).items()}
+    middle |= {f"au_{code}": round(value, 4) for code, value in (units or {}).items()}
+    tail = {"valence": valence, "arousal": arousal, "explanation": explanation, "error": error,
+            "model": model, "revision": revision, "prompt_id": prompt_id}  # fmt: skip
+    return head | middle | tail
+
+
+def columns(labels: Sequence[str], unit_codes: Sequence[str]) -> list[str]:
+    """Every column of a labeling run, in the order of the contract."""
+    empty = row(source="", status="ok", model="", revision="", prompt_id="",
+                probabilities=dict.fromkeys(labels, 0.0), units=dict.fromkeys(unit_codes, 0.0))  # fmt: skip
+    return list(empty)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
