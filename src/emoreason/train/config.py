@@ -43,6 +43,8 @@ class TrainConfig:
     """Loss of the action-unit head."""
     text_noise: float = 0.3
     """Noise on the word embeddings as a share of their norm."""
+    start: str = ""
+    """An earlier run's weights.safetensors to go on from, instead of random weights."""
     teacher: str = ""
     """An earlier run's weights.safetensors: its answers become half of the target (self-distillation)."""
     teacher_weight: float = 0.5
@@ -62,6 +64,8 @@ class AugmentConfig:
 @dataclass
 class Config:
     kind: str = "encoder"
+    name: str = "mini"
+    """What the model is called in rows and reports."""
     seed: int = 7
     model: str = "emoreason-mini"
     text: str = "prompts/training.yaml"
@@ -111,3 +115,19 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
             setattr(target, key, type(current)(value))
         except (TypeError, ValueError):
             raise UsageError(f"{where}: {prefix}{key} = {value!r} is not a {type(current).__name__}") from None
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, str]:
+    """`--train.lr 1e-4 --out=runs/mine` -> {"train.lr": "1e-4", "out": "runs/mine"}."""
+    result, rest = {}, list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise UsageError(f"{option!r} is not an option: fields are given as --section.field VALUE, such as --train.lr 1e-4")
+        key, equals, value = option.removeprefix("--").partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError(f"--{key} has no value: type --{key} VALUE")
+            value = rest.pop(0)
+        result[key] = value
+    return result

@@ -22,6 +22,7 @@ from emoreason.encoder import create_clip
 from emoreason.resources import resource
 from emoreason.train import captions as text
 from emoreason.train.augment import augment, mix
+from emoreason.train.bundle import MEAN, STD, make_bundle
 from emoreason.train.config import Config
 from emoreason.train.faces import EMOTIONS, Faces, read_faces, split
 from emoreason.train.geometry import UNITS
@@ -47,7 +48,7 @@ class EncoderWithHeads(nn.Module):
 
 def normalise(faces: Tensor) -> Tensor:
     """Floats in 0..1 -> what the image tower sees; the same numbers stand in the model's preprocessing."""
-    return (faces - 0.5) / 0.25
+    return (faces - MEAN) / STD
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -111,8 +112,10 @@ def train_encoder(config: Config) -> Path:
 
     clip.visual.requires_grad_(True)  # the text tower stays frozen
     model = EncoderWithHeads(clip.visual).to(memory_format=torch.channels_last)
+    if config.train.start:
+        load_weights(model, Path(config.train.start))
     average = copy.deepcopy(model).requires_grad_(False)
-    teacher = _load_teacher(config, model)
+    teacher, teacher_prototypes = _load_teacher(config, model), bank.means()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -143,8 +146,8 @@ def train_encoder(config: Config) -> Path:
             faces = normalise(faces).to(memory_format=torch.channels_last)
             if teacher is not None:
                 with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    teacher_logits = teacher(faces)[2]
-                target = target + config.train.teacher_weight * (teacher_logits.clone().softmax(1) - target)
+                    seen = teacher.logit_scale.exp() * teacher(faces)[0] @ teacher_prototypes.T
+                target = target + config.train.teacher_weight * (seen.float().softmax(1).clone() - target)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 embedding, unit_logits, helper_logits = model(faces)
             scale = model.logit_scale.exp().clamp(max=100)
@@ -177,6 +180,7 @@ def train_encoder(config: Config) -> Path:
         print(json.dumps(line), flush=True)
         _checkpoint(out, epoch + 1, model, average, optimizer, schedule, rng)
     save_weights(average, out / "weights.safetensors")
+    make_bundle(out, config, holdout, prior=train.distribution.mean(axis=0))
     return out
 
 
@@ -192,16 +196,18 @@ def _look(model: EncoderWithHeads, bank: text.PromptBank, training_text: dict, e
 
 
 def save_weights(model: EncoderWithHeads, path: Path) -> None:
+    """What ships: no helper head, no counters."""
     from safetensors.torch import save_file
 
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k}, path)
+    kept = {k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k and "helper" not in k}
+    save_file(kept, path)
 
 
 def load_weights(model: EncoderWithHeads, path: Path) -> None:
     from safetensors.torch import load_file
 
     missing, unexpected = model.load_state_dict(load_file(path), strict=False)
-    if unexpected or [k for k in missing if "num_batches" not in k]:
+    if unexpected or [k for k in missing if "num_batches" not in k and "helper" not in k]:
         raise ValueError(f"{path} does not fit the model: missing {missing}, unexpected {unexpected}")
 
 

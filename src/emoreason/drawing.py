@@ -1,0 +1,101 @@
+"""The annotated picture: a box and a number per face, and beside the picture a card per face with bars."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from emoreason.analysis import Analysis, FaceAnalysis
+
+INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 255), (0, 96, 160), (176, 96, 0)
+CARD_WIDTH, LINE = 330, 22
+BARS = 4  # labels per card
+LONGEST = 1600  # of the drawn picture: a card must stay readable beside it
+
+
+def annotate(analysis: "Analysis") -> Image.Image:
+    """The picture at the left, the cards at the right."""
+    picture = analysis.picture.image.copy()
+    picture.thumbnail((LONGEST, LONGEST))
+    scale = picture.width / analysis.picture.image.width
+    cards = [_card(found) for found in analysis.faces] or [_no_face_card()]
+    columns = _columns(cards, max(picture.height, 360))
+    height = max(picture.height, *(sum(card.height for card in column) for column in columns))
+    canvas = Image.new("RGB", (picture.width + CARD_WIDTH * len(columns), height), PAPER)
+    canvas.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for found in analysis.faces:
+        _box(draw, found, scale, picture.width)
+    for number, column in enumerate(columns):
+        top = 0
+        for card in column:
+            canvas.paste(card, (picture.width + number * CARD_WIDTH, top))
+            top += card.height
+    return canvas
+
+
+def _columns(cards: list[Image.Image], height: int) -> list[list[Image.Image]]:
+    columns: list[list[Image.Image]] = [[]]
+    for card in cards:
+        if columns[-1] and sum(c.height for c in columns[-1]) + card.height > height:
+            columns.append([])
+        columns[-1].append(card)
+    return columns
+
+
+def _box(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float, picture_width: int) -> None:
+    colour = WITHHELD if found.evidence.abstained else ACCENT
+    x, y, w, h = (side * scale for side in found.face.box) if found.face.box else (1, 1, picture_width - 2, picture_width - 2)
+    thick = max(2, round(picture_width / 250))
+    draw.rectangle((x, y, x + w, y + h), outline=colour, width=thick)
+    font, text = _font(max(13, picture_width // 45)), str(found.face.face_id)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    draw.rectangle((x, y, x + right - left + 10, y + bottom - top + 10), fill=colour)
+    draw.text((x + 5 - left, y + 5 - top), text, fill=PAPER, font=font)
+
+
+def _card(found: "FaceAnalysis") -> Image.Image:
+    evidence = found.evidence
+    ranked = sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:BARS]
+    units = found.visible_units()[:5]
+    card = Image.new("RGB", (CARD_WIDTH, 62 + LINE * (len(ranked) + max(len(units), 1)) + 22), PAPER)
+    draw = ImageDraw.Draw(card)
+    colour = WITHHELD if evidence.abstained else ACCENT
+    head = "no answer" if evidence.abstained else f"{evidence.label}  {evidence.confidence:.0%}"
+    draw.text((16, 14), f"{found.face.face_id}   {head}", fill=colour, font=_font(19))
+    y = 48
+    for label, p in ranked:
+        draw.text((16, y), _fit(draw, label, 105), fill=INK, font=_font(14))
+        draw.rectangle((126, y + 3, 126 + 140 * p, y + 14), fill=colour)
+        draw.text((274, y), f"{p:.0%}", fill=PALE, font=_font(14))
+        y += LINE
+    y += 6
+    for code, name, band in units:
+        draw.text((16, y), _fit(draw, f"AU{code}  {name.lower()}, {band}", CARD_WIDTH - 28), fill=PALE, font=_font(14))
+        y += LINE
+    if not units:
+        draw.text((16, y), "no action unit stands out" if found.action_units else "no action units in this model", fill=PALE, font=_font(14))
+    draw.line((16, card.height - 2, CARD_WIDTH - 16, card.height - 2), fill=(225, 227, 230))
+    return card
+
+
+def _no_face_card() -> Image.Image:
+    card = Image.new("RGB", (CARD_WIDTH, 60), PAPER)
+    ImageDraw.Draw(card).text((16, 18), "no face was found", fill=WITHHELD, font=_font(19))
+    return card
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    if draw.textlength(text, font=_font(14)) <= width:
+        return text
+    while text and draw.textlength(text + "…", font=_font(14)) > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which matplotlib ships, so that accents and non-Latin labels are drawn everywhere."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
