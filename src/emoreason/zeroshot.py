@@ -55,7 +55,7 @@ def load_prompts(path: Path | None = None, descriptors: bool = False) -> Prompts
         raise UsageError(f"{place}: every template needs a {{}} where the label goes")
     described: dict[str, tuple[str, ...]] = {}
     if descriptors:
-        told = yaml.safe_load(resource("prompts/descriptors.yaml").read_text())["descriptors"]
+        told = yaml.safe_load(resource("prompts/descriptors.yaml").read_text())
         described = {emotion: tuple(line["text"] for line in lines) for emotion, lines in told.items()}
     return Prompts(templates, words, described)
 

@@ -24,15 +24,15 @@ class DataConfig:
 @dataclass
 class TrainConfig:
     epochs: int = 36
-    batch_size: int = 128
-    lr: float = 0.002
+    batch_size: int = 64
+    lr: float = 0.0015
     weight_decay: float = 0.05
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the ones that are kept."""
     clip_norm: float = 5.0
-    mix: float = 0.5
+    mix: float = 0.3
     """Share of the batches that are mixed (mixup or cutmix, half each)."""
     mix_alpha: float = 0.5
     caption_weight: float = 0.2

@@ -28,6 +28,9 @@ from emoreason.train.faces import EMOTIONS, Faces, read_faces, split
 from emoreason.train.geometry import UNITS
 
 
+LOOK_EVERY = 3  # epochs
+
+
 class EncoderWithHeads(nn.Module):
     """The image tower, the action-unit head that ships with it, and a linear head that only helps training."""
 
@@ -108,6 +111,7 @@ def train_encoder(config: Config) -> Path:
     encode = lambda texts: text.embed(texts, clip.encode_text, tokenizer, bf16)  # noqa: E731
     training_text = yaml.safe_load(resource(config.text).read_text())
     bank = text.prompt_bank(training_text, encode)
+    unseen = _unseen(bank, training_text, encode)
     caption_sets = [encode(text.captions(train, training_text, np_rng)) for _ in range(2)]
 
     clip.visual.requires_grad_(True)  # the text tower stays frozen
@@ -174,7 +178,8 @@ def train_encoder(config: Config) -> Path:
                     kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
             losses.append(loss.item())
         line = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "lr": schedule.get_last_lr()[0], "seconds": time.time() - started}
-        line |= _look(average, bank, training_text, encode, validation, bf16)
+        if (epoch + 1) % LOOK_EVERY == 0 or epoch + 1 == config.train.epochs:
+            line |= _look(average, validation, bank.means(), unseen, bf16)
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
@@ -184,15 +189,18 @@ def train_encoder(config: Config) -> Path:
     return out
 
 
-def _look(model: EncoderWithHeads, bank: text.PromptBank, training_text: dict, encode, validation: Faces, bf16: bool) -> dict:
-    """Validation scores of one epoch, by the prompt ensemble and by the held-out words."""
+def _unseen(bank: text.PromptBank, training_text: dict, encode) -> Tensor:
+    """(8, D): every emotion asked by its first held-out word."""
     by_emotion = {e: w for w, e in reversed(training_text["held_out"].items())}
-    unseen = bank.means()
-    for row, emotion in enumerate(EMOTIONS):
-        unseen[row] = F.normalize(encode([t.format(by_emotion[emotion]) for t in training_text["templates"]]).mean(0), dim=0)
+    rows = [encode([t.format(by_emotion[e]) for t in training_text["templates"]]).mean(dim=0) for e in EMOTIONS]
+    return F.normalize(torch.stack(rows), dim=1)
+
+
+def _look(model: EncoderWithHeads, validation: Faces, seen: Tensor, unseen: Tensor, bf16: bool) -> dict:
+    """Validation scores of one epoch, by the prompt ensemble and by the held-out words."""
     embedding, _ = embed_faces(model, validation.pixels, bf16)
-    seen, other = (embedding @ prototypes.T for prototypes in (bank.means(), unseen))
-    return {"seen": majority_scores(seen.numpy(), validation), "unseen": majority_scores(other.numpy(), validation)}
+    asked = {"seen": seen, "unseen": unseen}
+    return {name: majority_scores((embedding @ prototypes.T).numpy(), validation) for name, prototypes in asked.items()}
 
 
 def save_weights(model: EncoderWithHeads, path: Path) -> None:

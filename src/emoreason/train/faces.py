@@ -59,15 +59,24 @@ def read_faces(parquet: Path, landmarks: Path | None = None) -> Faces:
     return Faces(names, pixels, votes, units)
 
 
+def neutral_yardstick(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> geometry.Neutral:
+    """Fitted on those faces that at least eight people voted on and 80 % of them called neutral."""
+    points, found = _landmarks(names, landmarks)
+    emotional = votes[:, :8].sum(axis=1)
+    return geometry.fit_neutral(points[found & (emotional >= 8) & (votes[:, 0] >= 0.8 * emotional)])
+
+
 def unit_targets(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> np.ndarray:
-    """Intensities measured against those faces that at least eight people voted on and 80 % of them called neutral."""
+    """(n, U) action-unit intensities of these faces, measured against the neutral ones among them."""
+    points, _ = _landmarks(names, landmarks)
+    return geometry.intensities(points, neutral_yardstick(names, votes, landmarks))
+
+
+def _landmarks(names: np.ndarray, landmarks: Path) -> tuple[np.ndarray, np.ndarray]:
     stored = np.load(landmarks)
     if not np.array_equal(stored["name"], names):
         raise EmoreasonError(f"{landmarks} was made from another file: its face names differ")
-    points = stored["points"].astype(np.float64)
-    emotional = votes[:, :8].sum(axis=1)
-    neutral = stored["found"] & (emotional >= 8) & (votes[:, 0] >= 0.8 * emotional)
-    return geometry.intensities(points, geometry.fit_neutral(points[neutral]))
+    return stored["points"].astype(np.float64), stored["found"]
 
 
 def usable(faces: Faces) -> np.ndarray:
