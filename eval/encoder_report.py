@@ -1,9 +1,9 @@
-"""The tables of a model card that `emoreason eval` does not print: unseen words, action units against votes, abstention.
+"""The tables of a model card that `emoreason eval` does not print: unseen words, action units against votes.
 
     python eval/encoder_report.py --model mini --data ferplus/validation.parquet [--landmarks landmarks/validation.npz]
 
-Looks at validation only: a `--data` whose name holds "test" is refused, since nothing may be chosen on it. With landmarks, the
-geometric intensities that taught the action-unit head stand beside the head's own.
+Looks at validation only: a `--data` whose name holds "test" is refused, since nothing may be chosen on it. With
+landmarks, the geometric intensities that taught the action-unit head stand beside the head's own.
 """
 
 import argparse
@@ -27,8 +27,12 @@ from emoreason.zeroshot import correct_prior, softmax
 
 EMOTIONS = label_set("ferplus8").labels
 CLEAR = 0.6  # share of the emotion votes from which a face counts as showing an emotion
-EXPECTED = {"12": "happiness", "4": "anger", "25": "surprise", "26": "surprise", "1": "surprise", "2": "surprise", "5": "surprise",
-            "15": "sadness"}  # fmt: skip
+EXPECTED = {
+    "12": "happiness",
+    "4": "anger",
+    "15": "sadness",
+    **dict.fromkeys(("25", "26", "1", "2", "5"), "surprise"),
+}
 
 
 def encode(reasoner: Reasoner, pixels: np.ndarray) -> Features:
@@ -44,14 +48,18 @@ def scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     kept = targets >= 0
     answers, wanted = logits[kept].argmax(axis=1), targets[kept]
     recalls = [(answers[wanted == c] == c).mean() for c in np.unique(wanted)]
-    return {"n": int(kept.sum()), "accuracy": round(100 * float((answers == wanted).mean()), 2), "uar": round(100 * float(np.mean(recalls)), 2)}
+    return {
+        "n": int(kept.sum()),
+        "accuracy": round(100 * float((answers == wanted).mean()), 2),
+        "uar": round(100 * float(np.mean(recalls)), 2),
+    }
 
 
 def unseen_words(reasoner: Reasoner, features: Features, targets: np.ndarray) -> list[dict]:
     """Canonical names against single words, seen and held out, each asked over the same labels with the same templates.
 
-    There is no held-out word for contempt among the fixed seven, so the comparison is over seven labels; the second set holds
-    words that were chosen beside them."""
+    There is no held-out word for contempt among the fixed seven, so the comparison is over seven labels; the second
+    set holds words that were chosen beside them."""
     held_out = yaml.safe_load(resource("prompts/training.yaml").read_text())["held_out"]
     words = list(held_out)
     fixed, others = words[:7], words[7:]
@@ -76,8 +84,13 @@ def unit_table(units: np.ndarray, codes: tuple[str, ...], shares: np.ndarray) ->
     for column, code in enumerate(codes):
         value, known = units[:, column], ~np.isnan(units[:, column])
         neutral = shares[known, 0] > CLEAR
-        row = {"unit": f"AU{code} {ACTION_UNITS[code].name.lower()}", "above 0.2 in neutral": round(float((value[known][neutral] > 0.2).mean()), 3)}
-        row |= {e: round(float(roc_auc_score(shares[known, i] > CLEAR, value[known])), 2) for i, e in enumerate(EMOTIONS)}
+        row = {
+            "unit": f"AU{code} {ACTION_UNITS[code].name.lower()}",
+            "above 0.2 in neutral": round(float((value[known][neutral] > 0.2).mean()), 3),
+        }
+        row |= {
+            e: round(float(roc_auc_score(shares[known, i] > CLEAR, value[known])), 2) for i, e in enumerate(EMOTIONS)
+        }
         rows.append(row)
     return rows
 
@@ -109,7 +122,9 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--landmarks", type=Path)
-    parser.add_argument("--train", type=Path, help="train.parquet, whose neutral faces are the yardstick of the landmarks")
+    parser.add_argument(
+        "--train", type=Path, help="train.parquet, whose neutral faces are the yardstick of the landmarks"
+    )
     parser.add_argument("--train-landmarks", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON too")
     options = parser.parse_args()
@@ -118,7 +133,18 @@ def main() -> None:
 
     reasoner = emoreason.load(options.model)
     faces = read_faces(options.data)
-    names = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "not_a_face")
+    names = (
+        "neutral",
+        "happiness",
+        "surprise",
+        "sadness",
+        "anger",
+        "disgust",
+        "fear",
+        "contempt",
+        "unknown",
+        "not_a_face",
+    )
     winners = [ferplus_target(dict(zip(names, map(float, votes), strict=True)), "majority") for votes in faces.votes]
     targets = np.array([EMOTIONS.index(w) if w else -1 for w in winners])
     features = encode(reasoner, faces.pixels)
@@ -141,10 +167,15 @@ def main() -> None:
         points = np.load(options.landmarks)["points"].astype(np.float64)
         units = geometry.intensities(points, yardstick)
         codes = tuple(unit.code for unit in geometry.UNITS)
-        tables["Action units: the geometry that taught it (AUC per emotion)"] = unit_table(units[usable], codes, faces.distribution[usable])
+        tables["Action units: the geometry that taught it (AUC per emotion)"] = unit_table(
+            units[usable], codes, faces.distribution[usable]
+        )
         known = usable & ~np.isnan(units[:, 0])
         tables["Head against geometry"] = [
-            {"unit": f"AU{c}", "correlation": round(float(np.corrcoef(features.units[known, i], units[known, i])[0, 1]), 2)}
+            {
+                "unit": f"AU{c}",
+                "correlation": round(float(np.corrcoef(features.units[known, i], units[known, i])[0, 1]), 2),
+            }
             for i, c in enumerate(codes)
         ]
     for title, rows in tables.items():

@@ -1,13 +1,13 @@
 """Find 478 facial landmarks on every face of a FER+ parquet file and write them as one .npz.
 
-MediaPipe 0.10.21 carries its FaceMesh model inside the wheel, but needs numpy < 2, so it lives in an environment of its own:
+MediaPipe 0.10.21 carries its FaceMesh model inside the wheel, but needs numpy < 2, so it has an environment of its own:
 
     python -m venv .venv-landmarks
     .venv-landmarks/bin/pip install mediapipe==0.10.21 pyarrow pillow
     .venv-landmarks/bin/python finetune/landmarks.py ferplus/train.parquet landmarks/train.npz
 
-About 12 ms a face on one core. The output holds, in the order of the file: `name` (FER+'s file name), `found` (bool) and
-`points` (n, 478, 3) in pixels of the 48x48 picture, depth in the same unit; rows that were not found are NaN.
+About 12 ms a face on one core. The output holds, in the order of the file: `name` (FER+'s file name), `found` (bool)
+and `points` (n, 478, 3) in pixels of the 48x48 picture, depth in the same unit; rows that were not found are NaN.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""Every shell and Python block of the README and of docs/ runs; links, options, the README's tree and its length are checked.
+"""Every shell and Python block of the README and of docs/ runs; links, options and the README's tree are checked.
 
-All shell blocks of a page run in one shell and in a folder that has `photo.jpg`, `photos/`, `crops/` and a tiny `ferplus/`;
+All shell blocks of a page run in one shell, in a folder with `photo.jpg`, `photos/`, `crops/` and a tiny `ferplus/`;
 then its Python blocks run there. A block after `<!-- not run: why -->` is skipped, and few may be.
 """
 
@@ -19,8 +19,16 @@ from PIL import Image, ImageOps
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "eval" / "README.md", *(ROOT / "model_cards").glob("*.md")]
-BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+LINKED = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "eval" / "README.md",
+    *(ROOT / "model_cards").glob("*.md"),
+]
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 SKIPPED_AT_MOST = 8
 FOREIGN_OPTIONS = {"--upgrade", "--force-reinstall", "--check"}  # of pip and ruff
 
@@ -88,7 +96,9 @@ def run_shell(page: Path, folder: Path) -> str:
     for block in runnable(page, "bash", "sh"):
         script += f"echo '# {page.name}:{block.line}'\n{block.code}"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", script], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -101,7 +111,11 @@ def run_python(page: Path) -> None:
         place = f"{page.name}:{block.line}"
         if block.code.startswith(">>>"):
             told = io.StringIO()
-            runner.run(doctest.DocTestParser().get_doctest(block.code, names, place, str(page), block.line), out=told.write, clear_globs=False)
+            runner.run(
+                doctest.DocTestParser().get_doctest(block.code, names, place, str(page), block.line),
+                out=told.write,
+                clear_globs=False,
+            )
             assert runner.failures == 0, told.getvalue()
         else:
             exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
@@ -113,9 +127,13 @@ def test_every_block_runs(page, desk, monkeypatch):
     printed = run_shell(page, desk) if runnable(page, "bash", "sh") else ""
     run_python(page)
     if page == README:
-        shown = answer(next(block.code for block in blocks(README) if block.language == "text" and "face 0" in block.code))
+        shown = answer(
+            next(block.code for block in blocks(README) if block.language == "text" and "face 0" in block.code)
+        )
         label, percent = answer(printed)
-        assert label == shown[0] and abs(percent - shown[1]) <= 3, "the output in the README is of another model: paste a new one"
+        assert label == shown[0] and abs(percent - shown[1]) <= 3, (
+            "the output in the README is of another model: paste a new one"
+        )
 
 
 def answer(printed: str) -> tuple[str, int]:
@@ -152,7 +170,15 @@ def test_options_in_the_pages_exist():
 
     from emoreason.cli import app
 
-    known = set(FOREIGN_OPTIONS) | {"--help", "--train.epochs", "--train.lr", "--data.train", "--data.validation", "--data.landmarks", "--out"}
+    known = set(FOREIGN_OPTIONS) | {
+        "--help",
+        "--train.epochs",
+        "--train.lr",
+        "--data.train",
+        "--data.validation",
+        "--data.landmarks",
+        "--out",
+    }
     waiting = [get_command(app)]
     while waiting:
         command = waiting.pop()

@@ -1,4 +1,4 @@
-"""The encoder: same answers however a crop is handed over or batched, folding that changes no number, clear refusals."""
+"""The encoder: same answers however a crop is handed over or batched, folding changes no number, clear refusals."""
 
 import json
 import shutil
@@ -28,7 +28,14 @@ def exact() -> Encoder:
 @pytest.fixture(scope="module")
 def crops(astronaut) -> list[Image.Image]:
     face = Image.open(astronaut).crop((160, 40, 290, 170))
-    return [face, face.convert("L"), face.rotate(15), face.resize((48, 48)), face.crop((0, 0, 130, 100)), Image.new("RGB", (9, 9))]
+    return [
+        face,
+        face.convert("L"),
+        face.rotate(15),
+        face.resize((48, 48)),
+        face.crop((0, 0, 130, 100)),
+        Image.new("RGB", (9, 9)),
+    ]
 
 
 def test_batches_give_the_same_as_one_by_one(exact, crops):
@@ -108,8 +115,15 @@ def test_shipped_bundle_says_what_it_is():
     json.dumps(spec)
 
 
-@pytest.mark.parametrize(("name", "message"), [("mni", "nearest: mini"), ("ViT-L-14", "type ViT-L-14/TAG"),
-                                               ("ViT-B-32/openai", "come from a hub"), ("ViT-B-32/nowhere", "could not be loaded")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mni", "nearest: mini"),
+        ("ViT-L-14", "type ViT-L-14/TAG"),
+        ("ViT-B-32/openai", "come from a hub"),
+        ("ViT-B-32/nowhere", "could not be loaded"),
+    ],
+)
 def test_models_that_cannot_be_had_say_what_to_type(name, message):
     with pytest.raises((UsageError, EmoreasonError), match=message):
         load_encoder(name, FLOAT32)

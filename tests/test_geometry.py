@@ -1,4 +1,4 @@
-"""Landmarks to action units: pose must not matter, and moving a part of the face must move its unit and no opposite one."""
+"""Landmarks to action units: pose must not matter; moving a part of the face moves its unit and no opposite one."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,13 @@ def test_moving_a_part_moves_its_unit(neutral, points, by, up, down):
 
 
 @settings(max_examples=30, deadline=None)
-@given(yaw=st.floats(-30, 30), pitch=st.floats(-20, 20), roll=st.floats(-40, 40), size=st.floats(0.3, 4), x=st.floats(-50, 50))
+@given(
+    yaw=st.floats(-30, 30),
+    pitch=st.floats(-20, 20),
+    roll=st.floats(-40, 40),
+    size=st.floats(0.3, 4),
+    x=st.floats(-50, 50),
+)
 def test_pose_size_and_place_do_not_matter(neutral, yaw, pitch, roll, size, x):
     """The part of a turn that alignment undoes exactly: rigid motion of the same face in space."""
     face = moved([61, 291], (0, -3, 0))

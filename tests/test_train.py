@@ -39,24 +39,35 @@ def write_parquet(path: Path, n: int, seed: int) -> list[str]:
         Image.fromarray(pixels).save(buffer, "PNG")
         votes = [0] * 10
         votes[label], votes[(label + 1) % 8] = 8, 2
-        rows.append({"image": {"bytes": buffer.getvalue(), "path": f"fer{seed}{i:05d}.png"}, "votes": votes, "fer2013_label": None})
-    schema = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("votes", pa.list_(pa.int8(), 10)),
-                        ("fer2013_label", pa.string())])  # fmt: skip
+        rows.append(
+            {
+                "image": {"bytes": buffer.getvalue(), "path": f"fer{seed}{i:05d}.png"},
+                "votes": votes,
+                "fer2013_label": None,
+            }
+        )
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("image", image), ("votes", pa.list_(pa.int8(), 10)), ("fer2013_label", pa.string())])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return [row["image"]["path"] for row in rows]
 
 
 def face_mesh(n: int, rng: np.random.Generator, noise: float = 0.2) -> np.ndarray:
-    """n noisy copies of one schematic face, (n, 478, 3): only the points that the measures use stand where a face has them."""
+    """n noisy copies of one schematic face, (n, 478, 3): only the measured points stand where a face has them."""
     face = rng.normal(24, 8, (478, 3))
     for number, place in {
-        33: (14, 20, 0), 133: (20, 20, -1), 362: (28, 20, -1), 263: (34, 20, 0), 168: (24, 19, -3), 6: (24, 21, -4), 197: (24, 23, -5),
-        195: (24, 25, -6), 10: (24, 4, 0), 127: (9, 22, 6), 356: (39, 22, 6), 234: (8, 26, 8), 454: (40, 26, 8), 109: (20, 4, 0), 338: (28, 4, 0),
+        33: (14, 20, 0), 133: (20, 20, -1), 362: (28, 20, -1), 263: (34, 20, 0), 168: (24, 19, -3), 6: (24, 21, -4),
+        197: (24, 23, -5), 195: (24, 25, -6), 10: (24, 4, 0), 127: (9, 22, 6), 356: (39, 22, 6), 234: (8, 26, 8),
+        454: (40, 26, 8), 109: (20, 4, 0), 338: (28, 4, 0),
         152: (24, 46, 0), 2: (24, 31, -5), 61: (18, 37, -1), 291: (30, 37, -1), 13: (24, 37, -3), 14: (24, 37.4, -3),
-        0: (24, 35.5, -4), 37: (22, 35.5, -4), 267: (26, 35.5, -4), 17: (24, 39.5, -4), 84: (22, 39.5, -4), 314: (26, 39.5, -4),
-        107: (20, 15, -2), 55: (20, 16, -2), 336: (28, 15, -2), 285: (28, 16, -2), 70: (12, 15, 0), 46: (12, 16, 0), 300: (36, 15, 0), 276: (36, 16, 0),
-        158: (17, 18.5, -1), 159: (17, 18.5, -1), 160: (17, 18.5, -1), 144: (17, 21.5, -1), 145: (17, 21.5, -1), 153: (17, 21.5, -1),
-        385: (31, 18.5, -1), 386: (31, 18.5, -1), 387: (31, 18.5, -1), 373: (31, 21.5, -1), 374: (31, 21.5, -1), 380: (31, 21.5, -1),
+        0: (24, 35.5, -4), 37: (22, 35.5, -4), 267: (26, 35.5, -4),
+        17: (24, 39.5, -4), 84: (22, 39.5, -4), 314: (26, 39.5, -4),
+        107: (20, 15, -2), 55: (20, 16, -2), 336: (28, 15, -2), 285: (28, 16, -2),
+        70: (12, 15, 0), 46: (12, 16, 0), 300: (36, 15, 0), 276: (36, 16, 0),
+        158: (17, 18.5, -1), 159: (17, 18.5, -1), 160: (17, 18.5, -1),
+        144: (17, 21.5, -1), 145: (17, 21.5, -1), 153: (17, 21.5, -1),
+        385: (31, 18.5, -1), 386: (31, 18.5, -1), 387: (31, 18.5, -1),
+        373: (31, 21.5, -1), 374: (31, 21.5, -1), 380: (31, 21.5, -1),
     }.items():  # fmt: skip
         face[number] = place
     return face + rng.normal(0, noise, (n, 478, 3))
@@ -77,9 +88,17 @@ def small_data(tmp_path_factory) -> Path:
 
 
 def small_config(data: Path, out: Path, **more: str) -> Config:
-    given = {"data.train": str(data / "train.parquet"), "data.validation": str(data / "validation.parquet"),
-             "data.landmarks": str(data / "landmarks.npz"), "data.holdout": "32", "train.epochs": "2", "train.batch_size": "32",
-             "text": str(data / "text.yaml"), "name": "small", "out": str(out)}  # fmt: skip
+    given = {
+        "data.train": str(data / "train.parquet"),
+        "data.validation": str(data / "validation.parquet"),
+        "data.landmarks": str(data / "landmarks.npz"),
+        "data.holdout": "32",
+        "train.epochs": "2",
+        "train.batch_size": "32",
+        "text": str(data / "text.yaml"),
+        "name": "small",
+        "out": str(out),
+    }
     return load_config(RECIPE, given | {k.replace("__", "."): v for k, v in more.items()})
 
 
@@ -111,16 +130,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_text, tmp_path):
     """kill -9 after the first epoch, start again: the same final weights as a run that nobody disturbed."""
     from safetensors.numpy import load_file
 
-    program = ("import sys; from pathlib import Path; from emoreason.train.config import *; from emoreason.train.encoder import train_encoder\n"
-               "train_encoder(load_config(Path(sys.argv[1])))")  # fmt: skip
+    program = (
+        "import sys; from pathlib import Path; from emoreason.train.config import load_config\n"
+        "from emoreason.train.encoder import train_encoder\n"
+        "train_encoder(load_config(Path(sys.argv[1])))"
+    )
 
     def start(name: str) -> subprocess.Popen:
         from dataclasses import asdict
 
         recipe = tmp_path / f"{name}.yaml"
         recipe.write_text(yaml.safe_dump(asdict(small_config(small_text, tmp_path / name, train__epochs="3"))))
-        return subprocess.Popen([sys.executable, "-c", program, str(recipe)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+        command = [sys.executable, "-c", program, str(recipe)]
+        one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=one_core)
 
     whole = start("whole")
     assert whole.wait() == 0, whole.stderr.read().decode()[-2000:]

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from emoreason import device
 from emoreason.encoder import Encoder, create_clip
@@ -23,7 +24,6 @@ from emoreason.zeroshot import (
     load_prompts,
     softmax,
 )
-from PIL import Image
 
 LOGITS = arrays(np.float64, (3, 4), elements=st.floats(-50, 50))
 
@@ -80,7 +80,9 @@ def test_prompt_id_changes_with_any_word(tmp_path):
     assert len(described.texts("happiness")) > len(load_prompts().texts("happiness"))
 
 
-@pytest.mark.parametrize("text", ["[]", "templates: []", "templates: ['no place']\nwords: {}", "templates: 3", "a: [", "words: {a: [b]}"])
+@pytest.mark.parametrize(
+    "text", ["[]", "templates: []", "templates: ['no place']\nwords: {}", "templates: 3", "a: [", "words: {a: [b]}"]
+)
 def test_prompt_files_that_make_no_sense_are_one_clear_error(tmp_path, text):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
@@ -108,17 +110,21 @@ def test_exp_clip_head_is_applied_to_both_sides_before_they_are_normalised(b16, 
     """score = logit scale x cosine(W image, W text), computed here by hand from the encoder's own embeddings."""
     weight = np.random.default_rng(0).normal(0, 0.02, (4096, 512)).astype(np.float32)
     write_head(tmp_path / "ExpCLIP_B16_model.pth", weight)
-    zeroshot = ZeroShot(b16, load_prompts(), TextCache(tmp_path / "cache")).with_projection(tmp_path / "ExpCLIP_B16_model.pth")
+    zeroshot = ZeroShot(b16, load_prompts(), TextCache(tmp_path / "cache")).with_projection(
+        tmp_path / "ExpCLIP_B16_model.pth"
+    )
     crops = [Image.effect_noise((80, 80), 60).convert("RGB"), Image.new("RGB", (50, 70), (200, 90, 40))]
     features = b16.encode_faces(crops)
     texts = [b16.encode_texts(load_prompts().texts(label)).mean(axis=0) for label in ("happiness", "anger")]
     image, text = features.embedding @ weight.T, np.stack([t / np.linalg.norm(t) for t in texts]) @ weight.T
-    cosine = (image / np.linalg.norm(image, axis=1, keepdims=True)) @ (text / np.linalg.norm(text, axis=1, keepdims=True)).T
+    cosine = (image / np.linalg.norm(image, axis=1, keepdims=True)) @ (
+        text / np.linalg.norm(text, axis=1, keepdims=True)
+    ).T
     np.testing.assert_allclose(zeroshot.logits(features, ("happiness", "anger")), b16.logit_scale * cosine, rtol=1e-4)
 
 
 def test_clips_own_normalisation_is_applied(b16):
-    """Exp-CLIP's code left it out. A picture in CLIP's mean colour becomes zeros, and open_clip's own transform agrees."""
+    """Exp-CLIP's code left it out. A picture in CLIP's mean colour becomes zeros; open_clip's own transform agrees."""
     from open_clip import image_transform
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 

@@ -1,9 +1,9 @@
 """Reads facial expressions and says why.
 
-    import emoreason
-    model = emoreason.load("mini")
-    analysis = model.analyze("photo.jpg")
-    print(analysis.faces[0].label, analysis.faces[0].confidence)
+import emoreason
+model = emoreason.load("mini")
+analysis = model.analyze("photo.jpg")
+print(analysis.faces[0].label, analysis.faces[0].confidence)
 """
 
 from typing import TYPE_CHECKING, Any

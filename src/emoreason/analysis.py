@@ -1,4 +1,4 @@
-"""What an answer looks like: one Analysis per picture, one FaceAnalysis per face, and the flat rows of a labeling run."""
+"""What an answer looks like: an Analysis per picture, a FaceAnalysis per face, and the flat rows of a labeling run."""
 
 import json
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from emoreason.evidence import Evidence
-from emoreason.facs import ACTION_UNITS, band
 from emoreason.faces import Face
+from emoreason.facs import ACTION_UNITS, band
 from emoreason.images import Picture
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class Analysis:
         for found in self.faces:
             evidence, (x, y, w, h) = found.evidence, found.face.box or (None,) * 4
             rows.append(
-                row(**common, face_id=found.face.face_id, x=x, y=y, w=w, h=h, face_score=found.face.score, status=found.status,
-                    label=evidence.label, confidence=round(evidence.confidence, 6),
+                row(**common, face_id=found.face.face_id, x=x, y=y, w=w, h=h, face_score=found.face.score,
+                    status=found.status, label=evidence.label, confidence=round(evidence.confidence, 6),
                     probabilities=evidence.probabilities, units=evidence.action_units,
                     valence=_rounded(evidence.valence), arousal=_rounded(evidence.arousal),
                     error=evidence.why or None, **made_by)

@@ -53,7 +53,7 @@ def nll(probabilities: np.ndarray, target: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
-    """The temperature with the least NLL on held-out faces: a golden-section search over 0.05 to 20 in the logarithm."""
+    """The temperature with the least NLL on held-out faces: golden-section search from 0.05 to 20 in the logarithm."""
     low, high, ratio = np.log(0.05), np.log(20.0), (5**0.5 - 1) / 2
     for _ in range(60):
         a, b = high - ratio * (high - low), low + ratio * (high - low)

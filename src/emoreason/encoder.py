@@ -65,7 +65,7 @@ def _quiet():
 
 
 def create_clip(name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None):
-    """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; without weights unless `pretrained` names them."""
+    """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; `pretrained` names its weights."""
     import open_clip
 
     register_models()
@@ -85,8 +85,17 @@ class Features:
 class Encoder:
     """One CLIP model, ready to encode crops and texts in batches."""
 
-    def __init__(self, clip: Any, tokenizer: Any, name: str, revision: str, compute: device.Compute,
-                 mirror: bool = False, unit_head: "torch.nn.Linear | None" = None, unit_codes: tuple[str, ...] = ()):  # fmt: skip
+    def __init__(
+        self,
+        clip: Any,
+        tokenizer: Any,
+        name: str,
+        revision: str,
+        compute: device.Compute,
+        mirror: bool = False,
+        unit_head: "torch.nn.Linear | None" = None,
+        unit_codes: tuple[str, ...] = (),
+    ):
         import torch
 
         self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
@@ -113,7 +122,7 @@ class Encoder:
         return np.asarray(crop.convert("RGB"))
 
     def encode_pixels(self, pixels: np.ndarray) -> Features:
-        """(B, size, size, 3) uint8 -> features; the face and its mirror image are averaged where the model was measured so."""
+        """(B, size, size, 3) uint8 -> features, averaged with the mirror image's where the model was measured so."""
         import torch
 
         with torch.inference_mode(), self._autocast():
@@ -137,7 +146,7 @@ class Encoder:
         return Features(np.concatenate([p.embedding for p in parts]), units)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        """Texts -> (n, D) unit length, longest first so that a batch wastes no padding. float32: prompts decide everything."""
+        """Texts -> (n, D) unit length, longest first to save padding; in float32, since prompts decide everything."""
         import torch
 
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
@@ -178,7 +187,7 @@ def _squared(crop: Image.Image) -> Image.Image:
 
 
 def _fold_batch_norm(module: Any) -> None:
-    """Fold every convolution + batch norm pair of our image tower into one convolution: same numbers, fewer passes over memory."""
+    """Fold convolution + batch norm pairs of our image tower into one: same numbers, fewer passes over memory."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -211,8 +220,8 @@ class Bundle:
         found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         if found != self.spec["sha256"]:
             raise EmoreasonError(
-                f"{self.weights} is damaged or was changed: its SHA-256 is {found[:12]}…, expected {self.spec['sha256'][:12]}…. "
-                "Reinstall emoreason: pip install --force-reinstall emoreason"
+                f"{self.weights} is damaged or was changed: its SHA-256 is {found[:12]}…, "
+                f"expected {self.spec['sha256'][:12]}…. Reinstall emoreason: pip install --force-reinstall emoreason"
             )
 
 
@@ -252,7 +261,9 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
     missing, unexpected = clip.visual.load_state_dict(visual, strict=False)
     lost = [k for k in missing if not k.endswith("num_batches_tracked")]
     if lost or unexpected:
-        raise EmoreasonError(f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}")
+        raise EmoreasonError(
+            f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}"
+        )
     clip.logit_scale.fill_(float(tensors["logit_scale"]))
     head = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
     head.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
@@ -280,7 +291,7 @@ def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
     except (RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise EmoreasonError(
-            f"the weights of {name} could not be loaded: {reason}. They come from a hub: connect once, or give a file as "
-            f"{architecture}/PATH.safetensors; --model mini needs no hub"
+            f"the weights of {name} could not be loaded: {reason}. They come from a hub: connect once, or give a file "
+            f"as {architecture}/PATH.safetensors; --model mini needs no hub"
         ) from None
     return Encoder(clip, tokenizer, name, pretrained, compute)

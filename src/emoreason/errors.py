@@ -2,7 +2,7 @@
 
 
 class EmoreasonError(Exception):
-    """Something given cannot be used. The message says what was given, what was expected and what to type next (exit 1)."""
+    """Something cannot be used. The message says what was given, what was expected and what to type next (exit 1)."""
 
 
 class UsageError(EmoreasonError):

@@ -50,7 +50,9 @@ class Reader:
             for row, units, face in zip(probabilities, _rows(features.units, len(probabilities)), faces, strict=True)
         ]
 
-    def _evidence(self, row: np.ndarray, labels: tuple[str, ...], calibrated: bool, units: dict, face: Face) -> Evidence:
+    def _evidence(
+        self, row: np.ndarray, labels: tuple[str, ...], calibrated: bool, units: dict, face: Face
+    ) -> Evidence:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
         valence, arousal = valence_arousal(by_name) or (None, None)
@@ -65,7 +67,9 @@ class Reader:
         if quality.get("size", MIN_SIZE) < MIN_SIZE:
             return f"the face is {quality['size']:.0f} pixels wide, at least {MIN_SIZE} are needed"
         # A threshold that was fitted on eight calibrated labels says nothing about other words.
-        limit = self.threshold if self.threshold is not None else (self.calibration.abstain_below if calibrated else 0.0)
+        limit = (
+            self.threshold if self.threshold is not None else (self.calibration.abstain_below if calibrated else 0.0)
+        )
         if confidence < limit:
             return f"the best label has {confidence:.0%}, below the {limit:.0%} that was asked for"
         return ""

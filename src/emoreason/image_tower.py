@@ -1,4 +1,4 @@
-"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces, registered with timm so that open_clip can name it.
+"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces, known to timm so that open_clip can name it.
 
 2.8 M parameters, 227 M multiply-adds a face. It halves the picture in its first block, since the first full-resolution
 stage of an ordinary ResNet takes more memory traffic on a CPU than everything after it.
@@ -34,9 +34,11 @@ class Block(nn.Module):
 
 
 class FaceNet(nn.Module):
-    """(B, 3, 48, 48) colour or (B, 1, 48, 48) grey -> (B, num_features). Colour is reduced to luma first: it was trained on grey faces."""
+    """(B, 3, 48, 48) colour or (B, 1, 48, 48) grey -> (B, num_features). Colour becomes luma: it learned grey faces."""
 
-    def __init__(self, widths=(64, 128, 256), depths=(2, 2, 2), stem: int = 32, drop_path_rate: float = 0.0, in_chans: int = 3):
+    def __init__(
+        self, widths=(64, 128, 256), depths=(2, 2, 2), stem: int = 32, drop_path_rate: float = 0.0, in_chans: int = 3
+    ):
         super().__init__()
         self.num_features = widths[-1]
         self.default_cfg = {"pool_size": (6, 6), "input_size": (in_chans, 48, 48)}
@@ -55,7 +57,9 @@ class FaceNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         if num_classes or global_pool != "avg":
-            raise ValueError(f"FaceNet gives pooled features only, asked for num_classes={num_classes}, pool={global_pool!r}")
+            raise ValueError(
+                f"FaceNet gives pooled features only, asked for num_classes={num_classes}, pool={global_pool!r}"
+            )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """-> (B, num_features, 6, 6), what the explainer's projector will read."""

@@ -1,4 +1,4 @@
-"""Ties it together: pictures in, Analyses out. The command line, the labeling, the evaluation and Python all call this."""
+"""Ties it together: pictures in, Analyses out. Command line, labeling, evaluation and Python all call this."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,15 @@ class Reasoner:
     def prompt_id(self) -> str:
         return self.reader.zeroshot.prompts.id
 
-    def analyze(self, source: Any, labels: Sequence[str] | None = None, detect: bool = True, limits: Limits = Limits()) -> Analysis:
-        """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces with evidence. Bad input raises EmoreasonError."""
+    def analyze(
+        self, source: Any, labels: Sequence[str] | None = None, detect: bool = True, limits: Limits = Limits()
+    ) -> Analysis:
+        """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read. Bad input raises EmoreasonError."""
         picture = open_picture(source, limits)
         return self.analyze_faces([(picture, self.faces(picture, detect))], labels)[0]
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
-        """The faces of an opened picture; the whole picture is the face when `detect` is off. Safe to call from threads."""
+        """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
         return find_faces(picture, self.detector) if detect else [whole_picture(picture)]
 
     def analyze_faces(
@@ -57,11 +59,19 @@ class Reasoner:
             features = self.reader.zeroshot.encoder.encode_faces([face.crop for face in faces], batch_size)
             read = iter(self.reader.read(features, asked, faces))
         return [
-            Analysis(picture, self.name, self.revision, self.prompt_id, tuple(FaceAnalysis(face, next(read)) for face in found))
+            Analysis(
+                picture,
+                self.name,
+                self.revision,
+                self.prompt_id,
+                tuple(FaceAnalysis(face, next(read)) for face in found),
+            )
             for picture, found in pictures
         ]
 
-    def label(self, paths: Iterable[str | Path], labels: Sequence[str] | None = None, **options: Any) -> Iterator[dict[str, Any]]:
+    def label(
+        self, paths: Iterable[str | Path], labels: Sequence[str] | None = None, **options: Any
+    ) -> Iterator[dict[str, Any]]:
         """Pictures, folders, globs, URLs -> one row per face, as `emoreason label` writes them."""
         from emoreason.label import Job, label_rows
 
@@ -95,4 +105,6 @@ def load(
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
     default = calibration.labels or label_set(DEFAULT_LABELS).labels
-    return Reasoner(encoder.name, Reader(zeroshot, calibration, point, threshold), load_detector(detector), compute, default)
+    return Reasoner(
+        encoder.name, Reader(zeroshot, calibration, point, threshold), load_detector(detector), compute, default
+    )

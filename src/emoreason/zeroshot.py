@@ -40,7 +40,7 @@ class Prompts:
 
 
 def load_prompts(path: Path | None = None, descriptors: bool = False) -> Prompts:
-    """`prompts/labels.yaml` or a file of the same layout; with the action-unit descriptions of `prompts/descriptors.yaml`."""
+    """`prompts/labels.yaml` or a file laid out like it; `descriptors` adds those of `prompts/descriptors.yaml`."""
     import yaml
 
     place = Path(path) if path else resource("prompts/labels.yaml")
@@ -49,8 +49,10 @@ def load_prompts(path: Path | None = None, descriptors: bool = False) -> Prompts
         templates = tuple(given["templates"])
         words = {str(k): tuple(map(str, v)) for k, v in (given.get("words") or {}).items()}
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UsageError(f"{place} is no prompt file ({error}): 'templates:' with a list and 'words:' with lists per label "
-                         "were expected, as in prompts/labels.yaml") from None  # fmt: skip
+        raise UsageError(
+            f"{place} is no prompt file ({error}): 'templates:' with a list and 'words:' with lists per label "
+            "were expected, as in prompts/labels.yaml"
+        ) from None
     if not templates or not all(isinstance(t, str) and "{}" in t for t in templates):
         raise UsageError(f"{place}: every template needs a {{}} where the label goes")
     described: dict[str, tuple[str, ...]] = {}
@@ -108,11 +110,15 @@ def load_projection(path: Path, width: int) -> Projection:
     tensors = _read_tensors(Path(path))
     keys = [key for key in tensors if key.removeprefix("module.") == "mlp.weight"]
     if len(keys) != 1:
-        raise EmoreasonError(f"{path} is no Exp-CLIP head: one tensor 'mlp.weight' was expected, it holds {sorted(tensors)[:4]}")
+        raise EmoreasonError(
+            f"{path} is no Exp-CLIP head: one tensor 'mlp.weight' was expected, it holds {sorted(tensors)[:4]}"
+        )
     weight = tensors[keys[0]].float().numpy()
     if weight.ndim != 2 or weight.shape[1] != width:
-        raise EmoreasonError(f"{path} maps from {weight.shape[-1]} dimensions and the model gives {width}: use the head of the "
-                             "same CLIP (B16 for ViT-B-16/openai, L14 for ViT-L-14/openai)")  # fmt: skip
+        raise EmoreasonError(
+            f"{path} maps from {weight.shape[-1]} dimensions and the model gives {width}: use the head of the "
+            "same CLIP (B16 for ViT-B-16/openai, L14 for ViT-L-14/openai)"
+        )
     return Projection(weight)
 
 
@@ -179,7 +185,9 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """At least two different, non-empty labels."""
     cleaned = tuple(label.strip() for label in labels)
     if len(cleaned) < 2 or not all(cleaned) or len(set(cleaned)) < len(cleaned):
-        raise UsageError(f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged")
+        raise UsageError(
+            f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged"
+        )
     return cleaned
 
 

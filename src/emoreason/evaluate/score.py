@@ -48,9 +48,7 @@ def score(
     )
     # Face crops are answered without a search; where one was made beside it, its score tells the detected ones.
     searched = any(row.face_score is not None for row in rows)
-    faces = np.array(
-        [row.status in ("ok", "abstained") and not (searched and row.face_score is None) for row in rows]
-    )
+    faces = np.array([row.status in ("ok", "abstained") and not (searched and row.face_score is None) for row in rows])
     matrix = metrics.confusion(targets, answers)
     shares = targets.mean(0)
     present = shares > 0

@@ -55,7 +55,7 @@ def _cut_out(faces: Tensor, share: float, rng: torch.Generator) -> Tensor:
 
 
 def mix(faces: Tensor, targets: list[Tensor], alpha: float, rng: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-    """Mixup or cutmix (half each) of a batch with its own shuffle; every target (B, …) is mixed in the same proportion."""
+    """Mixup or cutmix (half each) of a batch with its own shuffle; targets (B, …) are mixed in the same proportion."""
     n, _, height, width = faces.shape
     order = torch.randperm(n, generator=rng)
     seed = int(torch.randint(2**31, (1,), generator=rng))

@@ -1,4 +1,4 @@
-"""From a finished run to a model folder: weights, calibration, operating points and abstention, fitted on held-out faces."""
+"""From a finished run to a model folder: weights; calibration, points and abstention, fitted on held-out faces."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def make_bundle(folder: Path, config: Config, holdout: Faces, prior: np.ndarray)
 
 
 def holdout_logits(folder: Path, faces: Faces, cache: Path) -> np.ndarray:
-    """(n, 8) logits by the very path that answers users: crops through the encoder, the prompts of prompts/labels.yaml."""
+    """(n, 8) logits by the very path that answers users: crops through the encoder, prompts/labels.yaml."""
     encoder = load_encoder(str(folder), device.choose("cpu"))
     zeroshot = ZeroShot(encoder, load_prompts(), TextCache(cache))
     pixels = np.repeat(faces.pixels[..., None], 3, axis=3)
@@ -50,7 +50,10 @@ def holdout_logits(folder: Path, faces: Faces, cache: Path) -> np.ndarray:
 
 
 def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
-    """Temperatures by the majority protocol, the balanced point by accuracy + UAR over all votes, abstention by selective accuracy."""
+    """Temperatures by the majority protocol, the balanced point by accuracy + UAR over all votes.
+
+    The threshold of abstention is chosen by selective accuracy.
+    """
     votes = np.where(holdout.votes > 1, holdout.votes, 0)
     clear = votes[:, :8].max(axis=1) > 0.5 * votes.sum(axis=1)
     target = votes[:, :8].argmax(axis=1)
@@ -73,7 +76,7 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
 
 
 def soft_scores(logits: np.ndarray, distribution: np.ndarray) -> tuple[float, float]:
-    """Accuracy and UAR where every face counts for every label by its share of votes: rare labels have few faces and many votes."""
+    """Accuracy and UAR where a face counts for every label by its share of votes: rare labels have few faces."""
     answer = np.eye(logits.shape[1])[logits.argmax(axis=1)]
     agreed = answer * distribution
     return float(agreed.sum() / len(logits)), float((agreed.sum(axis=0) / distribution.sum(axis=0)).mean())

@@ -78,7 +78,7 @@ class Config:
 
 
 def load_config(path: Path, overrides: dict[str, str] | None = None) -> Config:
-    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. An unknown key is an error with a suggestion."""
+    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion."""
     import yaml
 
     try:
@@ -123,7 +123,9 @@ def parse_overrides(arguments: list[str]) -> dict[str, str]:
     while rest:
         option = rest.pop(0)
         if not option.startswith("--"):
-            raise UsageError(f"{option!r} is not an option: fields are given as --section.field VALUE, such as --train.lr 1e-4")
+            raise UsageError(
+                f"{option!r} is not an option: fields are given as --section.field VALUE, such as --train.lr 1e-4"
+            )
         key, equals, value = option.removeprefix("--").partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):

@@ -27,7 +27,6 @@ from emoreason.train.config import Config
 from emoreason.train.faces import EMOTIONS, Faces, read_faces, split
 from emoreason.train.geometry import UNITS
 
-
 LOOK_EVERY = 3  # epochs
 
 
@@ -46,7 +45,11 @@ class EncoderWithHeads(nn.Module):
         """(B, 1, 48, 48) -> embedding (B, D) of unit length, unit logits (B, U), helper logits (B, 8)."""
         pooled = self.visual.trunk(faces)
         dropped = F.dropout(pooled, 0.2, self.training)
-        return F.normalize(self.visual.head(pooled).float(), dim=1), self.units(dropped).float(), self.helper(dropped).float()
+        return (
+            F.normalize(self.visual.head(pooled).float(), dim=1),
+            self.units(dropped).float(),
+            self.helper(dropped).float(),
+        )
 
 
 def normalise(faces: Tensor) -> Tensor:
@@ -126,12 +129,27 @@ def train_encoder(config: Config) -> Path:
     optimizer = torch.optim.AdamW(groups, lr=config.train.lr, fused=True)
     steps = len(train) // config.train.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.train.lr, total_steps=config.train.epochs * steps, pct_start=config.train.warmup, final_div_factor=1000
+        optimizer,
+        config.train.lr,
+        total_steps=config.train.epochs * steps,
+        pct_start=config.train.warmup,
+        final_div_factor=1000,
     )
     (out / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
     (out / "run.json").write_text(
-        json.dumps({"data_sha256": data_hash, "train": len(train), "holdout": len(holdout), "dropped": dropped, "bf16": bf16,
-                    "torch": torch.__version__, "python": platform.python_version(), "processor": platform.machine()}, indent=2)
+        json.dumps(
+            {
+                "data_sha256": data_hash,
+                "train": len(train),
+                "holdout": len(holdout),
+                "dropped": dropped,
+                "bf16": bf16,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "processor": platform.machine(),
+            },
+            indent=2,
+        )
     )
 
     pixels = torch.from_numpy(train.pixels)
@@ -177,7 +195,12 @@ def train_encoder(config: Config) -> Path:
                 for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
                     kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
             losses.append(loss.item())
-        line = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "lr": schedule.get_last_lr()[0], "seconds": time.time() - started}
+        line = {
+            "epoch": epoch + 1,
+            "loss": float(np.mean(losses)),
+            "lr": schedule.get_last_lr()[0],
+            "seconds": time.time() - started,
+        }
         if (epoch + 1) % LOOK_EVERY == 0 or epoch + 1 == config.train.epochs:
             line |= _look(average, validation, bank.means(), unseen, bf16)
         with (out / "log.jsonl").open("a") as log:
@@ -229,8 +252,15 @@ def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads |
 
 def _checkpoint(out: Path, epoch: int, model, average, optimizer, schedule, rng) -> None:
     """Everything that an exact continuation needs; it never leaves the run folder, so torch's own format is fine."""
-    state = {"epoch": epoch, "model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(),
-             "schedule": schedule.state_dict(), "rng": rng.get_state(), "torch_rng": torch.get_rng_state()}
+    state = {
+        "epoch": epoch,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "rng": rng.get_state(),
+        "torch_rng": torch.get_rng_state(),
+    }
     torch.save(state, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").rename(out / "checkpoint.pt")
 

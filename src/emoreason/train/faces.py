@@ -54,7 +54,9 @@ def read_faces(parquet: Path, landmarks: Path | None = None) -> Faces:
     units = np.full((len(rows), len(geometry.UNITS)), np.nan, dtype=np.float32)
     if landmarks is not None:
         if not Path(landmarks).is_file():
-            raise EmoreasonError(f"no landmarks at {landmarks}: make them with `python finetune/landmarks.py {parquet} {landmarks}`")
+            raise EmoreasonError(
+                f"no landmarks at {landmarks}: make them with `python finetune/landmarks.py {parquet} {landmarks}`"
+            )
         units = unit_targets(names, votes, landmarks)
     return Faces(names, pixels, votes, units)
 
@@ -86,8 +88,8 @@ def usable(faces: Faces) -> np.ndarray:
 
 
 def split(train: Faces, held_out: set[str], holdout: int) -> tuple[Faces, Faces, dict[str, int]]:
-    """Drop unusable faces, those named in `held_out` (copies of validation faces) and doubles; then keep `holdout` faces
-    apart for calibration, by the hash of their pixels."""
+    """Drop unusable faces, those named in `held_out` (copies of validation faces) and doubles; then keep `holdout`
+    faces apart for calibration, by the hash of their pixels."""
     digests, wanted, seen = train.digests, usable(train), set()
     counts = {"unusable": int((~wanted).sum()), "copies_of_validation": 0, "doubles": 0}
     for i in np.flatnonzero(wanted):

@@ -1,16 +1,18 @@
 """Action-unit intensities from facial landmarks: the teacher of the mini encoder's action-unit head.
 
-No public action-unit model can be had offline, so intensities come from geometry, in three steps that can each be checked:
+No public action-unit model can be had offline, so intensities come from geometry, in three steps, each to be checked:
 
 1. **Pose.** The 478 FaceMesh points (x, y, depth) are rotated, scaled and moved onto a mean face by the points that no
-   expression moves (eye corners, nose bridge, forehead, temples). Unit of length: the distance of the outer eye corners.
-2. **Measures.** Each unit is one or two distances of the aligned face ("how far do the lip corners stand above the lips").
-3. **Against neutral faces.** What pose still explains is removed by a line fitted on *neutral* faces, and the rest is divided by
-   its robust spread there: a z-score, scaled so that at most one neutral face in twenty passes z = 1.645. Intensity is 0 up to
-   z = 1 and 1 from z = 4 on, so about one neutral face in twenty shows a unit above 0.2.
+   expression moves (eye corners, nose bridge, forehead, temples). Unit of length: the distance of the outer eye
+   corners.
+2. **Measures.** Each unit is one or two distances of the aligned face ("how far do the lip corners stand above the
+   lips").
+3. **Against neutral faces.** What pose still explains is removed by a line fitted on *neutral* faces, and the rest is
+   divided by its robust spread there: a z-score, scaled so that at most one neutral face in twenty passes z = 1.645.
+   Intensity is 0 up to z = 1 and 1 from z = 4 on, so about one neutral face in twenty shows a unit above 0.2.
 
-A face's own build (low brows, thin lips) cannot be told from an expression in one picture: an intensity is evidence, not a FACS code.
-Units that geometry cannot defend are not here at all: see `UNDETERMINED`.
+A face's own build (low brows, thin lips) cannot be told from an expression in one picture: an intensity is evidence and
+no FACS code. Units that geometry cannot defend are not here at all: see `UNDETERMINED`.
 """
 
 from dataclasses import dataclass
@@ -41,18 +43,34 @@ class Determined:
 
 
 UNITS: tuple[Determined, ...] = (
-    Determined("1", (("inner_brow_height", 1),), "fair", "the brow's inner end moves visibly; high brows are also build"),
+    Determined(
+        "1", (("inner_brow_height", 1),), "fair", "the brow's inner end moves visibly; high brows are also build"
+    ),
     Determined("2", (("outer_brow_height", 1),), "fair", "as unit 1, at the outer end"),
-    Determined("4", (("inner_brow_low", -1), ("brow_slope", -1)), "fair", "inner brow ends come down, below the outer ends"),
+    Determined(
+        "4", (("inner_brow_low", -1), ("brow_slope", -1)), "fair", "inner brow ends come down, below the outer ends"
+    ),
     Determined("5", (("upper_lid_height", 1),), "good", "the upper lid rises above the line of the eye corners"),
-    Determined("7", (("lower_lid_depth", -1), ("eye_opening", -1)), "fair", "narrowed eyes; a smile's cheeks do the same"),
+    Determined(
+        "7", (("lower_lid_depth", -1), ("eye_opening", -1)), "fair", "narrowed eyes; a smile's cheeks do the same"
+    ),
     Determined("12", (("corner_height", 1), ("mouth_width", 1)), "good", "lip corners up and apart"),
-    Determined("15", (("corner_height", -1), ("corner_over_lower_lip", -1)), "weak", "lip corners down; small movements"),
-    Determined("24", (("lip_height", -1),), "weak", "the red of the lips gets thin while the mouth is shut; also build"),
+    Determined(
+        "15", (("corner_height", -1), ("corner_over_lower_lip", -1)), "weak", "lip corners down; small movements"
+    ),
+    Determined(
+        "24", (("lip_height", -1),), "weak", "the red of the lips gets thin while the mouth is shut; also build"
+    ),
     Determined("25", (("lip_gap", 1),), "good", "the inner lips part"),
-    Determined("26", (("jaw_length", 1), ("lip_gap", 1)), "good", "the chin drops away from the nose and the lips part"),
-    Determined("27", (("jaw_length", 1), ("lip_gap_ratio", 1)), "fair", "a mouth open as high as wide: the end of unit 26"),
-    Determined("43", (("eye_opening", -1),), "fair", "lids nearly meet; at 48 pixels one pixel is a quarter of an open eye"),
+    Determined(
+        "26", (("jaw_length", 1), ("lip_gap", 1)), "good", "the chin drops away from the nose and the lips part"
+    ),
+    Determined(
+        "27", (("jaw_length", 1), ("lip_gap_ratio", 1)), "fair", "a mouth open as high as wide: the end of unit 26"
+    ),
+    Determined(
+        "43", (("eye_opening", -1),), "fair", "lids nearly meet; at 48 pixels one pixel is a quarter of an open eye"
+    ),
 )
 UNDETERMINED = {
     "6": "raised cheeks show in skin folds; the lid measure that is left belongs to unit 7",
@@ -76,7 +94,7 @@ def _mean(points: np.ndarray, numbers) -> np.ndarray:
 
 
 def align(points: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 478, 3) pixels -> the same on the template's pose and scale, and (n, 3) yaw, pitch, roll in degrees (Kabsch)."""
+    """(n, 478, 3) pixels -> the same on the template's pose and scale; (n, 3) yaw, pitch, roll in degrees (Kabsch)."""
     rigid = points[:, RIGID]
     centre, target = rigid.mean(axis=1, keepdims=True), template[list(RIGID)]
     target_centre = target.mean(axis=0)
@@ -95,7 +113,7 @@ def align(points: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def mean_face(points: np.ndarray, rounds: int = 3) -> np.ndarray:
-    """Generalised Procrustes: (n, 478, 3) -> (478, 3), mirror-symmetrised in pose (facing the camera), outer eye corners 1 apart."""
+    """Generalised Procrustes: (n, 478, 3) -> (478, 3), symmetric, facing the camera, outer eye corners 1 apart."""
     template = np.median(points - points[:, RIGID].mean(axis=1, keepdims=True), axis=0)
     for _ in range(rounds):
         template = np.median(align(points, template)[0], axis=0)
@@ -104,7 +122,7 @@ def mean_face(points: np.ndarray, rounds: int = 3) -> np.ndarray:
 
 
 def _facing(face: np.ndarray) -> np.ndarray:
-    """Turn one face (478, 3) so that its eye line is the x axis and forehead to chin is the y axis; outer eye corners 1 apart."""
+    """Turn a face (478, 3): the eye line becomes the x axis, forehead to chin the y axis; outer eye corners 1 apart."""
     x = face[263] - face[33]
     x = x / (length := np.linalg.norm(x))
     y = face[CHIN] - face[10]
