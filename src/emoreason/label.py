@@ -1,26 +1,36 @@
-"""Batch labeling: workers open pictures and find faces while the encoder computes; rows leave in order, one bad file is one row."""
+"""Batch labeling: workers open pictures and find faces while the encoder computes; one bad file is one row."""
 
+import hashlib
 import io
+import itertools
+import os
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from emoreason.analysis import columns, row
 from emoreason.errors import EmoreasonError
+from emoreason.export import ImageFolder
 from emoreason.faces import Face
-from emoreason.images import Limits, Picture, find_pictures, open_frames, open_picture
+from emoreason.images import Limits, Picture, describe, find_pictures, open_frames, open_picture
 from emoreason.reasoner import Reasoner
 from emoreason.rowfile import RowFile
 
 CHUNK = 8  # pictures that one worker takes at a time: small crops cost less than the hand-over
 SPENT = Image.new("RGB", (1, 1))  # stands for a picture whose faces were found: rows need no pixels
 EXPORT_SIZE = 512  # longest side of an exported crop
+LONGEST_ERROR = 300  # characters: some decoders put half a file into their message
+
+
+def cores() -> int:
+    """The cores that this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -32,17 +42,37 @@ class Job:
     detect: bool = True
     frames: bool = False
     batch_size: int = 128
-    workers: int = 2
+    workers: int = field(default_factory=cores)  # a detection keeps one core busy
     limit: int | None = None
     shuffle_seed: int | None = None
     limits: Limits = Limits()
 
     def sources(self) -> list[str]:
-        """Every picture, in the order of the job: names only, so that 100,000 of them are a few megabytes."""
-        found = list(find_pictures(self.paths))
+        """Every picture once, in the order of the job: names only, so that 100,000 of them are a few megabytes."""
+        found = _once(find_pictures(self.paths))
         if self.shuffle_seed is not None:
-            random.Random(self.shuffle_seed).shuffle(found)
-        return found[: self.limit]
+            everything = list(found)
+            random.Random(self.shuffle_seed).shuffle(everything)
+            found = iter(everything)
+        return list(itertools.islice(found, self.limit))
+
+
+def _once(sources: Iterable[str]) -> Iterator[str]:
+    """A picture that was named twice is labeled once: resuming tells pictures apart by their source."""
+    seen: set[str] = set()
+    for source in sources:
+        if source not in seen:
+            seen.add(source)
+            yield source
+
+
+def row_source(source: str) -> str:
+    """The source as it stands in a row: data URIs by their hash; names that are no UTF-8 with their bytes escaped."""
+    return _utf8(describe(source))
+
+
+def _utf8(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -82,10 +112,15 @@ def open_source(reasoner: Reasoner, job: Job, source: str, keep: bool) -> Opened
             small = [replace(face, crop=Image.fromarray(encoder.pixels(face.crop))) for face in faces]
             pictures.append((replace(picture, image=SPENT), small))
     except EmoreasonError as error:
-        return Opened(source, error=str(error))
+        return Opened(source, error=_short(str(error)))
     except Exception as error:  # a decoder's surprise must not end a job of a day
-        return Opened(source, error=f"{type(error).__name__}: {error}")
+        return Opened(source, error=_short(f"{type(error).__name__}: {error}"))
     return Opened(source, pictures, kept)
+
+
+def _short(message: str) -> str:
+    line = _utf8(" ".join(message.split()))
+    return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
 
 
 def _png(crop: Image.Image) -> bytes:
@@ -95,8 +130,10 @@ def _png(crop: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def label_sources(reasoner: Reasoner, job: Job, sources: list[str], keep: bool = False) -> Iterator[Labeled]:
-    """Sources -> their rows, in order. At most a few chunks per worker are in flight, so memory does not grow with the job."""
+def label_sources(
+    reasoner: Reasoner, job: Job, sources: list[str], keep: bool = False
+) -> Generator[Labeled, None, None]:
+    """Sources -> their rows, in order. Few chunks per worker are in flight: memory does not grow with the job."""
     waiting: list[Opened] = []
     for opened in _opened(reasoner, job, sources, keep):
         waiting.append(opened)
@@ -128,13 +165,15 @@ def _opened(reasoner: Reasoner, job: Job, sources: list[str], keep: bool) -> Ite
 def _read(reasoner: Reasoner, job: Job, waiting: list[Opened]) -> Iterator[Labeled]:
     pictures = [entry for opened in waiting for entry in opened.pictures]
     analyses = iter(reasoner.analyze_faces(pictures, job.labels, job.batch_size))
-    made_by = {"model": reasoner.name, "revision": reasoner.revision, "prompt_id": reasoner.prompt_id}
     for opened in waiting:
+        source = row_source(opened.source)
         if opened.error is not None:
-            yield Labeled(opened.source, [row(source=opened.source, status="error", error=opened.error, **made_by)], [])
+            failed = row(source=source, status="error", error=opened.error, model=reasoner.name,
+                         revision=reasoner.revision, prompt_id=reasoner.prompt_id)  # fmt: skip
+            yield Labeled(opened.source, [failed], [])
             continue
         rows = [line for _ in opened.pictures for line in next(analyses).rows()]
-        yield Labeled(opened.source, [line | {"source": opened.source} for line in rows], opened.kept)
+        yield Labeled(opened.source, [line | {"source": source} for line in rows], opened.kept)
 
 
 def label_rows(reasoner: Reasoner, job: Job) -> Iterator[dict[str, Any]]:
@@ -145,11 +184,11 @@ def label_rows(reasoner: Reasoner, job: Job) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a labeling run did."""
+    """What the output holds now."""
 
-    pictures: int
-    skipped: int  # already in the output of the run that was resumed
-    statuses: dict[str, int]  # rows by status
+    pictures: int  # of the job
+    before: int  # of these, in the output of the run that was resumed
+    statuses: dict[str, int]  # rows by status, those of before included
 
     @property
     def failed(self) -> int:
@@ -157,8 +196,20 @@ class Outcome:
 
     def __str__(self) -> str:
         parts = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(self.statuses.items())]
-        again = f", {self.skipped} were done before" if self.skipped else ""
-        return f"{self.pictures} pictures: {', '.join(parts) or 'nothing new'}{again}"
+        again = f" ({_count(self.before, 'picture')} done before)" if self.before else ""
+        rows = sum(self.statuses.values())
+        return f"{_count(self.pictures, 'picture')}, {_count(rows, 'row')}: {', '.join(parts)}{again}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def remaining(output: RowFile, sources: list[str]) -> list[str]:
+    """What the output does not hold yet; the picture that was cut off it first, even when it was not asked for now."""
+    todo = [source for source in sources if row_source(source) not in output.done]
+    lost = output.cut is not None and all(row_source(source) != output.cut for source in todo)
+    return [output.cut, *todo] if output.cut is not None and lost else todo
 
 
 def run(
@@ -167,25 +218,39 @@ def run(
     output: RowFile,
     sources: list[str],
     *,
-    export: Path | None = None,
+    export: ImageFolder | None = None,
     progress: Callable[[Labeled], None] = lambda labeled: None,
 ) -> Outcome:
     """Label what the output does not hold yet, writing as it goes."""
-    from emoreason.export import ImageFolder
-
-    todo = [source for source in sources if source not in output.done]
-    statuses: Counter[str] = Counter()
-    folder = ImageFolder(export, f"model:{reasoner.name}@{reasoner.revision}") if export else None
-    for labeled in label_sources(reasoner, job, todo, keep=export is not None):
-        if folder is not None:
-            folder.add(labeled.rows, labeled.crops)
-        output.write(labeled.rows)
-        statuses.update(line["status"] for line in labeled.rows)
-        progress(labeled)
+    todo = remaining(output, sources)
+    # Closed at once when writing fails, so that nothing goes on opening pictures for a job that has ended.
+    with closing(label_sources(reasoner, job, todo, keep=export is not None)) as found:
+        for labeled in found:
+            if export is not None:
+                export.add(labeled.rows, labeled.crops)
+            output.write(labeled.rows)
+            progress(labeled)
     output.finish()
-    return Outcome(len(todo), len(sources) - len(todo), dict(statuses))
+    before = sum(row_source(source) in output.done for source in sources)
+    return Outcome(len(sources), before, dict(output.statuses))
 
 
 def row_columns(reasoner: Reasoner, job: Job) -> list[str]:
     """The columns of this job's rows."""
     return columns(job.labels or reasoner.default_labels, reasoner.reader.zeroshot.encoder.unit_codes)
+
+
+def made_with(reasoner: Reasoner, job: Job, export: bool = False) -> dict[str, Any]:
+    """All that decides the rows besides the pictures: a run that is resumed must have the same."""
+    projection = reasoner.reader.zeroshot.projection
+    return {
+        "model": reasoner.name,
+        "revision": reasoner.revision,
+        "prompt_id": reasoner.prompt_id,
+        "operating point": reasoner.reader.point,
+        "threshold": reasoner.reader.threshold,
+        "projection": projection and hashlib.sha256(projection.weight.tobytes()).hexdigest()[:12],
+        "detector": reasoner.detector.name if job.detect else None,
+        "frames": job.frames,
+        "export": export,
+    }

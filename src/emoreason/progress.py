@@ -11,14 +11,23 @@ from emoreason.label import Labeled
 def labeling_bar(total: int, done: int) -> Iterator[Callable[[Labeled], None]]:
     """Pictures done, rate, time left, and how many failed."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.0f}/s" if task.speed else "–/s")
 
-    columns = (TextColumn("labeling"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), TextColumn("{task.fields[failed]} failed"))
+    failures = TextColumn("{task.fields[failed]} failed")
+    columns = (TextColumn("labeling"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), failures)
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
         task, failed = bar.add_task("labeling", total=total, completed=done, failed=0), 0
 

@@ -18,13 +18,15 @@ def stdout() -> "Console":
     """A console that does not cut lines where the output goes to a file."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    # Labels and paths are the user's: "[bold]" and ":smile:" in them are to be printed and not to be obeyed.
+    width = None if sys.stdout.isatty() else 120
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_analysis(analysis: "Analysis") -> None:
     console, (width, height) = stdout(), analysis.picture.image.size
     n = len(analysis.faces)
-    console.print(f"{analysis.picture.source}: {width}×{height}, {n} face{'' if n == 1 else 's'}", soft_wrap=True, markup=False)
+    console.print(f"{analysis.picture.source}: {width}×{height}, {n} face{'' if n == 1 else 's'}", soft_wrap=True)
     if not analysis.faces:
         console.print("No face was found. If the picture is a tight face crop, add --no-detect.")
     for found in analysis.faces:
@@ -38,17 +40,17 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
     place = "the whole picture" if found.face.box is None else "at x {}, y {}, {}×{}".format(*found.face.box)
     head = f"\nface {found.face.face_id} ({place}): "
     if evidence.abstained:
-        console.print(f"{head}no answer, {evidence.why}", markup=False)
+        console.print(f"{head}no answer, {evidence.why}")
     else:
         sure = "calibrated" if evidence.calibrated else "not calibrated for these labels"
-        console.print(f"{head}{evidence.label}, {evidence.confidence:.0%} ({sure})", markup=False)
+        console.print(f"{head}{evidence.label}, {evidence.confidence:.0%} ({sure})")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, p in sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:8]:
         table.add_row(label, f"{p:6.1%}", "█" * round(30 * p) or "▏")
     console.print(table)
     if found.action_units:
         seen = [f"{name.lower()} (AU{code}, {band})" for code, name, band in found.visible_units()]
-        console.print("seen: " + (", ".join(seen) or "no action unit above its threshold"), markup=False)
+        console.print("seen: " + (", ".join(seen) or "no action unit above its threshold"))
     if evidence.valence is not None:
         console.print(f"valence {evidence.valence:+.2f}, arousal {evidence.arousal:+.2f} (derived from the labels)")
 
@@ -56,8 +58,8 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
 def print_report(report: dict[str, Any], folder: Path) -> None:
     """The headline of an evaluation; report.md has the rest."""
     console = stdout()
-    console.print((folder / "report.md").read_text().split("\n## ", 2)[0].strip(), markup=False, soft_wrap=True)
-    console.print(f"\nThe whole report: {folder / 'report.md'}", markup=False)
+    console.print((folder / "report.md").read_text(encoding="utf-8").split("\n## ", 2)[0].strip(), soft_wrap=True)
+    console.print(f"\nThe whole report: {folder / 'report.md'}", soft_wrap=True)
 
 
 def print_models() -> None:
@@ -65,11 +67,12 @@ def print_models() -> None:
 
     from emoreason.encoder import bundles
 
-    table = Table("model", "parameters", "input", "action units", "FER+ validation (majority)", box=None, padding=(0, 2, 0, 0))
+    columns = ("model", "parameters", "input", "action units", "FER+ validation (majority)")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for name, bundle in bundles().items():
         spec = bundle.spec
-        table.add_row(name, f"{spec['parameters'] / 1e6:.1f} M", f"{spec['image_size']}×{spec['image_size']}", str(len(spec["units"])),
-                      spec["headline"])  # fmt: skip
+        size, millions = spec["image_size"], spec["parameters"] / 1e6
+        table.add_row(name, f"{millions:.1f} M", f"{size}×{size}", str(len(spec["units"])), spec["headline"])
     stdout().print(table)
     stdout().print("Any open_clip model works beside these: --model ViT-L-14/openai")
 
