@@ -100,8 +100,8 @@ class Analysis:
     def rows(self) -> list[dict[str, Any]]:
         """The labeling rows of this picture: one per face, or one that says that there is none."""
         picture = self.picture
-        common = {"source": picture.source, "frame": picture.frame, "time_s": picture.time_s}
-        made_by = {"model": self.model, "revision": self.revision, "prompt_id": self.prompt_id}
+        common: dict[str, Any] = {"source": picture.source, "frame": picture.frame, "time_s": picture.time_s}
+        made_by: dict[str, Any] = {"model": self.model, "revision": self.revision, "prompt_id": self.prompt_id}
         if not self.faces:
             return [row(**common, status="no_face", **made_by)]
         rows = []

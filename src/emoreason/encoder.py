@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -130,8 +130,8 @@ class Encoder:
             faces = faces.permute(0, 3, 1, 2).float().div(255).sub(self._mean).div(self._std)  # channels_last in memory
             views = [faces, faces.flip(3)] if self.mirror else [faces]
             seen = [self._see(view) for view in views]
-            embedding = torch.stack([e for e, _ in seen]).mean(dim=0)
-            embedding = torch.nn.functional.normalize(embedding, dim=1).cpu().numpy()
+            mean = torch.stack([e for e, _ in seen]).mean(dim=0)
+            embedding = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
             if self._units is None:
                 return Features(embedding, None)
             return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
@@ -142,8 +142,8 @@ class Encoder:
             self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
             for start in range(0, len(crops), batch_size)
         ]
-        units = np.concatenate([p.units for p in parts]) if self._units is not None else None  # type: ignore[misc]
-        return Features(np.concatenate([p.embedding for p in parts]), units)
+        units = [part.units for part in parts if part.units is not None]
+        return Features(np.concatenate([part.embedding for part in parts]), np.concatenate(units) if units else None)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         """Texts -> (n, D) unit length, longest first to save padding; in float32, since prompts decide everything."""
@@ -198,10 +198,10 @@ def _fold_batch_norm(module: Any) -> None:
             block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
             block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
             if isinstance(block.shortcut, nn.Sequential):
-                block.shortcut = fuse_conv_bn_eval(*block.shortcut)  # type: ignore[arg-type]
-    stem = getattr(getattr(module, "trunk", None), "stem", None)
+                block.shortcut = fuse_conv_bn_eval(*block.shortcut)
+    stem: Any = getattr(getattr(module, "trunk", None), "stem", None)
     if isinstance(stem, nn.Sequential) and isinstance(stem[1], nn.BatchNorm2d):
-        stem[0], stem[1] = fuse_conv_bn_eval(stem[0], stem[1]), nn.Identity()  # type: ignore[arg-type]
+        stem[0], stem[1] = fuse_conv_bn_eval(cast(nn.Conv2d, stem[0]), stem[1]), nn.Identity()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class Block(nn.Module):
 class FaceNet(nn.Module):
     """(B, 3, 48, 48) colour or (B, 1, 48, 48) grey -> (B, num_features). Colour becomes luma: it learned grey faces."""
 
+    luma: Tensor
+
     def __init__(
         self, widths=(64, 128, 256), depths=(2, 2, 2), stem: int = 32, drop_path_rate: float = 0.0, in_chans: int = 3
     ):
@@ -45,7 +47,8 @@ class FaceNet(nn.Module):
         self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
         self.stem = nn.Sequential(nn.Conv2d(1, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU())
         rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
-        blocks, inputs = [], stem
+        blocks: list[Block] = []
+        inputs = stem
         for width, depth in zip(widths, depths, strict=True):
             for i in range(depth):
                 blocks.append(Block(inputs, width, stride=2 if i == 0 else 1, drop_path=rates[len(blocks)]))

@@ -169,7 +169,7 @@ class ZeroShot:
         return self.encoder.logit_scale * seen @ self.prototypes(labels).T
 
 
-def correct_prior(logits: np.ndarray, prior: Sequence[float], strength: float) -> np.ndarray:
+def correct_prior(logits: np.ndarray, prior: Sequence[float] | np.ndarray, strength: float) -> np.ndarray:
     """Take `strength` (0 to 1) of the training prior out of the answer: rare labels gain, frequent ones lose."""
     return logits - strength * np.log(np.maximum(np.asarray(prior, dtype=np.float64), 1e-6))
 

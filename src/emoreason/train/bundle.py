@@ -58,7 +58,8 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
     clear = votes[:, :8].max(axis=1) > 0.5 * votes.sum(axis=1)
     target = votes[:, :8].argmax(axis=1)
     strengths = np.linspace(0, 1, 21)
-    gains = [sum(soft_scores(correct_prior(logits, prior, s), holdout.distribution)) for s in strengths]
+    scores = [soft_scores(correct_prior(logits, prior, s), holdout.distribution) for s in strengths]
+    gains = [accuracy + uar for accuracy, uar in scores]
     balanced = float(strengths[int(np.argmax(gains))])
     points = {}
     for name, strength in (("accurate", 0.0), ("balanced", balanced)):

@@ -8,6 +8,7 @@ import math
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,9 @@ LOOK_EVERY = 3  # epochs
 class EncoderWithHeads(nn.Module):
     """The image tower, the action-unit head that ships with it, and a linear head that only helps training."""
 
-    def __init__(self, visual: nn.Module, logit_scale: float = 20.0):
+    def __init__(self, visual: Any, logit_scale: float = 20.0):
         super().__init__()
-        self.visual = visual
+        self.visual: Any = visual  # open_clip's TimmModel: trunk and head
         width = visual.trunk.num_features
         self.units = nn.Linear(width, len(UNITS))
         self.helper = nn.Linear(width, len(EMOTIONS))

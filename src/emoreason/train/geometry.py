@@ -16,12 +16,13 @@ no FACS code. Units that geometry cannot defend are not here at all: see `UNDETE
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 # FaceMesh point numbers. "Right" is the person's right: the left side of the picture.
-RIGHT_EYE = {"outer": 33, "inner": 133, "upper": (160, 159, 158), "lower": (144, 145, 153)}
-LEFT_EYE = {"outer": 263, "inner": 362, "upper": (387, 386, 385), "lower": (373, 374, 380)}
+RIGHT_EYE: dict[str, Any] = {"outer": 33, "inner": 133, "upper": (160, 159, 158), "lower": (144, 145, 153)}
+LEFT_EYE: dict[str, Any] = {"outer": 263, "inner": 362, "upper": (387, 386, 385), "lower": (373, 374, 380)}
 BROWS_INNER, BROWS_OUTER = ((107, 55), (336, 285)), ((70, 46), (300, 276))
 BROW_ENDS, BROW_TAILS = (55, 285), (46, 276)  # lower edge of the brows, at the nose and at the temples
 SUBNASALE, CHIN = 2, 152
