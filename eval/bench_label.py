@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,11 @@ def time_stages(reasoner: Reasoner, job: Job, sources: list[str]) -> tuple[int, 
     for source in sources:  # one photo in memory at a time, as in the pipeline
         picture = timed("decode", lambda source=source: open_picture(source))
         faces = timed("detect", lambda picture=picture: reasoner.faces(picture, job.detect))
-        cut = [
-            type(face)(face.face_id, face.box, face.score, Image.fromarray(pixels), face.quality)
-            for face in faces
-            for pixels in [timed("encode", lambda face=face: encoder.pixels(face.crop))]
-        ]
-        pictures.append((type(picture)(picture.source, small), cut))
+        cut = []
+        for face in faces:
+            pixels = timed("encode", lambda face=face: encoder.pixels(face.crop))
+            cut.append(replace(face, crop=Image.fromarray(pixels)))
+        pictures.append((replace(picture, image=small), cut))
     analyses = timed("encode", lambda: reasoner.analyze_faces(pictures, job.labels, job.batch_size))
     with tempfile.TemporaryDirectory() as folder:
         rows = RowFile(Path(folder) / "rows.jsonl", row_columns(reasoner, job), made_with=made_with(reasoner, job))
