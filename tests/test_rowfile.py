@@ -26,8 +26,8 @@ def picture(number: int, faces: int = 1) -> list[dict]:
     if number % 3 == 0:
         return [row(source=source, status="error", error="it is damaged, line\nbroken", **BY)]
     return [
-        row(source=source, face_id=face, x=1, y=2, w=30, h=40, face_score=0.9, status="ok", label="none", confidence=0.7,
-            probabilities={"happiness": 0.3, "none": 0.7}, units={"12": 0.123}, valence=-0.1, arousal=0.2, **BY)
+        row(source=source, face_id=face, x=1, y=2, w=30, h=40, face_score=0.9, status="ok", label="none",
+            confidence=0.7, probabilities={"happiness": 0.3, "none": 0.7}, units={"12": 0.1}, valence=-0.1, **BY)
         for face in range(faces)
     ]  # fmt: skip
 
@@ -77,10 +77,12 @@ def read(path: Path) -> list[dict]:
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
     else:
-        texts = {name: str for name in ("source", "label", "error", "revision", "prompt_id")}
+        texts = dict.fromkeys(("source", "label", "error", "revision", "prompt_id"), str)
         frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
     whole = ("x", "y", "w", "h", "face_id")
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    for record in records:
+        record |= {name: record[name] or "" for name in ("explanation", "error")}
     return [{k: int(v) if k in whole and v is not None else v for k, v in record.items()} for record in records]
 
 
@@ -142,7 +144,7 @@ def test_resuming_with_other_options_is_refused_and_changes_nothing(tmp_path, su
     path = tmp_path / f"rows{suffix}"
     write_all(path, PICTURES)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    arguments = {"columns": COLUMNS, "made_with": MADE_WITH} | change
+    arguments: dict = {"columns": COLUMNS, "made_with": MADE_WITH} | change
     with pytest.raises(UsageError, match=message):
         RowFile(path, arguments["columns"], made_with=arguments["made_with"], resume=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -207,6 +209,20 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     file = new(tmp_path / "rows.jsonl", overwrite=True)
     with pytest.raises(EmoreasonError, match="No space left on device.*--resume"):
         file.write(picture(1))
+
+
+def test_datasets_reads_a_long_file_whose_only_error_comes_last(tmp_path):
+    """More than the 10 MiB from which datasets takes the types of the columns."""
+    path = tmp_path / "rows.jsonl"
+    file = new(path)
+    for number in range(1, 1000):
+        if number % 3:
+            file.write([line | {"source": "long" * 800} for line in picture(number, 6)])
+    file.write(picture(0))
+    file.finish()
+    assert path.stat().st_size > 11 * 2**20
+    data = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data[-1]["error"].startswith("it is damaged") and data[0]["error"] == ""
 
 
 def test_datasets_reads_the_files_even_when_they_begin_with_errors(tmp_path):

@@ -29,7 +29,11 @@ def describe() -> Report:
     if broken := torch_pair_problem():
         problems.append(broken)
     else:
-        lines.append(_line("torch + torchvision", "a matching pair"))
+        import torch
+        import torchvision
+
+        builds = f"{torch.__version__}, {torchvision.__version__}"
+        lines.append(_line("torch + torchvision", f"a matching pair ({builds})"))
     lines += _compute(problems)
     return Report("\n".join(lines), problems)
 
@@ -65,7 +69,9 @@ def explain_pair(torch: str, torchvision: str, symptom: str) -> str:
 def _compute(problems: list[str]) -> list[str]:
     try:
         import torch
-
+    except Exception:
+        return []  # said already
+    try:
         from emoreason.device import choose
 
         chosen = choose("auto")
@@ -76,8 +82,6 @@ def _compute(problems: list[str]) -> list[str]:
             _line("why", chosen.reason),
             _line("cpu instructions", f"{instructions}, {torch.get_num_threads()} threads"),
         ]
-    except ImportError:
-        return []  # said already
     except Exception as error:  # a broken torch fails in more ways than can be listed, and this text reports it
         problems.append(f"torch does not compute ({_first_line(error)}): type  {REPAIR}")
         return []

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 INTEGERS = ("frame", "face_id", "x", "y", "w", "h")
 TEXTS = ("source", "status", "label", "explanation", "error", "model", "revision", "prompt_id")
+NEVER_NULL = ("explanation", "error")  # see analysis.row
 
 
 def check_target(path: Path, resume: bool, overwrite: bool) -> None:
@@ -215,7 +216,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8") as file:
         try:
             for record in csv.DictReader(file):
-                yield {name: _kind(name)(text) if text else None for name, text in record.items()}
+                yield {name: _kind(name)(text) if text or name in NEVER_NULL else None for name, text in record.items()}
         except (ValueError, TypeError, csv.Error):
             raise EmoreasonError(f"{path} holds no rows of emoreason: it cannot be resumed; use another -o") from None
 
