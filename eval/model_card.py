@@ -1,0 +1,182 @@
+"""Write model_cards/mini.md from measured reports, so that no figure in it is typed by hand.
+
+    for p in majority argmax8 strict probability; do for o in accurate balanced; do
+      emoreason eval ferplus --data ferplus/ --split validation --protocol $p --operating-point $o -o eval/results/mini/$p-$o
+    done; done
+    python eval/encoder_report.py --data ferplus/validation.parquet … -o eval/results/mini/encoder_report.json
+    python eval/model_card.py
+
+`tests/test_card.py` compares the card with the reports and the reports with the shipped weights.
+"""
+
+import json
+from pathlib import Path
+
+from emoreason.encoder import bundles
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "eval" / "results" / "mini"
+PROTOCOLS = {"majority": "majority (the FER+ paper; the headline)", "argmax8": "argmax8 (every face counts)", "strict": "strict (more than half of all ten votes)"}
+POINTS = ("accurate", "balanced")
+
+
+def report(protocol: str, point: str) -> dict:
+    return json.loads((RESULTS / f"{protocol}-{point}" / "report.json").read_text())
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f}"
+
+
+def interval(score: dict) -> str:
+    return f"{percent(score['value'], 2)} ({percent(score['low'])} to {percent(score['high'])})"
+
+
+def scores_table() -> str:
+    lines = ["| protocol | n | operating point | accuracy (WAR) | UAR | macro-F1 |", "| --- | --- | --- | --- | --- | --- |"]
+    for protocol, title in PROTOCOLS.items():
+        for point in POINTS:
+            r = report(protocol, point)
+            lines.append(f"| {title} | {r['n']:,} | {point} | {interval(r['accuracy'])} | {interval(r['uar'])} | {interval(r['macro_f1'])} |")
+        lines.append(f"| | | majority line | {percent(r['majority']['accuracy'], 2)} | {percent(r['majority']['uar'], 2)} | |")
+    return "\n".join(lines)
+
+
+def calibration_table() -> str:
+    lines = ["| | accurate | balanced |", "| --- | --- | --- |"]
+    both = [report("majority", point) for point in POINTS]
+    rows = {
+        "ECE, 15 bins": lambda r: f"{r['ece']:.4f}",
+        "adaptive ECE, 15 bins": lambda r: f"{r['ece_adaptive']:.4f}",
+        "Brier (0 to 2)": lambda r: f"{r['brier']:.3f}",
+        "NLL": lambda r: f"{r['nll']:.3f}",
+        "AUROC of the confidence": lambda r: f"{r['auroc']:.3f}",
+        "mean KL(votes ‖ p)": lambda r: f"{r['kl']:.3f}",
+        "Jensen-Shannon to the votes": lambda r: f"{r['js']:.3f}",
+        "answer among the two most voted": lambda r: percent(r["top2_hit"]),
+        "accuracy at 80 % coverage": lambda r: percent(r["selective"]["accuracy"], 2),
+        "own abstention: coverage": lambda r: percent(r["abstention"]["coverage"]),
+        "own abstention: accuracy of the rest": lambda r: percent(r["abstention"]["accuracy"], 2),
+        "accuracy where a search finds the face": lambda r: f"{percent(r['detected']['accuracy']['value'], 2)} (n {r['detected']['n']:,})",
+        "UAR where a search finds the face": lambda r: percent(r["detected"]["uar"]["value"], 2),
+    }
+    return "\n".join(lines + [f"| {name} | {tell(both[0])} | {tell(both[1])} |" for name, tell in rows.items()])
+
+
+def per_class_table() -> str:
+    both = [report("majority", point)["per_class"] for point in POINTS]
+    lines = ["| label | faces | recall, accurate | precision, accurate | recall, balanced | precision, balanced |", "| --- | --- | --- | --- | --- | --- |"]
+    for label, a in both[0].items():
+        b = both[1][label]
+        cells = [percent(x) if x is not None else "–" for x in (a["recall"], a["precision"], b["recall"], b["precision"])]
+        lines.append(f"| {label} | {a['support']:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plain_table(rows: list[dict]) -> str:
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(row[k]) for k in head) + " |" for row in rows])
+
+
+def unit_tables(tables: dict) -> str:
+    from emoreason.train.geometry import UNDETERMINED, UNITS
+
+    head, taught = tables["Action units: the head (AUC per emotion)"], tables["Action units: the geometry that taught it (AUC per emotion)"]
+    agreed = {row["unit"]: row["correlation"] for row in tables["Head against geometry"]}
+    lines = ["| unit | determined | why | correlation of the head with geometry |", "| --- | --- | --- | --- |"]
+    lines += [f"| AU{u.code} | {u.grade} | {u.why} | {agreed[f'AU{u.code}']} |" for u in UNITS]
+    dropped = "\n".join(f"- AU{code}: {why}." for code, why in UNDETERMINED.items())
+    return (
+        "\n".join(lines) + f"\n\nAUC of the head, on validation faces ({len(head)} units):\n\n{plain_table(head)}\n\nAUC of the geometry that taught it:\n\n"
+        f"{plain_table(taught)}\n\nNot given at all:\n\n{dropped}"
+    )
+
+
+def card() -> str:
+    spec, tables = bundles()["mini"].spec, json.loads((RESULTS / "encoder_report.json").read_text())
+    r, run, calibration = report("majority", "accurate"), spec["trained_on"], spec["calibration"]
+    points, dropped = calibration["points"], run["dropped"]
+    return f"""---
+license: mit
+library_name: open_clip
+pipeline_tag: zero-shot-image-classification
+tags: [facial-expression-recognition, emotion, action-units, calibration]
+---
+<!-- Written by eval/model_card.py from measured reports. Change the reports or the script, not this file. -->
+# mini
+
+A compact CLIP that reads facial expressions on a plain CPU: {spec["parameters"] / 1e6:.1f} M parameters, {spec["image_size"]}×{spec["image_size"]} grey input,
+frozen sentence encoder (all-MiniLM-L6-v2) as text tower, {len(spec["units"])} action units on the same features. It is what `emoreason.load("mini")` gives.
+Revision `{spec["sha256"][:12]}` (SHA-256 `{spec["sha256"]}`).
+
+The labels are about the expression that is *shown*. They are no measurement of what a person feels.
+
+## Data
+
+FER+ (Barsoum et al. 2016: ten votes per face of FER2013), training split: {run["train"]:,} faces. Left out before training: {dropped["unusable"]} whose winner
+is *unknown* or *not a face*, **{dropped["copies_of_validation"]} exact or near copies of validation faces**, {dropped["doubles"]:,} doubles. {run["holdout"]:,} further faces
+were held out of training for temperature, operating points and abstention. Hash of the training faces: `{run["data_sha256"][:16]}…`. Validation was
+looked at for the log and for this card; the test split was never in reach.
+
+## Scores on FER+ validation
+
+Whole crops, averaged over the face and its mirror image; 95 % bootstrap intervals. Disgust and contempt have few faces, so the UAR is jumpy.
+
+{scores_table()}
+
+`accurate` has temperature {points["accurate"]["temperature"]}; `balanced` takes {points["balanced"]["prior_strength"]:.2f} of the training prior out (chosen by accuracy + UAR
+over the votes of the held-out faces) and has temperature {points["balanced"]["temperature"]}. Computed in {r["settings"]["dtype"]}. One command per row:
+`emoreason eval ferplus --data ferplus/ --split validation --protocol majority --operating-point accurate -o results/`
+
+### Per class (majority protocol)
+
+{per_class_table()}
+
+### Calibration and abstention (majority protocol)
+
+{calibration_table()}
+
+The votes themselves are softer than a confidence that is right for the winner:
+
+{plain_table(tables["Temperature"])}
+
+## Labels it never saw
+
+The words below and every word of the same root stand in no training text. All are asked with the same templates, without prior correction.
+
+{plain_table(tables["Unseen words (majority protocol)"])}
+
+## Action units
+
+Their targets are geometry: MediaPipe FaceMesh landmarks of the training faces, pose removed, measured against neutral faces
+(`src/emoreason/train/geometry.py`). They are evidence, not FACS codes by a certified coder, and a face's own build (low brows, thin lips) shows up in them.
+
+{unit_tables(tables)}
+
+Valence and arousal are *derived*: the label distribution over published circumplex coordinates (`docs/labels.md`).
+
+## Limits
+
+- Trained on 48×48 web faces of 2013, mostly frontal and posed or acted, with the biases of that search and of its annotators. No group attributes come
+  with FER+, so no fairness figure can be given here; `emoreason eval` prints one where a data set has attributes.
+- Fear, disgust and contempt are rare in training: see their recall. One photograph cannot show a movement.
+- Faces below 20 pixels, even pictures and confidences below {calibration["abstain_below"]:.2f} are answered with an abstention.
+- Calibration holds for these eight labels on faces like these; for other words the confidence is marked as not calibrated.
+- Held-out faces may have near copies in the training part, so that temperature and threshold may be a little too sure.
+
+## Use
+
+Research, annotation and software that shows its evidence to the people concerned. **Not** for emotion inference at work or in education (EU AI Act,
+article 5(1)(f)), not as a lie detector, not for diagnosis, not for decisions about a person.
+
+## Licence
+
+Weights and code: MIT. FER+ labels: MIT. The FER2013 pictures are for research and are not distributed with this package; check whether your use of weights
+that were trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0.
+"""
+
+
+if __name__ == "__main__":
+    (ROOT / "model_cards" / "mini.md").write_text(card())
+    print("model_cards/mini.md written")
