@@ -16,7 +16,11 @@ from emoreason.encoder import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"
-PROTOCOLS = {"majority": "majority (the FER+ paper; the headline)", "argmax8": "argmax8 (every face counts)", "strict": "strict (more than half of all ten votes)"}
+PROTOCOLS = {
+    "majority": "majority (the FER+ paper; the headline)",
+    "argmax8": "argmax8 (every face counts)",
+    "strict": "strict (more than half of all ten votes)",
+}
 POINTS = ("accurate", "balanced")
 
 
@@ -33,12 +37,19 @@ def interval(score: dict) -> str:
 
 
 def scores_table() -> str:
-    lines = ["| protocol | n | operating point | accuracy (WAR) | UAR | macro-F1 |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| protocol | n | operating point | accuracy (WAR) | UAR | macro-F1 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for protocol, title in PROTOCOLS.items():
         for point in POINTS:
             r = report(protocol, point)
-            lines.append(f"| {title} | {r['n']:,} | {point} | {interval(r['accuracy'])} | {interval(r['uar'])} | {interval(r['macro_f1'])} |")
-        lines.append(f"| | | majority line | {percent(r['majority']['accuracy'], 2)} | {percent(r['majority']['uar'], 2)} | |")
+            lines.append(
+                f"| {title} | {r['n']:,} | {point} | {interval(r['accuracy'])} | {interval(r['uar'])} | {interval(r['macro_f1'])} |"
+            )
+        lines.append(
+            f"| | | majority line | {percent(r['majority']['accuracy'], 2)} | {percent(r['majority']['uar'], 2)} | |"
+        )
     return "\n".join(lines)
 
 
@@ -57,7 +68,9 @@ def calibration_table() -> str:
         "accuracy at 80 % coverage": lambda r: percent(r["selective"]["accuracy"], 2),
         "own abstention: coverage": lambda r: percent(r["abstention"]["coverage"]),
         "own abstention: accuracy of the rest": lambda r: percent(r["abstention"]["accuracy"], 2),
-        "accuracy where a search finds the face": lambda r: f"{percent(r['detected']['accuracy']['value'], 2)} (n {r['detected']['n']:,})",
+        "accuracy where a search finds the face": lambda r: (
+            f"{percent(r['detected']['accuracy']['value'], 2)} (n {r['detected']['n']:,})"
+        ),
         "UAR where a search finds the face": lambda r: percent(r["detected"]["uar"]["value"], 2),
     }
     return "\n".join(lines + [f"| {name} | {tell(both[0])} | {tell(both[1])} |" for name, tell in rows.items()])
@@ -65,10 +78,15 @@ def calibration_table() -> str:
 
 def per_class_table() -> str:
     both = [report("majority", point)["per_class"] for point in POINTS]
-    lines = ["| label | faces | recall, accurate | precision, accurate | recall, balanced | precision, balanced |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| label | faces | recall, accurate | precision, accurate | recall, balanced | precision, balanced |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for label, a in both[0].items():
         b = both[1][label]
-        cells = [percent(x) if x is not None else "–" for x in (a["recall"], a["precision"], b["recall"], b["precision"])]
+        cells = [
+            percent(x) if x is not None else "–" for x in (a["recall"], a["precision"], b["recall"], b["precision"])
+        ]
         lines.append(f"| {label} | {a['support']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -82,13 +100,17 @@ def plain_table(rows: list[dict]) -> str:
 def unit_tables(tables: dict) -> str:
     from emoreason.train.geometry import UNDETERMINED, UNITS
 
-    head, taught = tables["Action units: the head (AUC per emotion)"], tables["Action units: the geometry that taught it (AUC per emotion)"]
+    head, taught = (
+        tables["Action units: the head (AUC per emotion)"],
+        tables["Action units: the geometry that taught it (AUC per emotion)"],
+    )
     agreed = {row["unit"]: row["correlation"] for row in tables["Head against geometry"]}
     lines = ["| unit | determined | why | correlation of the head with geometry |", "| --- | --- | --- | --- |"]
     lines += [f"| AU{u.code} | {u.grade} | {u.why} | {agreed[f'AU{u.code}']} |" for u in UNITS]
     dropped = "\n".join(f"- AU{code}: {why}." for code, why in UNDETERMINED.items())
     return (
-        "\n".join(lines) + f"\n\nAUC of the head, on validation faces ({len(head)} units):\n\n{plain_table(head)}\n\nAUC of the geometry that taught it:\n\n"
+        "\n".join(lines)
+        + f"\n\nAUC of the head, on validation faces ({len(head)} units):\n\n{plain_table(head)}\n\nAUC of the geometry that taught it:\n\n"
         f"{plain_table(taught)}\n\nNot given at all:\n\n{dropped}"
     )
 
@@ -177,6 +199,16 @@ that were trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0.
 """
 
 
+def headline() -> str:
+    """What `emoreason models list` prints."""
+    told = [(point, report("majority", point)) for point in POINTS]
+    return ", ".join(
+        f"{percent(r['accuracy']['value'])} / UAR {percent(r['uar']['value'])} ({point})" for point, r in told
+    )
+
+
 if __name__ == "__main__":
+    bundle = bundles()["mini"]
+    (bundle.folder / "model.json").write_text(json.dumps(bundle.spec | {"headline": headline()}, indent=2) + "\n")
     (ROOT / "model_cards" / "mini.md").write_text(card())
     print("model_cards/mini.md written")

@@ -1,4 +1,4 @@
-"""The model card says what the reports say, the reports belong to the shipped weights, and they can be measured again."""
+"""The model card says what the reports say, which belong to the shipped weights and can be measured again."""
 
 import json
 import sys
@@ -49,6 +49,8 @@ def test_measuring_again_gives_the_card(ferplus, mini, tmp_path):
     samples = [s for s in read(ferplus, split="validation") if s.id in stored][::10]
     again = list(predictor(mini, detect=False, batch_size=128)(samples, mini.default_labels))
     same = [row.label == stored[row.id]["label"] for row in again]
-    assert len(again) > 300 and sum(same) / len(same) > 0.99  # processors round differently: a tie may fall the other way
+    assert (
+        len(again) > 300 and sum(same) / len(same) > 0.99
+    )  # processors round differently: a tie may fall the other way
     for row in again:
         assert row.probabilities["happiness"] == pytest.approx(stored[row.id]["probabilities"]["happiness"], abs=0.05)

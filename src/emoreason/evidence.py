@@ -38,12 +38,13 @@ class Reader:
     calibration: Calibration
     point: str = "accurate"
     threshold: float | None = None  # None: the calibration's own
+    own_prompts: bool = True  # asked with the words that the calibration was fitted with
 
     def read(self, features: Features, labels: tuple[str, ...], faces: Sequence[Face]) -> list[Evidence]:
         """One evidence per row of the features."""
         logits = self.zeroshot.logits(features, labels)
         probabilities = self.calibration.probabilities(logits, labels, self.point)
-        calibrated = self.calibration.covers(labels) and self.zeroshot.projection is None
+        calibrated = self.own_prompts and self.calibration.covers(labels) and self.zeroshot.projection is None
         codes = self.zeroshot.encoder.unit_codes
         return [
             self._evidence(row, labels, calibrated, {} if units is None else dict(zip(codes, units, strict=True)), face)

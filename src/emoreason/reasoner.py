@@ -105,6 +105,5 @@ def load(
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
     default = calibration.labels or label_set(DEFAULT_LABELS).labels
-    return Reasoner(
-        encoder.name, Reader(zeroshot, calibration, point, threshold), load_detector(detector), compute, default
-    )
+    reader = Reader(zeroshot, calibration, point, threshold, own_prompts=prompts is None and not descriptors)
+    return Reasoner(encoder.name, reader, load_detector(detector), compute, default)

@@ -60,7 +60,7 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
     strengths = np.linspace(0, 1, 21)
     scores = [soft_scores(correct_prior(logits, prior, s), holdout.distribution) for s in strengths]
     gains = [accuracy + uar for accuracy, uar in scores]
-    balanced = float(strengths[int(np.argmax(gains))])
+    balanced = round(float(strengths[int(np.argmax(gains))]), 2)
     points = {}
     for name, strength in (("accurate", 0.0), ("balanced", balanced)):
         temperature = fit_temperature(correct_prior(logits, prior, strength)[clear], target[clear])

@@ -155,7 +155,7 @@ def train_encoder(config: Config) -> Path:
 
     pixels = torch.from_numpy(train.pixels)
     distribution, units = torch.from_numpy(train.distribution), torch.from_numpy(train.units)
-    first, done, started = _resume(out, model, average, optimizer, schedule, rng), 0, time.time()
+    first, started = _resume(out, model, average, optimizer, schedule, rng), time.time()
     for epoch in range(first, config.train.epochs):
         model.train()
         order = torch.randperm(len(train), generator=rng)[: steps * config.train.batch_size].view(steps, -1)
@@ -190,8 +190,8 @@ def train_encoder(config: Config) -> Path:
             nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
             optimizer.step()
             schedule.step()
-            done += 1
-            decay = min(config.train.ema, (1 + epoch * steps + done) / (10 + epoch * steps + done))
+            step = epoch * steps + len(losses)
+            decay = min(config.train.ema, (2 + step) / (11 + step))  # short at first, when the weights move far
             with torch.no_grad():
                 for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
                     kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
