@@ -135,11 +135,13 @@ def label_sources(
 ) -> Generator[Labeled, None, None]:
     """Sources -> their rows, in order. Few chunks per worker are in flight: memory does not grow with the job."""
     waiting: list[Opened] = []
+    n_faces = 0
     for opened in _opened(reasoner, job, sources, keep):
         waiting.append(opened)
-        if sum(o.n_faces for o in waiting) >= job.batch_size or len(waiting) >= 4 * job.batch_size:
+        n_faces += opened.n_faces
+        if n_faces >= job.batch_size or len(waiting) >= 4 * job.batch_size:
             yield from _read(reasoner, job, waiting)
-            waiting = []
+            waiting, n_faces = [], 0
     yield from _read(reasoner, job, waiting)
 
 

@@ -54,9 +54,8 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
 
     The threshold of abstention is chosen by selective accuracy.
     """
-    votes = np.where(holdout.votes > 1, holdout.votes, 0)
-    clear = votes[:, :8].max(axis=1) > 0.5 * votes.sum(axis=1)
-    target = votes[:, :8].argmax(axis=1)
+    target = holdout.majority
+    clear = target >= 0
     strengths = np.linspace(0, 1, 21)
     scores = [soft_scores(correct_prior(logits, prior, s), holdout.distribution) for s in strengths]
     gains = [accuracy + uar for accuracy, uar in scores]

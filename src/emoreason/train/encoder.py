@@ -85,9 +85,8 @@ def embed_faces(model: EncoderWithHeads, pixels: np.ndarray, bf16: bool, batch: 
 
 def majority_scores(logits: np.ndarray, faces: Faces) -> dict[str, float]:
     """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
-    kept = np.where(faces.votes > 1, faces.votes, 0)
-    counts = (kept[:, :8].max(axis=1) > 0.5 * kept.sum(axis=1)) & (kept[:, :8].max(axis=1) > 0)
-    target, answer = kept[counts, :8].argmax(axis=1), logits[counts].argmax(axis=1)
+    counts = faces.majority >= 0
+    target, answer = faces.majority[counts], logits[counts].argmax(axis=1)
     recalls = [float((answer[target == c] == c).mean()) for c in np.unique(target)]
     return {"n": int(counts.sum()), "accuracy": float((answer == target).mean()), "uar": float(np.mean(recalls))}
 

@@ -36,6 +36,13 @@ class Faces:
         return votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
 
     @property
+    def majority(self) -> np.ndarray:
+        """(n,) class numbers of the `majority` protocol, -1 where no emotion has more than half of the votes."""
+        votes = np.where(self.votes > 1, self.votes, 0)
+        clear = votes[:, :8].max(axis=1) > 0.5 * votes.sum(axis=1)
+        return np.where(clear, votes[:, :8].argmax(axis=1), -1)
+
+    @property
     def digests(self) -> list[str]:
         return [hashlib.sha256(face.tobytes()).hexdigest() for face in self.pixels]
 
@@ -63,15 +70,18 @@ def read_faces(parquet: Path, landmarks: Path | None = None) -> Faces:
 
 def neutral_yardstick(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> geometry.Neutral:
     """Fitted on those faces that at least eight people voted on and 80 % of them called neutral."""
-    points, found = _landmarks(names, landmarks)
+    return _fit_neutral(votes, *_landmarks(names, landmarks))
+
+
+def _fit_neutral(votes: np.ndarray, points: np.ndarray, found: np.ndarray) -> geometry.Neutral:
     emotional = votes[:, :8].sum(axis=1)
     return geometry.fit_neutral(points[found & (emotional >= 8) & (votes[:, 0] >= 0.8 * emotional)])
 
 
 def unit_targets(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> np.ndarray:
     """(n, U) action-unit intensities of these faces, measured against the neutral ones among them."""
-    points, _ = _landmarks(names, landmarks)
-    return geometry.intensities(points, neutral_yardstick(names, votes, landmarks))
+    points, found = _landmarks(names, landmarks)
+    return geometry.intensities(points, _fit_neutral(votes, points, found))
 
 
 def _landmarks(names: np.ndarray, landmarks: Path) -> tuple[np.ndarray, np.ndarray]:
