@@ -1,0 +1,99 @@
+"""The evidence sheet: what the language model is told about one face, and all that may be said about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from emoreason.evidence import Evidence
+from emoreason.facs import ACTION_UNITS, REGIONS, band, opposites
+
+MOST_NAMED = 5  # a careful person names what stands out; a list of twelve is a form
+CLOSE = 0.6  # a runner-up with this share of the winner's probability is worth a word
+
+
+@dataclass(frozen=True)
+class Named:
+    """An action unit that the observations name."""
+
+    code: str
+    band: str
+
+    @property
+    def region(self) -> str:
+        return ACTION_UNITS[self.code].region
+
+    @property
+    def name(self) -> str:
+        return ACTION_UNITS[self.code].name
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Measured action units and the label distribution of one face."""
+
+    units: dict[str, float]  # every measured unit: code -> intensity 0..1
+    probabilities: dict[str, float]  # the evidence's distribution over the asked labels
+    calibrated: bool = True
+    abstained: bool = False
+    why: str = ""
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> "Sheet":
+        return cls(evidence.action_units, evidence.probabilities, evidence.calibrated, evidence.abstained, evidence.why)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.probabilities)
+
+    @property
+    def label(self) -> str:
+        return max(self.probabilities, key=lambda label: self.probabilities[label])
+
+    @property
+    def confidence(self) -> float:
+        return self.probabilities[self.label]
+
+    @property
+    def runner_up(self) -> str | None:
+        """The second label when it is close to the first."""
+        ranked = sorted(self.probabilities, key=lambda label: -self.probabilities[label])
+        if len(ranked) < 2 or self.probabilities[ranked[1]] < CLOSE * self.confidence:
+            return None
+        return ranked[1]
+
+    @property
+    def visible(self) -> dict[str, str]:
+        """code -> band of every unit above the lowest threshold, strongest first."""
+        ranked = sorted(self.units, key=lambda code: -self.units[code])
+        return {code: name for code in ranked if (name := band(self.units[code]))}
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Measured units below the lowest threshold."""
+        return tuple(code for code in self.units if code not in self.visible)
+
+    @property
+    def named(self) -> tuple[Named, ...]:
+        """The visible units that the observations name: the strongest, none beside its opposite, top of the face first."""
+        chosen: list[str] = []
+        for code in self.visible:
+            if len(chosen) < MOST_NAMED and not set(opposites(code)).intersection(chosen):
+                chosen.append(code)
+        order = {code: i for i, code in enumerate(self.visible)}
+        chosen.sort(key=lambda code: (REGIONS.index(ACTION_UNITS[code].region), order[code]))
+        return tuple(Named(code, self.visible[code]) for code in chosen)
+
+
+def ranked(probabilities: Mapping[str, float]) -> Sequence[tuple[str, float]]:
+    """Labels with their probabilities, best first."""
+    return sorted(probabilities.items(), key=lambda pair: -pair[1])
+
+
+@dataclass(frozen=True)
+class Reasoned:
+    """The language model's own distribution over the asked labels, read before it was shown the evidence's."""
+
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        return max(self.probabilities, key=lambda label: self.probabilities[label])
