@@ -1,0 +1,51 @@
+"""The writer over random evidence: its grammars hold what they may say and nothing else."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emoreason.emotions import LABEL_SETS
+from emoreason.explain import writer
+from emoreason.explain.grammar import accepts, sample
+from emoreason.explain.sheet import Reasoned, Sheet
+from emoreason.explain.words import blocked_words, is_blocked
+from emoreason.facs import ACTION_UNITS
+
+LABELS = (
+    *(entry.labels for entry in LABEL_SETS.values()),
+    ("bored", "engaged", "confused"),
+    ("very tired", "open", "raised"),
+)
+
+
+@st.composite
+def sheets(draw) -> Sheet:
+    codes = draw(st.lists(st.sampled_from(list(ACTION_UNITS)), unique=True, max_size=12))
+    units = {code: draw(st.floats(0, 1)) for code in codes}
+    labels = draw(st.sampled_from(LABELS))
+    masses = [draw(st.floats(0.001, 1)) for _ in labels]
+    return Sheet(
+        units, {label: mass / sum(masses) for label, mass in zip(labels, masses, strict=True)}, draw(st.booleans())
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(sheets(), st.integers(0, 10_000))
+def test_what_is_sampled_is_accepted(sheet, seed):
+    reasoned = Reasoned(dict(zip(sheet.labels, reversed(list(sheet.probabilities.values())), strict=True)))
+    rng = random.Random(seed)
+    for node in (
+        writer.observations(sheet, rng),
+        writer.interpretation(sheet, reasoned, rng),
+        writer.conclusion(sheet, reasoned, rng),
+    ):
+        assert accepts(node, sample(node, rng))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sheets(), st.integers(0, 10_000))
+def test_observations_hold_no_emotion_word_and_no_label(sheet, seed):
+    rng = random.Random(seed)
+    written = sample(writer.observations(sheet, rng), rng)
+    assert not is_blocked(written.split(), blocked_words(sheet.labels)), written
