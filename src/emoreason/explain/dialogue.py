@@ -1,0 +1,6 @@
+"""Follow-up questions about a face: understood, answered inside the evidence, and the answers checked."""
+
+from emoreason.explain.answers import answer
+from emoreason.explain.questions import KINDS, Question
+
+__all__ = ["KINDS", "Question", "answer"]
