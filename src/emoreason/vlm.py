@@ -1,0 +1,230 @@
+"""Encoder -> projector -> language model (+ LoRA), in one class and one folder.
+
+The folder holds everything but the base models, which are named in it:
+    explainer.json              what it is made of, and what was measured on held-out faces
+    adapter_config.json         LoRA in PEFT's layout: peft, TRL and LLaMA-Factory read it
+    adapter_model.safetensors
+    projector.safetensors
+    vocabulary.safetensors, tokenizer.json      where the vocabulary was cut
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from emoreason import device
+from emoreason.encoder import Encoder, load_encoder
+from emoreason.errors import EmoreasonError
+from emoreason.explain.script import load_script
+from emoreason.language import TOKENIZER, VOCABULARY, Language, load_language
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+SPEC, PROJECTOR = "explainer.json", "projector.safetensors"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class ExplainerSpec:
+    """What an explainer is made of: `explainer.json`."""
+
+    encoder: str  # a name for load_encoder
+    language: str  # a name for load_language
+    grid: int = 3  # grid x grid visual tokens
+    labels: tuple[str, ...] = ()  # that the verdict was trained and calibrated on
+    verdict: dict[str, float] = field(default_factory=dict)  # temperature; weight of the verdict in `--decide both`
+    prompts: str = ""  # hash of prompts/explainer.yaml at training
+    encoder_revision: str = ""
+    trained_on: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "ExplainerSpec":
+        given = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        return cls(**{**given, "labels": tuple(given.get("labels", ()))})
+
+
+class Projector(nn.Module):
+    """A grid of image features -> a few tokens in the language model's space."""
+
+    def __init__(self, channels: int, width: int, grid: int, scale: float):
+        super().__init__()
+        self.grid = grid
+        self.norm = nn.LayerNorm(4 * channels)
+        self.inner = nn.Linear(4 * channels, 2 * width)
+        self.outer = nn.Linear(2 * width, width)
+        self.out = nn.LayerNorm(width)
+        nn.init.constant_(self.out.weight, scale)  # as large as the embeddings that stand beside it
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, grid * grid, width)."""
+        cells = F.adaptive_avg_pool2d(patches, 2 * self.grid)  # (B, C, 2g, 2g); nothing changes where h = w = 2g
+        cells = F.pixel_unshuffle(cells, 2).flatten(2).transpose(1, 2)  # (B, g*g, 4C): each token keeps its 2x2 corners
+        return self.out(self.outer(F.gelu(self.inner(self.norm(cells)))))
+
+
+class VisionLanguageModel(nn.Module):
+    """The whole explainer model. The encoder stays outside the module tree: it is frozen and shared with the evidence."""
+
+    def __init__(self, spec: ExplainerSpec, encoder: Encoder, language: Language, projector: Projector):
+        super().__init__()
+        self.spec, self.tokenizer, self.rows = spec, language.tokenizer, language.rows
+        self.language = language.model
+        self.projector = projector
+        self._encoder = [encoder]  # in a list, so that torch does not take it for a part
+
+    @classmethod
+    def create(cls, spec: ExplainerSpec, encoder: Encoder, language: Language) -> "VisionLanguageModel":
+        """A fresh one: the projector is random, there is no LoRA yet."""
+        probe = encoder.patches(torch.zeros(1, 3, encoder.size, encoder.size))  # (1, C, h, w)
+        embedding = language.model.get_input_embeddings()
+        sample = embedding(torch.arange(min(2048, embedding.num_embeddings), device=embedding.weight.device))
+        projector = Projector(probe.shape[1], sample.shape[1], spec.grid, float(sample.float().std()))
+        return cls(spec, encoder, language, projector.to(embedding.weight.device))
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._encoder[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.get_input_embeddings().weight.device
+
+    def see(self, crops: Sequence[Image.Image]) -> Tensor:
+        """Crops -> visual tokens (B, V, H)."""
+        import numpy as np
+
+        pixels = torch.from_numpy(np.stack([self.encoder.pixels(crop) for crop in crops]))  # (B, S, S, 3) uint8
+        with torch.inference_mode():
+            return self.project(self.encoder.patches(pixels.permute(0, 3, 1, 2).float() / 255))
+
+    def project(self, patches: Tensor) -> Tensor:
+        return self.projector(patches.to(self.device).float())
+
+    def embed(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Token numbers -> (n, H)."""
+        return self.language.get_input_embeddings()(torch.as_tensor(rows, dtype=torch.long, device=self.device))
+
+    def hidden(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> (B, n, H) before the head."""
+        body = self.language.get_decoder() if hasattr(self.language, "get_decoder") else self.language.model
+        out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache,
+                   use_cache=cache is not None)  # fmt: skip
+        return out.last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> logits (..., vocabulary) in float32."""
+        logits = self.language.get_output_embeddings()(hidden).float()
+        cap = getattr(self.language.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def add_lora(self, config: "LoraConfig") -> None:
+        from peft import get_peft_model
+
+        self.language = get_peft_model(self.language, config)
+
+    def merge(self) -> "VisionLanguageModel":
+        """LoRA folded into the weights: same numbers, fewer steps per token."""
+        if hasattr(self.language, "merge_and_unload"):
+            self.language = self.language.merge_and_unload()
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """The adapter, the projector and all that was measured; the base models are named and not copied."""
+        from safetensors.numpy import save_file as save_arrays
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not hasattr(self.language, "peft_config"):
+            raise EmoreasonError("there is no LoRA adapter to save: it was merged, or none was added")
+        self.language.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the card is written elsewhere
+        save_file({k: v.contiguous().cpu() for k, v in self.projector.state_dict().items()}, folder / PROJECTOR)
+        if self.rows is not None:
+            save_arrays({"rows": self.rows}, folder / VOCABULARY)
+            self.tokenizer.save(folder / TOKENIZER)
+        (folder / SPEC).write_text(json.dumps(dataclasses.asdict(self.spec), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        compute: device.Compute | None = None,
+        encoder: Encoder | None = None,
+        quantize: str | None = None,
+        merge: bool = True,
+    ) -> "VisionLanguageModel":
+        """A folder that `save_pretrained` wrote, or a Hub id of one; nothing else has to be named.
+
+        encoder: the loaded one of the evidence, to share it. quantize: int8 (CPU), 4bit or 8bit (CUDA).
+        """
+        from emoreason.quantize import bitsandbytes_config, int8
+
+        folder = _local(folder)
+        spec = ExplainerSpec.read(folder)
+        compute = compute or device.choose()
+        encoder = encoder or load_encoder(spec.encoder, compute)
+        low = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
+        dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32
+        language = load_language(spec.language, folder, low, dtype)
+        vlm = cls.create(spec, encoder, language)
+        vlm._load_parts(folder)
+        if merge and low is None:
+            vlm.merge()
+        if low is None:
+            vlm.to(compute.device)
+        if quantize == "int8":
+            vlm.language = int8(vlm.language)
+        return vlm.eval().requires_grad_(False)
+
+    def _load_parts(self, folder: Path) -> None:
+        from peft import PeftModel
+        from safetensors.torch import load_file
+
+        self.language = PeftModel.from_pretrained(self.language, str(folder))
+        self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Upload the folder to a Hub repository; returns its address. It asks nobody: be logged in."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=options.pop("endpoint", None), token=options.pop("token", None))
+        address = api.create_repo(repo, exist_ok=True, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=repo, folder_path=folder)
+        return str(address)
+
+
+def _local(folder: str | Path) -> Path:
+    """The folder, complete; a Hub id is fetched first."""
+    path = Path(folder)
+    if not path.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            path = Path(snapshot_download(str(folder)))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+            raise EmoreasonError(f"no explainer at {folder}: a folder with {SPEC} or a Hub id was expected") from None
+    missing = [name for name in (SPEC, *ADAPTER, PROJECTOR) if not (path / name).is_file()]
+    if missing:
+        raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder again, "
+                             "or train it with `emoreason finetune`")  # fmt: skip
+    return path
+
+
+def prompts_changed(spec: ExplainerSpec) -> bool:
+    """Whether the prompts differ from those that the adapter was trained with."""
+    return bool(spec.prompts) and spec.prompts != load_script().id
