@@ -2,5 +2,6 @@
 
 from emoreason.explain.answers import answer
 from emoreason.explain.questions import KINDS, Question
+from emoreason.explain.training import training_turns
 
-__all__ = ["KINDS", "Question", "answer"]
+__all__ = ["KINDS", "Question", "answer", "training_turns"]
