@@ -3,7 +3,7 @@
 import random
 
 from emoreason.emotions import canonical
-from emoreason.explain.answers import answer, words
+from emoreason.explain.answers import Slots, answer, words
 from emoreason.explain.grammar import Sentence, sample, template, text
 from emoreason.explain.questions import KINDS, Question
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -54,7 +54,7 @@ def ask(question: Question, sheet: Sheet, rng: random.Random) -> str:
     source = rng.choice(sources)
     asked = question.label or rng.choice(sheet.labels)
     who, whose = rng.choice(list(PEOPLE.items()))
-    slots = {
+    slots: Slots = {
         "label": text("it" if sheet.abstained else sheet.label),
         "asked": text(asked),
         "adjective": text(rng.choice(words()["adjectives"].get(canonical(asked) or "", [asked]))),
