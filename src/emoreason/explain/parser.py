@@ -1,0 +1,152 @@
+"""The three sections of an explanation, and the label and the confidence that its conclusion states.
+
+Tolerant of the ways in which other models write the headings (Markdown, numbers, brackets, "Key Observations of …"), strict
+about the rest: three headings, once each, in this order, none of them empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from emoreason.emotions import canonical
+from emoreason.explain.emotion_forms import find, index, synonyms
+
+HEADINGS = ("Key observations", "Overall emotional interpretation", "Conclusion")
+
+_MARK = r"[ \t]*(?:[#>*_\-+•]+[ \t]*)*(?:[(\[]?(?:\d{1,2}|[a-cA-C]|i{1,3}|I{1,3})[.):\]]+[ \t]*)?(?:[*_]+[ \t]*)?"
+_NAME = (
+    r"(?:(?P<observations>(?:key|main|facial)\s+observations?|observations)"
+    r"|(?P<interpretation>(?:overall\s+)?(?:emotional\s+)?interpretation)"
+    r"|(?P<conclusion>(?:final\s+|overall\s+)?conclusions?))"
+)
+_MORE = r"(?:[ \t]+(?:of|from|about|on|in|for)(?:[ \t]+[\w'’-]+){1,5})?"
+_END = r"[ \t]*[*_]*[ \t]*(?:[:：][ \t]*[*_]*|[-–—](?=[\s*])[*_]*|(?=\r?\n|\Z))"
+_HEADING = re.compile(
+    rf"(?:(?:^|\n){_MARK}{_NAME}{_MORE}{_END}"  # at the start of a line
+    rf"|(?<=[.!?\s])(?:[*_]{{2}}|#+[ \t]*)\(?(?:\d[.)])?[ \t]*{_NAME.replace('?P<', '?P<inline_')}{_MORE}{_END}"
+    rf"|(?<=[.!?][ \t])(?:Overall [Ee]motional [Ii]nterpretation(?P<plain_interpretation>)|Conclusion(?P<plain_conclusion>)):)",
+    re.IGNORECASE,
+)
+_RULE = re.compile(r"(?:\s*\n[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*)+\s*\Z")
+
+
+@dataclass(frozen=True)
+class Sections:
+    observations: str
+    interpretation: str
+    conclusion: str
+
+    def text(self) -> str:
+        """The sections as the three lines that `parse` reads."""
+        parts = zip(HEADINGS, (self.observations, self.interpretation, self.conclusion), strict=True)
+        return "\n".join(f"{heading}: {part}" for heading, part in parts)
+
+
+def parse(text: str) -> Sections | None:
+    """The three sections; None when one is missing, empty, said twice or out of order."""
+    found = list(_HEADING.finditer(text))
+    names = [next(name for name, part in match.groupdict().items() if part is not None) for match in found]
+    if [name.split("_")[-1] for name in names] != ["observations", "interpretation", "conclusion"]:
+        return None
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    bodies = [_RULE.sub("", text[match.end() : end]).strip() for match, end in zip(found, ends, strict=True)]
+    return Sections(*bodies) if all(re.search(r"\w", body) for body in bodies) else None
+
+
+# ---- the label ----------------------------------------------------------------------------------------------------------
+
+_BREAK = re.compile(
+    r"[.;:!?\n()—–]|,(?!\s*(?:or|nor)\b)|\b(?:but|while|whereas|although|though|however|yet|so|because)\b", re.I
+)
+_SAME = re.compile(r"\s*(?:[,/&]|or|nor|and|\s)*\s*", re.I)  # between two labels of one list
+_HEDGE = re.compile(
+    r"\b(?:not only|not just|not merely|no doubt|no other than|nothing but|none other than|without (?:a )?doubt)\b",
+    re.I,
+)
+_NOT = re.compile(
+    r"(?:\b(?:not|no|never|neither|nor|without|rather than|instead of|other than|as opposed to|exclud\w+|rul(?:e|es|ed|ing) out"
+    r"|devoid of|absence of|lack of|lacks|free of|unlike|far from|away from|contradicts?|less|unlikely|against|distinct from"
+    r"|differs? from|rejects?)\b|n['’]t\b)",
+    re.I,
+)
+_NOT_AFTER = re.compile(
+    r"^\s*(?:(?:is|was|are|seems?|appears?|looks?|can be|could be|has been|does|do|did|would)\s+(?:\w+\s+)?)?"
+    r"(?:not|n['’]t|unlikely|less likely|ruled out|excluded|absent|out of the question)\b|^\s*(?:is|does|do|was|would)n['’]t\b",
+    re.I,
+)
+# Said of a label that comes after another one; of a single label they are its way of being said ("possibly fear").
+_SECOND = re.compile(
+    r"\b(?:followed by|next(?: is| comes)?|then|second(?:ary)?|runner-?up|alternatives?|candidates?|hints? of|traces? of"
+    r"|touch(?:es)? of|elements? of|nuances? of|undertones? of|ting(?:ed?|es) (?:of|with)|mixed with|combined with|blended with"
+    r"|underlying|(?:could|might|may|can)? ?also|minor|along with|accompanied by|over|ahead of|before|than|behind|some|a little"
+    r"|besides?|in addition to|rival|subtle|slight|despite)\b",
+    re.I,
+)
+_SECOND_AFTER = re.compile(
+    r"^\s*(?:(?:is|was|comes?|stays?|remains?|lies|follows?|stands?|being|falls?)\s+)?(?:(?:only|just|very|the|a|an|as|at|in)\s+)*"
+    r"(?:next|second|close(?: behind)?|behind|runner-?up|follow(?:s|ing)|trail(?:s|ing)|possible|alternative|candidate|near"
+    r"|not (?:far|excluded)|cannot be (?:ruled out|excluded)|can(?:not|['’]t) be (?:ruled out|excluded)|within reach)\b",
+    re.I,
+)
+
+
+def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
+    """The asked label that the conclusion settles on. None when it names none, or several on equal terms."""
+    spots = [spot for spot in find(conclusion, _words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
+    said: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
+    kind = ""
+    for n, spot in enumerate(spots):
+        before = conclusion[spots[n - 1].end if n else 0 : spot.start]
+        ahead = conclusion[spot.end : spots[n + 1].start if n + 1 < len(spots) else len(conclusion)]
+        kind = _kind(before, ahead, kind if n and _SAME.fullmatch(before) else "")
+        said[kind].add(spot.entry)
+    settled = said["plain"] or said["second"]
+    return next(iter(settled)) if len(settled) == 1 else None
+
+
+def _kind(before: str, ahead: str, listed: str) -> str:
+    """How a label is said, by the words up to it and after it; `listed` is the kind of the one it is coordinated with."""
+    before = _HEDGE.sub(" ", _BREAK.split(before)[-1])
+    ahead = _BREAK.split(ahead)[0]
+    if _SECOND_AFTER.search(ahead):
+        return "runner-up"
+    if _NOT_AFTER.search(ahead) or _NOT.search(before):
+        return "not"
+    return listed or ("second" if _SECOND.search(before) else "plain")
+
+
+@cache
+def _words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
+    """Every form of the labels, and their synonyms where these belong to one asked label only."""
+    own = [(label, label) for label in labels]
+    taken = {label.casefold() for label in labels}
+    shared = [
+        (word, label)
+        for label in labels
+        for word in synonyms(label)
+        if _only(label, labels) and word.casefold() not in taken
+    ]
+    return index((*own, *shared))
+
+
+def _only(label: str, labels: tuple[str, ...]) -> bool:
+    return canonical(label) is not None and sum(canonical(other) == canonical(label) for other in labels) == 1
+
+
+# ---- the confidence -----------------------------------------------------------------------------------------------------
+
+_PERCENT = re.compile(
+    r"(?<![\d.,])(\d{1,3}(?:\.\d+)?)\s*(?:%|percent\b|per cent\b)|(?<![\d.,])(0?\.\d+|1\.0+)(?![\d%])", re.I
+)
+
+
+def stated_confidence(conclusion: str) -> float | None:
+    """The first probability that is said, as 0 to 1."""
+    for match in _PERCENT.finditer(conclusion):
+        value = float(match[1]) / 100 if match[1] else float(match[2])
+        if value <= 1:
+            return value
+    return None

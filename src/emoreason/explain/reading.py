@@ -1,0 +1,422 @@
+"""What a text says about a face: action units with band, side and polarity, and the emotion words in it.
+
+Any system's English, not only our own: the reader knows nothing of the grammar that writes our explanations, so that
+what it finds there is a check and not an echo. It works clause by clause. Parts of the face and movements are looked up
+(`lexicon`), each movement is tied to the part it belongs to, and a rule says which unit that is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from emoreason.explain import lexicon
+from emoreason.explain.emotion_forms import leaks as leaks
+from emoreason.facs import ACTION_UNITS, band
+
+_TOKEN = re.compile(r"[a-z]+(?:['’][a-z]+)?|\d*\.\d+|\d+%?|[.;:!?\n,()+/&—–]")
+_STOPS = frozenset(".;:!?\n—–")
+_PUSHERS = frozenset({"cheek", "chin", "undereye"})  # "the chin pushes the lower lip up" is a movement of the chin
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One action unit that a text says is there, or (present=False) is not."""
+
+    action_unit: str
+    band: str | None  # None: the text says no amount
+    region: str
+    present: bool
+    side: str | None  # "left" or "right" when only that side is said to move
+    text: str
+    start: int
+    end: int
+
+
+class _Item(NamedTuple):
+    """A word, or several that mean one thing."""
+
+    kind: str  # part, move, amount, unit, code, side, not, hedge, absent, of, place, by, and, comma, cut, hard, stop, aux, other
+    name: str
+    word: str  # as written (the first one)
+    start: int
+    end: int
+    amount: str | None = None
+    side: str | None = None
+
+
+@dataclass
+class _Subject:
+    """A part of the face in a clause, with the movements said of it."""
+
+    item: _Item
+    index: int | None  # None: it stands in the clause before
+    role: str = "subject"  # or of, place, by
+    moves: list[tuple[int, str, bool]] = field(default_factory=list)  # index, movement, denied?
+
+
+class _Rule(NamedTuple):
+    needs: frozenset[str]
+    excludes: frozenset[str]
+    units: tuple[tuple[str, bool], ...]
+    default: str | None
+    fixed: str | None
+
+
+def mentions(text: str) -> list[Mention]:
+    """Action units in order of appearance; a unit counts once a clause."""
+    found: list[Mention] = []
+    subjects: list[_Subject] = []
+    clause: list[_Item] = []
+    for item in (*_items(text), _Item("stop", ".", ".", len(text), len(text))):
+        if item.kind in ("stop", "hard"):
+            found += _merged(_Clause(clause, subjects).mentions(text))
+            subjects = subjects if item.kind == "hard" else []  # "not raised but drawn together" keeps its subject
+            clause = []
+        else:
+            clause.append(item)
+    return found
+
+
+# ---- words --------------------------------------------------------------------------------------------------------------
+
+
+def _items(text: str) -> list[_Item]:
+    lowered = "".join(c if len(c.lower()) > 1 else c.lower() for c in text).replace("’", "'")
+    tokens = [(found[0], found.start(), found.end()) for found in _TOKEN.finditer(lowered)]
+    trie, forms, skipped = _trie(), lexicon.FORMS, _small()
+    items: list[_Item] = []
+    at = 0
+    while at < len(tokens):
+        word, start, end = tokens[at]
+        if word in ("au", "aus") or (word in ("unit", "units") and at and tokens[at - 1][0] == "action"):
+            codes, at = _codes(tokens, at + 1)
+            items += codes
+            continue
+        node: dict | None = trie
+        entry, stop, side, ahead_side, ahead = None, at, None, None, at
+        while node is not None and ahead < len(tokens):
+            next_word = tokens[ahead][0]
+            step = node.get(forms.get(next_word, next_word)) or node.get(next_word)
+            if step is not None:
+                node, ahead = step, ahead + 1
+                if None in node:
+                    entry, stop, side = node[None], ahead, ahead_side
+            elif ahead > at and (next_word in ("left", "right") or skipped.get(next_word) == "skip"):
+                ahead_side = next_word if next_word in ("left", "right") else ahead_side
+                ahead += 1
+            else:
+                break
+        if entry is not None:
+            kind, name, amount = entry
+            last = tokens[stop - 1]
+            items.append(_Item(kind, name, last[0], start, last[2], amount, side))
+            at = stop
+            continue
+        at += 1
+        kind = "stop" if word in _STOPS else "comma" if word in ",()" else skipped.get(word, "other")
+        if word in ("left", "right"):
+            kind = "side"
+        elif word.endswith("n't"):
+            kind = "not"
+        elif word[0] in ".0123456789" and word not in _STOPS:
+            value = float(word.rstrip("%")) / (100 if word.endswith("%") else 1)
+            amount = band(value) if "." in word and 0 < value <= 1 else None
+            kind, word = ("amount", amount) if amount else ("other", word)
+        if kind != "skip":
+            items.append(_Item(kind, word, word, start, end, word if kind == "amount" else None))
+    return items
+
+
+def _codes(tokens: list[tuple[str, int, int]], at: int) -> tuple[list[_Item], int]:
+    """ "AU 12", "AU6+12", "AUs 1, 2 and 4", "AU12C" with the FACS letter for the intensity."""
+    found: list[_Item] = []
+    ahead = at
+    while ahead < len(tokens):
+        word, start, end = tokens[ahead]
+        if word.isdigit() and len(word) < 3:
+            amount = None
+            if ahead + 1 < len(tokens) and tokens[ahead + 1][1] == end and tokens[ahead + 1][0] in _LETTERS:
+                amount = _LETTERS[tokens[ahead + 1][0]]
+                ahead += 1
+            if (code := str(int(word))) in ACTION_UNITS:
+                found.append(_Item("unit", code, word, start, tokens[ahead][2], amount))
+            ahead += 1
+            at = ahead
+        elif word in (",", "+", "and", "&", "/", "or", "au", "aus") and found:
+            ahead += 1
+        else:
+            break
+    return found, at
+
+
+_LETTERS = {"a": "trace", "b": "slight", "c": "marked", "d": "marked", "e": "strong"}
+
+
+@cache
+def _small() -> dict[str, str]:
+    return {word: kind for kind, words in lexicon.SMALL.items() for word in words.split()}
+
+
+@cache
+def _trie() -> dict:
+    """Nested by base form; the key None holds (kind, name, amount)."""
+    trie: dict = {}
+    tables = (
+        ("part", lexicon.PARTS), ("amount", lexicon.AMOUNTS), ("move", lexicon.MOVES), ("unit", lexicon.UNITS),
+        ("", lexicon.NEGATIONS), ("unit", lexicon.names()),
+    )  # fmt: skip
+    for kind, table in tables:
+        for name, words, amount in lexicon.entries(table):
+            node = trie
+            for word in words:
+                node = node.setdefault(lexicon.FORMS.get(word, word), {})
+            if kind == "move":  # "deep", "high": a movement that says how much as well
+                amount = amount or (node[None][1] if None in node and node[None][0] == "amount" else None)
+            node[None] = (kind or name, name, name if kind == "amount" else amount)
+    return trie
+
+
+# ---- clauses ------------------------------------------------------------------------------------------------------------
+
+_PARTICLES = frozenset(
+    "up upward upwards down downward downwards in over back forward forwards apart together away ear".split()
+)
+_ADJECTIVES = frozenset(
+    "open wide tight thin narrow high low agape ajar firm taut tense apart flat round shut slack loose level straight"
+    " deep deeper oblique smooth even steady loose neutral vertical horizontal together".split()
+)
+_PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
+_LOCATED = frozenset(
+    {"line", "press", "apart", "slit", "furrow", "dimple", "show"}
+)  # "creases stand between the brows"
+
+
+class _Clause:
+    """A stretch of text up to a hard stop: its subjects with their movements."""
+
+    def __init__(self, items: list[_Item], inherited: list[_Subject]):
+        self.items = items
+        self.subjects: list[_Subject] = []
+        self.units: list[int] = []
+        self.current = [_Subject(subject.item, None) for subject in inherited]  # what a movement without subject is of
+        self.subjects += self.current
+        self.segments = self._segments()
+        self.place = {i: n for n, (_, indices) in enumerate(self.segments) for i in indices}
+        self.denied = self._denials()
+        self.stretch: list[int] = []  # item -> number of the stretch between punctuation marks
+        for item in items:
+            self.stretch.append((self.stretch[-1] if self.stretch else 0) + (item.kind == "comma"))
+        pending: list[_Subject] = []
+        for joins, indices in self.segments:
+            pending = self._attach(indices, pending if "cut" not in joins else [])
+
+    def _segments(self) -> list[tuple[frozenset[str], list[int]]]:
+        """Runs of items between commas and conjunctions, with what joined each to the one before."""
+        segments: list[tuple[frozenset[str], list[int]]] = []
+        joins: set[str] = set()
+        run: list[int] = []
+        for i, item in enumerate(self.items):
+            link = item.kind in ("comma", "and", "cut") or item.word == "nor"
+            if link and run:
+                segments.append((frozenset(joins), run))
+                joins, run = set(), []
+            if link:
+                joins.update((item.kind, item.word))
+            if not link or item.word == "nor":
+                run.append(i)
+        if run:
+            segments.append((frozenset(joins), run))
+        return segments
+
+    def _denials(self) -> list[bool]:
+        """For each item whether a negation reaches it."""
+        denied = [False] * len(self.items)
+        no = False
+        for n, (joins, indices) in enumerate(self.segments):
+            if no and n and not joins & {"or", "nor"}:
+                if "cut" in joins:
+                    no = False
+                elif "and" in joins:
+                    no = not self._finite(indices)
+                else:  # a comma: goes on only inside a list that an "or" ends
+                    no = any(later & {"or", "nor"} for later, _ in self.segments[n:]) and not self._finite(indices)
+            for i in indices:
+                if self.items[i].kind == "absent":
+                    for earlier in indices[: indices.index(i)]:
+                        denied[earlier] = True
+                no = no or self.items[i].kind == "not"
+                denied[i] = no
+        return denied
+
+    def _finite(self, indices: list[int]) -> bool:
+        """Whether the segment is a statement of its own: "the lips are parted", "is raised", "the lips part"."""
+        for i in indices:
+            item = self.items[i]
+            if item.kind == "aux" or item.word.endswith("n't"):
+                return True
+            after_part = i - 1 in indices and self.items[i - 1].kind == "part"
+            if item.kind == "move" and after_part and not item.word.endswith(("ed", "en", "ing")):
+                return True
+        return False
+
+    def _attach(self, indices: list[int], pending: list[_Subject]) -> list[_Subject]:
+        """Tie the movements of a segment to their parts; returns parts that still wait for a movement."""
+        own = [_Subject(self.items[i], i, self._role(i, indices)) for i in indices if self.items[i].kind == "part"]
+        self.subjects += own
+        moved: list[_Subject] = []
+        for i in indices:
+            item = self.items[i]
+            if item.kind == "unit":
+                self.units.append(i)
+            if item.kind == "move":
+                targets, name = self._targets(i, own, pending)
+                for target in targets:
+                    target.moves.append((i, name, self.denied[i]))
+                moved = targets or moved
+        waiting = [subject for subject in own if subject.role == "subject"]
+        if moved:
+            self.current = moved
+            return []
+        if own:
+            self.current = [*pending, *waiting] or own
+            return [*pending, *waiting]
+        return pending
+
+    def _role(self, i: int, indices: list[int]) -> str:
+        others = 0
+        for before in range(i - 1, indices[0] - 1, -1):
+            kind = self.items[before].kind
+            if kind in ("of", "place", "by"):
+                return kind
+            others += kind == "other"
+            if others > 1 or kind not in ("amount", "side", "move", "other"):
+                break
+        return "subject"
+
+    def _targets(self, i: int, own: list[_Subject], pending: list[_Subject]) -> tuple[list[_Subject], str]:
+        """The parts that a movement is said of, and its name there."""
+        item = self.items[i]
+        after = i + 1 + (i + 1 < len(self.items) and self.items[i + 1].kind == "side")
+        subjects = [s for s in own if s.index < i and s.role == "subject"]  # type: ignore[operator]
+        following = next((s for s in own if s.index == after), None)
+        if following is not None and item.word not in _PARTICLES:
+            if item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt")):
+                return [following], item.name  # "raised brows"
+            agent = subjects[-1:] or self.current
+            if agent and agent[0].item.name in _PUSHERS:
+                return agent, "push"  # "the chin pushes the lower lip up"
+            return [following], item.name  # "raising the brows"
+        later = [s for s in own if s.index > i]  # type: ignore[operator]
+        agent = [s for s in later if s.role == "by" and s.item.name in _PUSHERS]
+        if subjects:
+            nearest = subjects[-1]
+            if agent and nearest.item.name in _PUSHED:
+                return agent[:1], "push"  # "the eyes are narrowed by the raised cheeks"
+            return ([*pending, nearest] if len(subjects) == 1 else [nearest]), item.name
+        named = [s for s in later if s.role == "of" or (s.role == "place" and item.name in _LOCATED)]
+        named = named or [s for s in later if s.role == "subject"]
+        named = named or [s for s in reversed(own) if s.role == "of" and s.index < i]  # type: ignore[operator]
+        return (named[:1] or self.current or own[:1]), item.name
+
+    # ---- from movements to units ------------------------------------------------------------------------------------------
+
+    def mentions(self, text: str) -> Iterator[Mention]:
+        for i in self.units:
+            item = self.items[i]
+            segment = self.segments[self.place[i]][1]
+            later = [k for k in segment if k > i]
+            ended = next((n for n, k in enumerate(later) if self.items[k].kind in ("unit", "part")), len(later))
+            denied = self.denied[i] or any(self.items[k].kind == "not" for k in later[:ended])
+            amount = item.amount or self._amount(i, {self.place[i]})
+            for code in item.name.split():
+                yield _mention(code, amount, not denied, item.side, text, item.start, item.end)
+        for subject in self.subjects:
+            for denied in (False, True):
+                moves = [(i, name) for i, name, no in subject.moves if no == denied]
+                yield from self._ruled(subject, moves, denied, text)
+
+    def _ruled(self, subject: _Subject, moves: list[tuple[int, str]], denied: bool, text: str) -> Iterator[Mention]:
+        names = {name for _, name in moves}
+        for rule in _rules().get(subject.item.name, ()) if names else ():
+            if not rule.needs <= names or rule.excludes & names:
+                continue
+            anchors = [i for i, name in moves if name in rule.needs]
+            places = {self.place[i] for i, _ in moves} | (
+                {self.place[subject.index]} if subject.index is not None else set()
+            )
+            amount = rule.fixed or self._amount(anchors[-1], places) or rule.default
+            marks = [self.items[i] for i in anchors] + ([subject.item] if subject.index is not None else [])
+            start, end = min(item.start for item in marks), max(item.end for item in marks)
+            for code, there in rule.units:
+                if there or not denied:
+                    yield _mention(code, amount, there and not denied, self._side(subject), text, start, end)
+
+    def _amount(self, anchor: int, places: set[int]) -> str | None:
+        """The amount nearest to a movement, in its own stretch between punctuation marks and said of the same part."""
+        if self.items[anchor].amount:
+            return self.items[anchor].amount
+        near = [
+            (abs(i - anchor) + (i > anchor) / 2, item.amount)
+            for i, item in enumerate(self.items)
+            if item.amount and self.stretch[i] == self.stretch[anchor] and self.place.get(i) in places
+        ]
+        return min(near)[1] if near else None
+
+    def _side(self, subject: _Subject) -> str | None:
+        if subject.item.side or subject.index is None:
+            return subject.item.side
+        indices = self.segments[self.place[subject.index]][1]
+        for before in range(subject.index - 1, indices[0] - 1, -1):
+            if self.items[before].kind == "side":
+                return self.items[before].word
+            if self.items[before].kind not in ("move", "amount"):
+                break
+        for i in indices:
+            if self.items[i].kind == "side" and i - 1 in indices and self.items[i - 1].kind == "of":
+                return self.items[i].word
+        return None
+
+
+def _mention(
+    code: str, amount: str | None, present: bool, side: str | None, text: str, start: int, end: int
+) -> Mention:
+    region = ACTION_UNITS[code].region
+    return Mention(code, amount if present else None, region, present, side, text[start:end], start, end)
+
+
+def _merged(found: Iterator[Mention]) -> list[Mention]:
+    """One mention for a unit and a polarity: what is said twice in a clause is said once."""
+    kept: dict[tuple[str, bool], Mention] = {}
+    for mention in sorted(found, key=lambda mention: mention.start):
+        key = (mention.action_unit, mention.present)
+        first = kept.get(key)
+        if first is None:
+            kept[key] = mention
+        else:
+            side = first.side if first.side == mention.side else None
+            kept[key] = replace(first, band=first.band or mention.band, side=side)
+    return list(kept.values())
+
+
+@cache
+def _rules() -> dict[str, list[_Rule]]:
+    rules: dict[str, list[_Rule]] = {}
+    for line in lexicon.RULES.strip().splitlines():
+        part, _, rest = line.partition(":")
+        moves, _, result = rest.partition("=")
+        units = [word for word in result.split() if word[0] not in "@!"]
+        amounts = {word[0]: word[1:] for word in result.split() if word[0] in "@!"}
+        rules.setdefault(part, []).append(
+            _Rule(
+                frozenset(word for word in moves.split() if word[0] != "-"),
+                frozenset(word[1:] for word in moves.split() if word[0] == "-"),
+                tuple((unit.lstrip("~"), unit[0] != "~") for unit in units),
+                amounts.get("@"),
+                amounts.get("!"),
+            )
+        )
+    return rules
