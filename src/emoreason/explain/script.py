@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from emoreason.explain.sheet import Sheet, ranked
-from emoreason.facs import ACTION_UNITS
 from emoreason.resources import resource
 
 SHOWN_LABELS = 3  # the distribution's head; the rest is small and costs time
@@ -18,7 +17,6 @@ class Script:
 
     sheet: str
     no_units: str
-    absent: str
     observations: str
     verdict: str
     evidence: str
@@ -35,9 +33,8 @@ class Script:
         return (self.measured_units(sheet) if sheet is not None else "") + self.observations
 
     def measured_units(self, sheet: Sheet) -> str:
-        absent = ", ".join(ACTION_UNITS[code].name for code in sheet.absent)
-        told = self.absent.format(units=absent) if absent else ""
-        return self.sheet.format(units=self._named(sheet), absent=told)
+        """Only what is seen: what is not listed is absent, and a list of it would double the prompt."""
+        return self.sheet.format(units=self._named(sheet))
 
     def disclosure(self, sheet: Sheet) -> str:
         """What is shown after the model's own verdict."""

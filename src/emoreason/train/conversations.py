@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emoreason.data.messages import Conversation
+from emoreason.data.messages import IMAGE, Conversation
 from emoreason.explain.constrain import Atoms
 from emoreason.vlm import VisionLanguageModel
 
-IMAGE = "<image>"
 VISUAL = -1  # stands for one visual token until the projector fills it in
 IGNORED = -100
 

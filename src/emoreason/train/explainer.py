@@ -257,7 +257,7 @@ class Trainer:
 def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:
     """(B, n) tokens with visual tokens filled in -> (B, n, H)."""
     tokens = batch.tokens.to(vlm.device)
-    embedded = vlm.embed(tokens.clamp(min=0)).float()  # (B, n, H)
+    embedded = vlm.embed(tokens.clamp(min=0))  # (B, n, H)
     places = tokens == VISUAL
     if places.any():
         seeing = places.any(dim=1)
@@ -271,10 +271,12 @@ def build(config: ExplainerConfig, compute: device.Compute) -> VisionLanguageMod
     """Base models by name, a fresh projector and a fresh adapter, or those of an earlier run."""
     from peft import LoraConfig
 
-    from emoreason.quantize import bitsandbytes_config
-
     encoder = load_encoder(config.encoder, compute)
-    low = bitsandbytes_config(config.quantize, compute.torch_dtype) if config.quantize else None
+    low = None
+    if config.quantize:
+        from emoreason.quantize import bitsandbytes_config
+
+        low = bitsandbytes_config(config.quantize, compute.torch_dtype)
     folder = Path(config.vocabulary) if config.vocabulary else None
     language = load_language(config.language, folder, low, compute.torch_dtype)
     vlm = VisionLanguageModel.create(ExplainerSpec(config.encoder, config.language, config.grid), encoder, language)
