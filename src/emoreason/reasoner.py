@@ -1,9 +1,10 @@
 """Ties it together: pictures in, Analyses out. Command line, labeling, evaluation and Python all call this."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoreason import device
 from emoreason.analysis import Analysis, FaceAnalysis
@@ -11,12 +12,17 @@ from emoreason.calibration import Calibration
 from emoreason.emotions import label_set
 from emoreason.encoder import find_bundle, load_encoder
 from emoreason.errors import UsageError
+from emoreason.emotions import valence_arousal
 from emoreason.evidence import Reader
 from emoreason.faces import Detector, Face, find_faces, load_detector, whole_picture
 from emoreason.images import Limits, Picture, open_picture
 from emoreason.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
 
+if TYPE_CHECKING:
+    from emoreason.explain.explanation import Explainer, Piece
+
 DEFAULT_LABELS = "ferplus8"
+EXPLAINER_FOLDER = "explainer"  # inside a model's folder
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,17 @@ class Reasoner:
     detector: Detector
     compute: device.Compute
     default_labels: tuple[str, ...]
+    explainer_name: str = "none"  # loaded when something is to be explained for the first time
+    explainer_model: str = ""
+    quantize: str | None = None
+
+    @cached_property
+    def explainer(self) -> "Explainer | None":
+        from emoreason.explain.select import load_explainer
+
+        encoder = self.reader.zeroshot.encoder
+        return load_explainer(self.explainer_name, model=self.explainer_model, quantize=self.quantize,
+                              device=self.compute.device, encoder=encoder)  # fmt: skip
 
     @property
     def revision(self) -> str:
@@ -38,11 +55,48 @@ class Reasoner:
         return self.reader.zeroshot.prompts.id
 
     def analyze(
-        self, source: Any, labels: Sequence[str] | None = None, detect: bool = True, limits: Limits = Limits()
+        self,
+        source: Any,
+        labels: Sequence[str] | None = None,
+        detect: bool = True,
+        limits: Limits = Limits(),
+        explain: bool = True,
+        decide: str = "evidence",
     ) -> Analysis:
-        """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read. Bad input raises EmoreasonError."""
+        """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read and explained.
+
+        explain=False leaves the words out, which is much faster. Bad input raises EmoreasonError.
+        """
+        from emoreason.explain.explanation import consume
+
         picture = open_picture(source, limits)
-        return self.analyze_faces([(picture, self.faces(picture, detect))], labels)[0]
+        analysis = self.analyze_faces([(picture, self.faces(picture, detect))], labels)[0]
+        return consume(self.explain([analysis], decide))[0] if explain else analysis
+
+    def explain(
+        self, analyses: Sequence[Analysis], decide: str = "evidence"
+    ) -> "Generator[Piece, None, list[Analysis]]":
+        """Write the explanations of all faces at once, piece by piece; the value is the analyses with them.
+
+        Piece.row counts the faces through all analyses. decide: evidence, reasoned or both (see `--decide`)."""
+        from emoreason.explain.explanation import Subject, combine
+        from emoreason.explain.sheet import Sheet
+
+        combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
+        found = [face for analysis in analyses for face in analysis.faces]
+        if self.explainer is None or not found:
+            return list(analyses)
+        subjects = [Subject(Sheet.of(face.evidence), face.face.crop) for face in found]
+        written = yield from self.explainer.explain(subjects, decide)
+        explained = iter(
+            face if decide == "evidence" else _decided(face, explanation.sheet.probabilities)
+            for face, explanation in zip(found, written, strict=True)
+        )
+        texts = iter(written)
+        return [
+            replace(analysis, faces=tuple(replace(next(explained), explanation=next(texts)) for _ in analysis.faces))
+            for analysis in analyses
+        ]
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
         """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
@@ -78,6 +132,15 @@ class Reasoner:
         return label_rows(self, Job(paths=tuple(map(str, paths)), labels=tuple(labels) if labels else None, **options))
 
 
+def _decided(face: FaceAnalysis, probabilities: dict[str, float]) -> FaceAnalysis:
+    """The face with the distribution that decided; what the evidence said is kept beside it."""
+    best = max(probabilities, key=lambda label: probabilities[label])
+    valence, arousal = valence_arousal(probabilities) or (None, None)
+    evidence = replace(face.evidence, probabilities=probabilities, label=best, confidence=probabilities[best],
+                       valence=valence, arousal=arousal)  # fmt: skip
+    return replace(face, evidence=evidence, measured=face.evidence)
+
+
 def load(
     model: str = "mini",
     *,
@@ -88,8 +151,14 @@ def load(
     projection: Path | None = None,
     point: str = "accurate",
     threshold: float | None = None,
+    explainer: str = "auto",
+    explainer_model: str = "",
+    quantize: str | None = None,
 ) -> Reasoner:
     """`mini`, a folder with a model, or an open_clip model such as `ViT-L-14/openai`.
+
+    explainer: auto (the model's own, where it has one), none, or what `--explainer` takes; it is loaded when it is needed.
+    explainer_model: the model's name, where the explainer is an endpoint. quantize: the explainer's weights.
 
     point: "accurate" or "balanced", the operating points that `mini` brings along.
     threshold: abstain below this confidence, instead of the model's own threshold; 0 never abstains for low confidence.
@@ -106,4 +175,7 @@ def load(
         zeroshot = zeroshot.with_projection(projection)
     default = calibration.labels or label_set(DEFAULT_LABELS).labels
     reader = Reader(zeroshot, calibration, point, threshold, own_prompts=prompts is None and not descriptors)
-    return Reasoner(encoder.name, reader, load_detector(detector), compute, default)
+    if explainer == "auto":
+        own = bundle.folder / EXPLAINER_FOLDER if bundle else None
+        explainer = str(own) if own is not None and (own / "explainer.json").is_file() else "none"
+    return Reasoner(encoder.name, reader, load_detector(detector), compute, default, explainer, explainer_model, quantize)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from emoreason.analysis import Analysis, FaceAnalysis
     from emoreason.encoder import Bundle
+    from emoreason.explain.explanation import Explanation
 
 
 def stdout() -> "Console":
@@ -51,8 +52,28 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
     if found.action_units:
         seen = [f"{name.lower()} (AU{code}, {band})" for code, name, band in found.visible_units()]
         console.print("seen: " + (", ".join(seen) or "no action unit above its threshold"))
+    if found.measured is not None:
+        measured = found.measured
+        console.print(f"the evidence alone: {measured.label}, {measured.confidence:.0%}")
     if evidence.valence is not None:
         console.print(f"valence {evidence.valence:+.2f}, arousal {evidence.arousal:+.2f} (derived from the labels)")
+    if found.explanation is not None:
+        _print_explanation(console, found.explanation)
+
+
+def _print_explanation(console: "Console", explanation: "Explanation") -> None:
+    console.print()
+    for line in explanation.text.split("\n"):
+        console.print(line)
+    if explanation.reasoned is not None:
+        own = explanation.reasoned
+        agreement = "agrees with" if explanation.agreement else "differs from"
+        console.print(f"the model's own verdict, read before it saw a label: {own.label}, "
+                      f"{own.probabilities[own.label]:.0%}; it {agreement} the evidence")  # fmt: skip
+    for problem in explanation.checks.problems():
+        console.print(f"check failed: {problem}")
+    if explanation.checks.ok:
+        console.print("checked: every statement matches the evidence")
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:

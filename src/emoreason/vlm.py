@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from emoreason import device
+from emoreason.device import Compute, choose
 from emoreason.encoder import Encoder, load_encoder
 from emoreason.errors import EmoreasonError
 from emoreason.explain.script import load_script
@@ -158,7 +158,7 @@ class VisionLanguageModel(nn.Module):
     def from_pretrained(
         cls,
         folder: str | Path,
-        compute: device.Compute | None = None,
+        compute: Compute | None = None,
         encoder: Encoder | None = None,
         quantize: str | None = None,
         merge: bool = True,
@@ -171,7 +171,7 @@ class VisionLanguageModel(nn.Module):
 
         folder = _local(folder)
         spec = ExplainerSpec.read(folder)
-        compute = compute or device.choose()
+        compute = compute or choose()
         encoder = encoder or load_encoder(spec.encoder, compute)
         low = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
         dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from emoreason.data.messages import Conversation, Message, write
+from emoreason.data.messages import IMAGE, Conversation, Message, write
 from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import writer
-from emoreason.explain.answers import training_turns
+from emoreason.explain.dialogue import training_turns
 from emoreason.explain.grammar import sample as sample_text
 from emoreason.explain.script import Script, load_script
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.faces import whole_picture
 from emoreason.images import open_picture
 from emoreason.reasoner import Reasoner
-from emoreason.train.conversations import IMAGE
+
 
 BATCH = 128
 

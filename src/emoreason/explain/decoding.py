@@ -4,7 +4,7 @@ Rows of a batch differ in length. What a row does not have is masked where it st
 would compute alone (a test compares); positions count only what is there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -95,15 +95,10 @@ class Session:
         return total
 
     def write(
-        self,
-        walks: Sequence[Walk | None],
-        rngs: Sequence[torch.Generator],
-        temperature: float = 1.0,
-        on_token: Callable[[int, int], None] = lambda row, token: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Write one text per walk; each row's last token (the end) is chosen and not fed. False when it was stopped."""
-        while not stop():
+        self, walks: Sequence[Walk | None], rngs: Sequence[torch.Generator], temperature: float = 1.0
+    ) -> Iterator[tuple[int, int]]:
+        """Write one text per walk, giving (row, token) as it goes; the end is chosen and not fed."""
+        while True:
             pieces: list[Tensor | None] = [None] * self.rows
             for row, walk in enumerate(walks):
                 if walk is None or walk.done:
@@ -117,13 +112,12 @@ class Session:
                     walk.advance(token)
                     if not walk.done:
                         run.append(token)
-                        on_token(row, token)
+                        yield row, token
                 if run:
                     pieces[row] = self.vlm.embed(run)
             if all(piece is None for piece in pieces):
-                return True
+                return
             self.feed(pieces)
-        return False
 
     @torch.inference_mode()
     def _pick(self, row: int, allowed: list[int], rng: torch.Generator, temperature: float) -> int:
@@ -141,23 +135,14 @@ class Session:
             return (rows.float() @ self.hidden[row].float()).cpu()
         return self.vlm.head(self.hidden[row])[torch.tensor(allowed, device=self.hidden.device)].cpu()
 
-    @torch.inference_mode()
     def write_freely(
-        self,
-        end: int,
-        rngs: Sequence[torch.Generator],
-        temperature: float,
-        most: int,
-        on_token: Callable[[int, int], None] = lambda row, token: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> list[list[int]]:
+        self, end: int, rngs: Sequence[torch.Generator], temperature: float, most: int
+    ) -> Iterator[tuple[int, int]]:
         """Without a grammar: until `end` (or the end-of-text token), or `most` tokens."""
-        written: list[list[int]] = [[] for _ in range(self.rows)]
         going = [True] * self.rows
         for _ in range(most):
-            if stop() or not any(going):
-                break
-            logits = self.vlm.head(self.hidden)  # (B, V)
+            with torch.inference_mode():
+                logits = self.vlm.head(self.hidden).cpu()  # (B, V)
             pieces: list[Tensor | None] = [None] * self.rows
             for row in range(self.rows):
                 if not going[row]:
@@ -165,14 +150,12 @@ class Session:
                 if temperature <= 0:
                     token = int(logits[row].argmax())
                 else:
-                    token = int(torch.multinomial((logits[row] / temperature).softmax(dim=0).cpu(), 1, generator=rngs[row]))
+                    token = int(torch.multinomial((logits[row] / temperature).softmax(dim=0), 1, generator=rngs[row]))
                 if token in (end, self.vlm.tokenizer.eos):
                     going[row] = False
                     continue
-                written[row].append(token)
-                on_token(row, token)
+                yield row, token
                 pieces[row] = self.vlm.embed([token])
             if all(piece is None for piece in pieces):
-                break
+                return
             self.feed(pieces)
-        return written

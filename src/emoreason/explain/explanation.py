@@ -1,0 +1,122 @@
+"""What every explainer takes and gives: a face with its sheet goes in, a checked Explanation comes out."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from PIL import Image
+
+from emoreason.errors import UsageError
+from emoreason.explain.checks import Checks, check
+from emoreason.explain.parser import Sections, parse
+from emoreason.explain.reading import Mention, mentions
+from emoreason.explain.sheet import Reasoned, Sheet
+
+DECIDERS = ("evidence", "reasoned", "both")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One face to explain: what was measured on it, and its crop for those who look."""
+
+    sheet: Sheet
+    crop: Image.Image
+
+
+@dataclass(frozen=True)
+class Explanation:
+    text: str  # the three sections as written
+    sheet: Sheet  # what it was written from; its distribution is the one that decided
+    checks: Checks
+    explainer: str
+    reasoned: Reasoned | None = None  # the language model's own verdict, read before it was shown the distribution
+    agreement: bool | None = None  # of that verdict with the evidence's label
+    repaired: bool = False  # it failed a check, was asked once to repair it, and this is the second text
+
+    @classmethod
+    def of(cls, text: str, sheet: Sheet, explainer: str, **more: Any) -> "Explanation":
+        return cls(text, sheet, check(text, sheet), explainer, **more)
+
+    @property
+    def sections(self) -> Sections | None:
+        return parse(self.text)
+
+    @property
+    def mentions(self) -> list[Mention]:
+        """The movements that the observations speak of."""
+        return mentions(self.sections.observations) if self.sections else []
+
+    def to_dict(self) -> dict[str, Any]:
+        sections = self.sections
+        return {
+            "observations": [
+                {"action_unit": m.action_unit, "band": m.band, "region": m.region, "present": m.present, "side": m.side,
+                 "text": m.text} for m in self.mentions
+            ],
+            "interpretation": sections.interpretation if sections else None,
+            "conclusion": sections.conclusion if sections else None,
+            "text": self.text,
+            "reasoned": self.reasoned and {"label": self.reasoned.label,
+                                           "probabilities": {k: round(p, 6) for k, p in self.reasoned.probabilities.items()}},
+            "agreement": self.agreement,
+            "checks": self.checks.to_dict(),
+            "explainer": self.explainer,
+            "repaired": self.repaired,
+        }  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """Some text of one face, as it is written."""
+
+    row: int
+    text: str
+
+
+class Turn(NamedTuple):
+    """An earlier question about a face and its answer."""
+
+    question: str
+    answer: str
+
+
+class Explainer(Protocol):
+    """Writes about faces. `explain` and `answer` are generators: pieces of text come out, the result is their value.
+
+    Closing the generator stops the model.
+    """
+
+    name: str
+
+    def explain(
+        self, subjects: Sequence[Subject], decide: str = "evidence"
+    ) -> Generator[Piece, None, list[Explanation]]: ...
+
+    def answer(
+        self,
+        question: str,
+        about: Subject,
+        explanation: Explanation | None = None,
+        history: Sequence[Turn] = (),
+        other: Subject | None = None,
+    ) -> Generator[Piece, None, str]: ...
+
+
+def combine(
+    evidence: Mapping[str, float], reasoned: Mapping[str, float], decide: str, weight: float
+) -> dict[str, float]:
+    """The distribution that decides: the evidence's, the model's, or their weighted product."""
+    if decide not in DECIDERS:
+        raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
+    share = {"evidence": 0.0, "reasoned": 1.0, "both": weight}[decide]
+    product = {k: evidence[k] ** (1 - share) * reasoned[k] ** share for k in evidence}
+    total = sum(product.values())
+    return {k: p / total for k, p in product.items()} if total else dict(evidence)
+
+
+def consume(pieces: Generator[Piece, None, Any]) -> Any:
+    """The value of a generator whose pieces nobody waits for."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as done:
+            return done.value
