@@ -18,7 +18,7 @@ from emoreason.facs import ACTION_UNITS, PROTOTYPES, REGIONS, opposites
 
 TELLING = ("12", "4", "1", "25", "5", "15", "24", "26", "2", "7", "14", "27", "43")  # whose absence says most, first
 OPEN = 0.25  # a claimed label with this probability, or a close second, is a matter on which readers may differ
-ADJECTIVES = 5  # of a band: enough to vary
+ADJECTIVES, ADVERBS, DEGREES = 5, 5, 2  # how many words for a band are used: enough to vary
 WHOLE = "the picture as a whole, without a single telling movement"
 NO_REASON = "the face could not be read well enough"
 
@@ -89,11 +89,23 @@ def _denied(code: str) -> Node:
 
 
 def _are(code: str) -> str:
-    return "are" if words()["units"][code]["subject"].endswith("s") and code != "9" else "is"
+    return "are" if words()["units"][code]["subject"].endswith("s") else "is"
 
 
 def _phrase(code: str, band: str) -> Node:
-    return choice(*(text(clause) for clause in ACTION_UNITS[code].phrases[band]))
+    cues = book("bands")[band]
+    unit = words()["units"][code]
+    unit = {**unit, **unit.get("seen", {})}
+    are = "are" if unit["subject"].endswith("s") else "is"
+    slots: Slots = {
+        "subject": unit["subject"],
+        "state": unit["state"],
+        "are": are,
+        "look": "look" if are == "are" else "looks",
+        "adverb": choice(*[word for word in cues["adverb"] if word != "just"][:ADVERBS]),
+        "degree": choice(*cues["degree"][:DEGREES]),
+    }
+    return choice(*(template(frame, **slots) for frame in words()["clauses"]))
 
 
 def _list(nodes: Iterable[Node]) -> Node:
@@ -133,12 +145,8 @@ class Face:
 
     @cached_property
     def shown(self) -> list[str]:
-        """Visible units, strongest first, none beside its opposite: what may be named in one breath."""
-        chosen: list[str] = []
-        for code in self.sheet.visible:
-            if not set(opposites(code)).intersection(chosen):
-                chosen.append(code)
-        return chosen
+        """Visible units, strongest first: what may be named in one breath."""
+        return _no_opposites(self.sheet.visible)
 
     def support(self, label: str) -> list[str]:
         """Shown units that a published prototype ties to the label."""
@@ -195,6 +203,14 @@ class Face:
         return text(WHOLE)
 
 
+def _no_opposites(codes: Iterable[str]) -> list[str]:
+    chosen: list[str] = []
+    for code in codes:
+        if not set(opposites(code)).intersection(chosen):
+            chosen.append(code)
+    return chosen
+
+
 def percent(probability: float) -> Node:
     if probability < 0.005:
         return text("less than 1%")
@@ -232,7 +248,7 @@ def _against(face: Face, question: Question) -> Case:
         slots["missing"] = _list(map(_bare, missing[:2]))
     if contrary:
         rivals = [r for r, _ in ranked(face.sheet.probabilities) if r != label and contrary[0] in _units_of(r)]
-        slots |= {"contrary": face.units(contrary, 1 if missing else 2), "rival": text(rivals[0])}
+        slots |= {"contrary": face.units(contrary, 1), "rival": text(rivals[0])}
         slots["rival_percent"] = percent(face.sheet.probabilities[rivals[0]])
     if contrary and missing:
         return "both", slots
@@ -282,8 +298,8 @@ def _why_not(face: Face, question: Question) -> Case:
         return "rest_moves", slots
     missing, support = face.missing(asked), face.support(asked)
     if missing:
-        slots["missing"] = _list(map(_bare, missing[:3]))
-        return ("missing" if face.sheet.visible else "missing_rest"), slots
+        slots["missing"] = _list(map(_bare, missing[: 2 if face.shown else 3]))
+        return ("missing" if face.shown else "missing_rest"), slots
     if support:
         slots["asked_support"] = face.units(support)
         return "present", slots
@@ -383,7 +399,7 @@ def _region(face: Face, question: Question) -> Case:
         places = {ACTION_UNITS[code].region for code in face.sheet.units}
         named = [text(place) for place in REGIONS if place in places]
         return "unmeasured", {**slots, "measured_regions": _list(named) if named else text("none of the others either")}
-    shown = [code for code in face.shown if code in measured]
+    shown = _no_opposites(code for code in face.sheet.visible if code in measured)
     if not shown:
         return "unseen", {**slots, "region_denial": face.denial([code for code in face.absent if code in measured])}
     return "seen", {**slots, "region_units": face.units(shown, 4), "region_phrase": face.units(shown, 4)}
@@ -393,8 +409,7 @@ def _strongest(face: Face, question: Question) -> Case:
     if not face.sheet.visible:
         return "nothing", {}
     code, band = next(iter(face.sheet.visible.items()))
-    slots: Slots = {"strongest": _with_band(code, band), "phrase": _phrase(code, band)}
-    return "seen", {**slots, "band": "a trace" if band == "trace" else band}
+    return "seen", {**_unit_slots(face, code), "strongest": _with_band(code, band)}
 
 
 def _absent(face: Face, question: Question) -> Case:
