@@ -77,20 +77,24 @@ _NOT_AFTER = re.compile(
     r"(?:not|n['’]t|unlikely|less likely|ruled out|excluded|absent|out of the question)\b|^\s*(?:is|does|do|was|would)n['’]t\b",
     re.I,
 )
-# Said of a label that comes after another one; of a single label they are its way of being said ("possibly fear").
+_RUNNER_UP = re.compile(
+    r"\b(?:(?:follow|trail|tail|shadow|chas|pursu)ed by|(?:following|after|behind|beside) (?:it|that|this)|right after"
+    r"|next(?: is| comes?| stands?| lies)?|second|runner-?up|alternatives?|candidates?|rival|then comes)\b",
+    re.I,
+)
+# Of one label among several; of a single label they are its way of being said ("possibly fear").
 _SECOND = re.compile(
-    r"\b(?:followed by|next(?: is| comes)?|then|second(?:ary)?|runner-?up|alternatives?|candidates?|hints? of|traces? of"
-    r"|touch(?:es)? of|elements? of|nuances? of|undertones? of|ting(?:ed?|es) (?:of|with)|mixed with|combined with|blended with"
-    r"|underlying|(?:could|might|may|can)? ?also|minor|along with|accompanied by|over|ahead of|before|than|behind|some|a little"
-    r"|besides?|in addition to|rival|subtle|slight|despite)\b",
+    r"\b(?:then|secondary|hints? of|traces? of|touch(?:es)? of|elements? of|nuances? of|undertones? of|ting(?:ed?|es) (?:of|with)"
+    r"|mixed with|combined with|blended with|underlying|also|minor|along with|accompanied by|over|ahead of|before|than|behind"
+    r"|some|a little|besides?|in addition to|subtle|slight|despite)\b",
     re.I,
 )
 _SECOND_AFTER = re.compile(
-    r"^\s*(?:(?:is|was|comes?|stays?|remains?|lies|follows?|stands?|being|falls?)\s+)?(?:(?:only|just|very|the|a|an|as|at|in)\s+)*"
-    r"(?:next|second|close(?: behind)?|behind|runner-?up|follow(?:s|ing)|trail(?:s|ing)|possible|alternative|candidate|near"
-    r"|not (?:far|excluded)|cannot be (?:ruled out|excluded)|can(?:not|['’]t) be (?:ruled out|excluded)|within reach)\b",
+    r"^\W*(?:[\w'’]+\s+){0,4}?(?:next|second|close(?:ly)? behind|behind|runner-?up|follow(?:s|ing)|trail(?:s|ing)|alternative"
+    r"|candidate|near(?!\w*\s*\d)|close(?!st)|within reach|not (?:far|excluded)|be (?:ruled out|excluded))\b",
     re.I,
 )
+_POSSIBLE = re.compile(r"^\s*(?:[\w'’]+\s+){0,3}?possible\b", re.I)
 
 
 def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
@@ -115,7 +119,11 @@ def _kind(before: str, ahead: str, listed: str) -> str:
         return "runner-up"
     if _NOT_AFTER.search(ahead) or _NOT.search(before):
         return "not"
-    return listed or ("second" if _SECOND.search(before) else "plain")
+    if listed:
+        return listed
+    if _RUNNER_UP.search(before):
+        return "runner-up"
+    return "second" if _SECOND.search(before) or _POSSIBLE.search(ahead) else "plain"
 
 
 @cache

@@ -73,8 +73,9 @@ def mentions(text: str) -> list[Mention]:
     clause: list[_Item] = []
     for item in (*_items(text), _Item("stop", ".", ".", len(text), len(text))):
         if item.kind in ("stop", "hard"):
-            found += _merged(_Clause(clause, subjects).mentions(text))
-            subjects = subjects if item.kind == "hard" else []  # "not raised but drawn together" keeps its subject
+            read = _Clause(clause, subjects, text)
+            found += _merged(read.mentions(text))
+            subjects = read.current if item.kind == "hard" else []  # "not raised but drawn together" keeps its subject
             clause = []
         else:
             clause.append(item)
@@ -86,7 +87,7 @@ def mentions(text: str) -> list[Mention]:
 
 def _items(text: str) -> list[_Item]:
     lowered = "".join(c if len(c.lower()) > 1 else c.lower() for c in text).replace("’", "'")
-    tokens = [(found[0], found.start(), found.end()) for found in _TOKEN.finditer(lowered)]
+    tokens = [(found[0].removesuffix("'s"), found.start(), found.end()) for found in _TOKEN.finditer(lowered)]
     trie, forms, skipped = _trie(), lexicon.FORMS, _small()
     items: list[_Item] = []
     at = 0
@@ -103,7 +104,7 @@ def _items(text: str) -> list[_Item]:
             step = node.get(forms.get(next_word, next_word)) or node.get(next_word)
             if step is not None:
                 node, ahead = step, ahead + 1
-                if None in node:
+                if None in node and not (next_word == "in" and ahead < len(tokens) and _opens_part(tokens, ahead)):
                     entry, stop, side = node[None], ahead, ahead_side
             elif ahead > at and (next_word in ("left", "right") or skipped.get(next_word) == "skip"):
                 ahead_side = next_word if next_word in ("left", "right") else ahead_side
@@ -113,7 +114,8 @@ def _items(text: str) -> list[_Item]:
         if entry is not None:
             kind, name, amount = entry
             last = tokens[stop - 1]
-            items.append(_Item(kind, name, last[0], start, last[2], amount, side))
+            if kind != "skip":
+                items.append(_Item(kind, name, last[0], start, last[2], amount, side))
             at = stop
             continue
         at += 1
@@ -126,6 +128,8 @@ def _items(text: str) -> list[_Item]:
             value = float(word.rstrip("%")) / (100 if word.endswith("%") else 1)
             amount = band(value) if "." in word and 0 < value <= 1 else None
             kind, word = ("amount", amount) if amount else ("other", word)
+        if kind == "by" and items and items[-1].kind == "other" and items[-1].word.endswith("ed"):
+            kind = "cut"  # "followed by", no agent
         if kind != "skip":
             items.append(_Item(kind, word, word, start, end, word if kind == "amount" else None))
     return items
@@ -156,6 +160,18 @@ def _codes(tokens: list[tuple[str, int, int]], at: int) -> tuple[list[_Item], in
 _LETTERS = {"a": "trace", "b": "slight", "c": "marked", "d": "marked", "e": "strong"}
 
 
+def _opens_part(tokens: list[tuple[str, int, int]], at: int) -> bool:
+    """Whether a part of the face comes: "pressure in the lips" is no "press in"."""
+    while at + 1 < len(tokens) and _small().get(tokens[at][0]) == "skip":
+        at += 1
+    return lexicon.FORMS.get(tokens[at][0], tokens[at][0]) in _part_words()
+
+
+@cache
+def _part_words() -> frozenset[str]:
+    return frozenset(lexicon.FORMS.get(words[0], words[0]) for _, words, _ in lexicon.entries(lexicon.PARTS))
+
+
 @cache
 def _small() -> dict[str, str]:
     return {word: kind for kind, words in lexicon.SMALL.items() for word in words.split()}
@@ -167,7 +183,7 @@ def _trie() -> dict:
     trie: dict = {}
     tables = (
         ("part", lexicon.PARTS), ("amount", lexicon.AMOUNTS), ("move", lexicon.MOVES), ("unit", lexicon.UNITS),
-        ("", lexicon.NEGATIONS), ("unit", lexicon.names()),
+        ("", lexicon.NEGATIONS), ("", lexicon.IGNORED), ("unit", lexicon.names()),
     )  # fmt: skip
     for kind, table in tables:
         for name, words, amount in lexicon.entries(table):
@@ -190,6 +206,8 @@ _ADJECTIVES = frozenset(
     " deep deeper oblique smooth even steady loose neutral vertical horizontal together".split()
 )
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
+_RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
+_LIPS = frozenset({"lips", "upperlip", "lowerlip"})
 _LOCATED = frozenset(
     {"line", "press", "apart", "slit", "furrow", "dimple", "show"}
 )  # "creases stand between the brows"
@@ -198,7 +216,8 @@ _LOCATED = frozenset(
 class _Clause:
     """A stretch of text up to a hard stop: its subjects with their movements."""
 
-    def __init__(self, items: list[_Item], inherited: list[_Subject]):
+    def __init__(self, items: list[_Item], inherited: list[_Subject], words: str):
+        self.words = words
         self.items = items
         self.subjects: list[_Subject] = []
         self.units: list[int] = []
@@ -245,12 +264,20 @@ class _Clause:
                 else:  # a comma: goes on only inside a list that an "or" ends
                     no = any(later & {"or", "nor"} for later, _ in self.segments[n:]) and not self._finite(indices)
             for i in indices:
-                if self.items[i].kind == "absent":
-                    for earlier in indices[: indices.index(i)]:
-                        denied[earlier] = True
-                no = no or self.items[i].kind == "not"
+                item = self.items[i]
+                after_verb = i > indices[0] and self.items[i - 1].kind == "aux"
+                if item.kind == "absent" and after_verb:
+                    self._deny(denied, indices[: indices.index(i)])
+                elif item.word == "none" and n and not any(self.items[k].kind in ("part", "move", "unit") for k in indices):
+                    self._deny(denied, self.segments[n - 1][1])  # "it needs a raised brow, and none is found"
+                no = no or item.kind == "not" or (item.kind == "absent" and not after_verb)
                 denied[i] = no
         return denied
+
+    @staticmethod
+    def _deny(denied: list[bool], indices: list[int]) -> None:
+        for i in indices:
+            denied[i] = True
 
     def _finite(self, indices: list[int]) -> bool:
         """Whether the segment is a statement of its own: "the lips are parted", "is raised", "the lips part"."""
@@ -272,25 +299,38 @@ class _Clause:
             item = self.items[i]
             if item.kind == "unit":
                 self.units.append(i)
-            if item.kind == "move":
+            if item.kind == "move" and (item.name != "neutral" or self._is_neutral(i, own)):
                 targets, name = self._targets(i, own, pending)
                 for target in targets:
                     target.moves.append((i, name, self.denied[i]))
                 moved = targets or moved
-        waiting = [subject for subject in own if subject.role == "subject"]
         if moved:
             self.current = moved
             return []
         if own:
-            self.current = [*pending, *waiting] or own
-            return [*pending, *waiting]
+            waiting = [*pending, *(s for s in own if s.role == "subject" or self.items[s.index - 1].word == "of")]
+            self.current = waiting or own
+            return waiting
         return pending
+
+    def _is_neutral(self, i: int, own: list[_Subject]) -> bool:
+        """ "The brows remain neutral", not the label in "these brows fit a neutral face"."""
+        before = self.items[i - 1]
+        return bool(own) and i > 0 and before.word not in ("keep", "keeps") and (
+            before.kind in ("aux", "amount") or before.word in _RATHER
+        ) and not self._gap(before, i)
+
+    def _gap(self, item: _Item, i: int) -> str:
+        """Words that the reader drops ("the", "a") between an item and the one at `i`."""
+        return self.words[item.end : self.items[i].start].strip(" -\n")
 
     def _role(self, i: int, indices: list[int]) -> str:
         others = 0
         for before in range(i - 1, indices[0] - 1, -1):
             kind = self.items[before].kind
-            if kind in ("of", "place", "by"):
+            if kind == "of" and self.items[before].word == "of" and self.items[before - 1].amount and before > indices[0]:
+                return "subject"  # "a strip of teeth"
+            if kind in ("of", "place", "by", "away"):
                 return kind
             others += kind == "other"
             if others > 1 or kind not in ("amount", "side", "move", "other"):
@@ -302,15 +342,17 @@ class _Clause:
         item = self.items[i]
         after = i + 1 + (i + 1 < len(self.items) and self.items[i + 1].kind == "side")
         subjects = [s for s in own if s.index < i and s.role == "subject"]  # type: ignore[operator]
+        if item.name == "bare" and any(s.item.name in _LIPS for s in self.current):
+            return self.current, item.name  # teeth that a moving lip lays bare
         following = next((s for s in own if s.index == after), None)
         if following is not None and item.word not in _PARTICLES:
-            if item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt")):
+            if not self._gap(item, following.index) and (item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))):
                 return [following], item.name  # "raised brows"
             agent = subjects[-1:] or self.current
             if agent and agent[0].item.name in _PUSHERS:
                 return agent, "push"  # "the chin pushes the lower lip up"
-            return [following], item.name  # "raising the brows"
-        later = [s for s in own if s.index > i]  # type: ignore[operator]
+            return [following], "covered" if item.name == "cover" else item.name  # "raising the brows"
+        later = [s for s in own if s.index > i and s.role != "away"]  # type: ignore[operator]
         agent = [s for s in later if s.role == "by" and s.item.name in _PUSHERS]
         if subjects:
             nearest = subjects[-1]
@@ -319,8 +361,11 @@ class _Clause:
             return ([*pending, nearest] if len(subjects) == 1 else [nearest]), item.name
         named = [s for s in later if s.role == "of" or (s.role == "place" and item.name in _LOCATED)]
         named = named or [s for s in later if s.role == "subject"]
+        named = named or [s for s in own if s.role == "place" and s.index < i]  # type: ignore[operator]
         named = named or [s for s in reversed(own) if s.role == "of" and s.index < i]  # type: ignore[operator]
-        return (named[:1] or self.current or own[:1]), item.name
+        if item.name == "cover" and named:
+            return named[:1], "covered"
+        return (named[:1] or self.current or [s for s in own if s.role != "away"][:1]), item.name
 
     # ---- from movements to units ------------------------------------------------------------------------------------------
 
@@ -357,14 +402,12 @@ class _Clause:
 
     def _amount(self, anchor: int, places: set[int]) -> str | None:
         """The amount nearest to a movement, in its own stretch between punctuation marks and said of the same part."""
-        if self.items[anchor].amount:
-            return self.items[anchor].amount
         near = [
-            (abs(i - anchor) + (i > anchor) / 2, item.amount)
+            (item.kind != "amount", i != anchor, abs(i - anchor) + (i > anchor) / 2, item.amount)
             for i, item in enumerate(self.items)
             if item.amount and self.stretch[i] == self.stretch[anchor] and self.place.get(i) in places
         ]
-        return min(near)[1] if near else None
+        return min(near)[-1] if near else None
 
     def _side(self, subject: _Subject) -> str | None:
         if subject.item.side or subject.index is None:
@@ -372,7 +415,8 @@ class _Clause:
         indices = self.segments[self.place[subject.index]][1]
         for before in range(subject.index - 1, indices[0] - 1, -1):
             if self.items[before].kind == "side":
-                return self.items[before].word
+                both = before > 1 and self.items[before - 1].kind == "and" and self.items[before - 2].kind == "side"
+                return None if both else self.items[before].word
             if self.items[before].kind not in ("move", "amount"):
                 break
         for i in indices:
