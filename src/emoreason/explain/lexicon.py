@@ -175,7 +175,7 @@ thin: thin | thin line@strong
 narrow: narrow | narrower than at resting | narrower than usual | as narrow as@strong
 slit: slit
 wide: wide | as wide as@strong
-broad: wider than at resting | wider than usual | wider than normal | widened toward ear | widened sideways
+broad: wide sideways | wide toward ear | wider than at resting | wider than usual | wider than normal | widened toward ear | widened sideways
 open: open
 wideopen: wide open
 opening: open of
@@ -348,6 +348,7 @@ nose: rest = ~9
 naso: deep = 10 !marked
 naso: deepen = 10 @marked
 upperlip: up = 10
+upperlip: curve -down = 10
 upperlip: up angular = 10 @marked
 upperlip: rest = ~10
 corner: up = 12
@@ -434,6 +435,7 @@ lips: together pull = 18
 lips: forward -funnel = 18
 lips: stretch = 20
 lips: wide sideways = 20
+lips: broad = 20
 lips: pull sideways = 20
 lips: up = 12
 lips: down = 15
@@ -505,7 +507,7 @@ strong: strongly | strong | deep | deeply | hard | very | far | fully | complete
  | great | great deal | emphatically | emphatic | vigorously | vigorous | large | bottom of
 """
 
-IGNORED = "skip: fall among | fall under | fall within | fall short | fall in line | draw on | draw from | resting on | resting upon | point to | point toward | turn into | round off | close second | close behind | part of | as well | as well as | lower one | upper one"
+IGNORED = "skip: stands back | stand back | falls behind | fall behind | fall back | fall among | fall under | fall within | fall short | fall in line | draw on | draw from | resting on | resting upon | point to | point toward | turn into | round off | close second | close behind | part of | as well | as well as | lower one | upper one"
 
 NEGATIONS = """not: no | not | never | none | nothing | without | absence of | lack of | lack | lacks | lacking | free of
  | no sign of | no sign that | no evidence that | no indication that | rather than | instead of | cannot | devoid of | nor | neither

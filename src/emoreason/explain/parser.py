@@ -79,7 +79,7 @@ _NOT_AFTER = re.compile(
 )
 _RUNNER_UP = re.compile(
     r"\b(?:(?:follow|trail|tail|shadow|chas|pursu)ed by|(?:following|after|behind|beside) (?:it|that|this)|right after"
-    r"|next(?: is| comes?| stands?| lies)?|second|runner-?up|alternatives?|candidates?|rival|then comes)\b",
+    r"|next(?: is| comes?| stands?| lies)?|second|runner-?up|alternatives?|candidates?|rival|then (?:comes|follows|stands))\b",
     re.I,
 )
 # Of one label among several; of a single label they are its way of being said ("possibly fear").

@@ -268,11 +268,14 @@ class _Clause:
                 after_verb = i > indices[0] and self.items[i - 1].kind == "aux"
                 if item.kind == "absent" and after_verb:
                     self._deny(denied, indices[: indices.index(i)])
-                elif item.word == "none" and n and not any(self.items[k].kind in ("part", "move", "unit") for k in indices):
+                elif item.word == "none" and n and not any(self._says(k) for k in indices):
                     self._deny(denied, self.segments[n - 1][1])  # "it needs a raised brow, and none is found"
                 no = no or item.kind == "not" or (item.kind == "absent" and not after_verb)
                 denied[i] = no
         return denied
+
+    def _says(self, i: int) -> bool:
+        return self.items[i].kind in ("part", "unit") or (self.items[i].kind == "move" and self.items[i].name != "show")
 
     @staticmethod
     def _deny(denied: list[bool], indices: list[int]) -> None:
@@ -294,6 +297,8 @@ class _Clause:
         """Tie the movements of a segment to their parts; returns parts that still wait for a movement."""
         own = [_Subject(self.items[i], i, self._role(i, indices)) for i in indices if self.items[i].kind == "part"]
         self.subjects += own
+        if not own and self._foreign(indices):
+            self.current = []
         moved: list[_Subject] = []
         for i in indices:
             item = self.items[i]
@@ -313,6 +318,14 @@ class _Clause:
             return waiting
         return pending
 
+    def _foreign(self, indices: list[int]) -> bool:
+        """Whether a segment is about something else: "the picture looks rounded"."""
+        pairs = zip(indices, indices[1:], strict=False)
+        return any(
+            self.items[a].kind == "other" and self.items[b].kind == "aux" and not self.items[a].word.endswith("ly")
+            for a, b in pairs
+        )
+
     def _is_neutral(self, i: int, own: list[_Subject]) -> bool:
         """ "The brows remain neutral", not the label in "these brows fit a neutral face"."""
         before = self.items[i - 1]
@@ -330,6 +343,8 @@ class _Clause:
             kind = self.items[before].kind
             if kind == "of" and self.items[before].word == "of" and self.items[before - 1].amount and before > indices[0]:
                 return "subject"  # "a strip of teeth"
+            if kind in ("of", "place") and before == indices[0] and any(self.items[k].kind == "move" for k in indices):
+                return "subject"  # "beside raised brows", "around the eyes there is tension"
             if kind in ("of", "place", "by", "away"):
                 return kind
             others += kind == "other"
