@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from emoreason.emotions import canonical
 from emoreason.explain.parser import stated_label
-from emoreason.explain.questions import POLICY_KINDS, Question
+from emoreason.explain.questions import POLICY_KINDS, Question, settle
 from emoreason.explain.reading import Mention, leaks, mentions
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.facs import ACTION_UNITS, PROTOTYPES
@@ -48,6 +48,7 @@ def check_answer(
     text: str, question: Question, sheet: Sheet, other: Sheet | None = None, reasoned: Reasoned | None = None
 ) -> list[str]:
     """What is wrong with the answer, in plain sentences; nothing when it is inside the evidence."""
+    question = settle(question, sheet)
     problems = [] if 3 <= len(text.split()) <= LONGEST else [f"an answer has 3 to {LONGEST} words"]
     if question.kind in (*POLICY_KINDS, "other", "method"):
         return problems + _speaks_of_no_face(text, question, sheet)

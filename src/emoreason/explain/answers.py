@@ -11,7 +11,7 @@ from typing import Any
 
 from emoreason.emotions import canonical
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, Text, choice, template, text
-from emoreason.explain.questions import POLICY_KINDS, Question
+from emoreason.explain.questions import POLICY_KINDS, Question, settle
 from emoreason.explain.sheet import CLOSE, Reasoned, Sheet, ranked
 from emoreason.explain.words import book, with_article
 from emoreason.facs import ACTION_UNITS, PROTOTYPES, REGIONS, opposites
@@ -32,6 +32,7 @@ def words() -> dict[str, Any]:
 
 def answer(question: Question, sheet: Sheet, reasoned: Reasoned | None = None, other: Sheet | None = None) -> Node:
     """Every answer that may be given: inside the evidence, with the label that the evidence gives."""
+    question = settle(question, sheet)
     if question.kind in (*POLICY_KINDS, "other", "method"):
         count = text(str(len(sheet.units)) if sheet.units else "no")
         return _options(words()["answers"][question.kind], {"n_units": count})
