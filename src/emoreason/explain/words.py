@@ -1,24 +1,27 @@
-"""The phrases of `prompts/` as grammar nodes: bands, units, number of the subject, and words that must not stand."""
+"""The phrases of `prompts/` as grammar nodes: bands, units, the number of a subject, and words that must not stand."""
 
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from emoreason.emotions import SYNONYMS, canonical, emotion_words
-from emoreason.explain.grammar import Choice, Node, Sentence, Seq, Text, choice, template
+from emoreason.explain.grammar import Choice, Node, Sentence, Seq, Text, choice, template, text
 from emoreason.resources import resource
 
-_IRREGULAR = {"are": "is", "have": "has", "do": "does", "were": "was"}
+MOST = 6  # alternatives that stay open at one place of one face's grammar
+_IRREGULAR = {"are": "is", "have": "has", "do": "does"}
 _SUFFIX = re.compile(r"(edly|ness|less|ment|ful|ing|ied|ies|ed|ly|es|s|y|e)$")
-_STEM = 4  # shorter stems ("mad", "sad") also begin words that have nothing to do with them
+_STEM = 4  # shorter stems ("mad", "sad", "scar-ed") begin words that have nothing to do with them
 
 
 @cache
 def book(name: str) -> dict[str, Any]:
+    """A file of `prompts/`."""
     import yaml
 
-    return yaml.safe_load(resource(f"prompts/{name}.yaml").read_text())
+    return yaml.safe_load(resource(f"prompts/{name}.yaml").read_text(encoding="utf-8"))
 
 
 def third_person(verb: str) -> str:
@@ -34,9 +37,22 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
+def written(source: str, words: Mapping[str, Any], given: Mapping[str, Node], many: bool = True) -> Node:
+    """A template whose {slots} are given or stand in the book `words`; `^verb` takes the number."""
+    slots = {name: given.get(name) or _entry(words[name], words, given, many) for name in _slots(source)}
+    return template(_numbered(source, many), **slots) if slots else _plain(source, many)
+
+
+def _entry(source: str, words: Mapping[str, Any], given: Mapping[str, Node], many: bool) -> Node:
+    return written(source, words, given, many) if "{" in source else _plain(source, many)
+
+
+def _slots(source: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", source)
+
+
 @cache
-def phrases(source: str, many: bool = True) -> Node:
-    """Alternatives without slots; `^verb` takes the number."""
+def _plain(source: str, many: bool = True) -> Node:
     return template(_numbered(source, many))
 
 
@@ -44,24 +60,40 @@ def _numbered(source: str, many: bool) -> str:
     return re.sub(r"\^(\w+)", lambda found: found[1] if many else third_person(found[1]), source)
 
 
+def thinned(node: Node, rng: random.Random, most: int = MOST) -> Node:
+    """At most so many alternatives at every place, drawn anew for every face: a small grammar, yet other words."""
+    match node:
+        case Choice(options):
+            kept = options if len(options) <= most else tuple(rng.sample(options, most))
+            return Choice(tuple(thinned(option, rng, most) for option in kept))
+        case Seq(parts):
+            return Seq(tuple(thinned(part, rng, most) for part in parts))
+        case Sentence(body, end):
+            return Sentence(thinned(body, rng, most), end)
+        case _:
+            return node
+
+
+def numbers(code: str) -> tuple[bool, ...]:
+    """Whether the unit is spoken of in the plural, the singular, or both."""
+    unit = book("observations")["units"][code]
+    return tuple(many for many in (True, False) if ("many" if many else "one") in unit)
+
+
 @cache
 def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
-    """Everything that may stand in a clause about this unit; None without an entry for this number."""
+    """What a frame about this unit may ask for."""
     words = book("observations")
-    unit = {**words["units"][code]}
-    unit.update(unit.pop(band, {}) if band else {})
+    unit = words["units"][code]
     number = "many" if many else "one"
-    slots = {
-        name: phrases(words[name], many) for name in ("be", "shows", "see", "find", "touch", "stand_out", "not_be")
-    }
-    for name in ("participle", "attribute", "noun", "at"):
-        slots[name] = phrases(unit[name])
-    slots["bare"] = phrases(unit[number])
-    slots["subject"] = Seq((phrases(words["determiner"][number]), slots["bare"]))
-    slots["verb"] = phrases(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
+    slots = {name: _plain(unit[name], many) for name in ("participle", "attribute", "noun", "mass", "compound", "at")}
+    slots["bare"] = _plain(unit[number])
+    slots["subject"] = Seq((_plain(words["determiner"][number]), slots["bare"]))
+    slots["verb"] = _plain(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
     if band:
-        cues = book("bands")[band]
-        slots |= {name: choice(*cues[name]) for name in ("adverb", "degree", "adjective", "quantity")}
+        odd = {*words["odd"][unit["kind"]], "as far as they go" if not many else "as far as it goes"}
+        cues = {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
+        slots |= {name: choice(*listed) for name, listed in cues.items()}
         slots["an_adjective"] = choice(*map(with_article, cues["adjective"]))
         slots["an_adverb"] = choice(*map(with_article, cues["adverb"]))
     return slots
@@ -69,42 +101,76 @@ def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
 
 @cache
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
-    """One node per frame of the list called `frames`, without the blocked words, for each number that the unit has."""
-    found: list[Node] = []
-    for many in (True, False):
-        if ("many" if many else "one") in book("observations")["units"][code]:
-            slots = unit_slots(code, band, many)
-            found += [template(_numbered(frame, many), **slots) for frame in _frames(frames, many)]
-    kept = [node for node in (without(node, blocked) for node in found) if node is not None]
-    return tuple(kept)
-
-
-def _frames(name: str, many: bool) -> list[str]:
+    """One node per frame of the list called `frames`, for each number of the unit, without the blocked words."""
     words = book("observations")
-    number = "many" if many else "one"
-    if name == "reference":
-        reference = book("interpretation")["reference"]
-        return [reference[number], reference["noun"]]
-    frames = list(words[name])
-    return [*frames, words["attributive"][number]] if name == "clauses" else frames
+    found: list[Node] = []
+    for many in numbers(code):
+        number = "many" if many else "one"
+        slots = unit_slots(code, band, many)
+        if frames == "reference":
+            found.append(written(book("interpretation")["reference"][number], words, slots, many))
+            continue
+        sources = [*words[frames], *(words["more"][number] if frames == "clauses" else [])]
+        found += [written(source, words, slots, many) for source in sources]
+    return _allowed(found, blocked)
 
 
 @cache
-def blocked_words(labels: Sequence[str]) -> frozenset[str]:
-    """What observations must not say: emotion words, the labels and their synonyms. A trailing * blocks a stem."""
-    blocked = set(emotion_words())
+def general_nodes(name: str, blocked: frozenset[str], region: str | None = None) -> tuple[Node, ...]:
+    """The sentences called `name` that speak of no unit, about a region at rest where one is given."""
+    words = book("observations")
+    found: list[Node] = []
+    for many in (True, False):
+        given: dict[str, Node] = {}
+        if region:
+            entry, number = words["rest"][region], "many" if many else "one"
+            if number not in entry:
+                continue
+            determiner = _plain(words["determiner"][number])
+            given = {"rested": Seq((determiner, _plain(entry[number]))), "way": _plain(entry["way"])}
+        elif not many:
+            continue
+        found += [written(source, words, given, many) for source in words[name]]
+    return _allowed(found, blocked)
+
+
+def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]:
+    if not blocked:
+        return tuple(nodes)
+    return tuple(kept for node in nodes if (kept := without(node, blocked)) is not None)
+
+
+@cache
+def blocked_words(labels: tuple[str, ...]) -> frozenset[str]:
+    """What observations must not use of the writer's own words: emotion words, the labels, their synonyms and stems."""
+    full, stems = forbidden(labels)
+    lines = [
+        line
+        for name in ("observations", "bands")
+        for line in resource(f"prompts/{name}.yaml").read_text(encoding="utf-8").casefold().splitlines()
+        if not line.startswith("#")
+    ]
+    own = set(_words(" ".join(lines)))
+    phrases = {phrase for phrase in full if " " in phrase and own.issuperset(phrase.split())}
+    return frozenset(word for word in own if word in full or word.startswith(stems)) | phrases
+
+
+@cache
+def forbidden(labels: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Words and phrases that name an emotion or a label, and the stems of the labels."""
+    full, stems = set(emotion_words()), set()
     for label in labels:
-        name = canonical(label)
-        for word in (label.casefold(), *((name, *SYNONYMS.get(name, ())) if name else ())):
+        name = canonical(label) or label.casefold()
+        full.update((label.casefold(), name, *SYNONYMS.get(name, ())))
+        for word in {*_words(label.casefold()), name}:
             stem = _SUFFIX.sub("", word)
-            blocked.add(f"{stem}*" if stem.isalpha() and len(stem) >= _STEM else word)
-    return frozenset(blocked)
+            if len(stem) > _STEM or len(stem) == _STEM and stem == word:
+                stems.add(stem)
+    return frozenset(full), tuple(sorted(stems))
 
 
 def without(node: Node, blocked: frozenset[str]) -> Node | None:
     """The grammar less every alternative with a blocked word; None when nothing is left."""
-    if not blocked:
-        return node
     match node:
         case Text(atoms):
             return None if is_blocked(atoms, blocked) else node
@@ -120,12 +186,18 @@ def without(node: Node, blocked: frozenset[str]) -> Node | None:
 
 
 def is_blocked(atoms: Sequence[str], blocked: frozenset[str]) -> bool:
-    words = [part for atom in atoms for part in re.findall(r"[^\W\d_]+", atom.casefold())]
-    pairs = [" ".join(pair) for pair in zip(words, words[1:], strict=False)]
-    whole = any(word in blocked for word in (*words, *pairs))
-    return whole or any(word.startswith(stem) for stem in _stems(blocked) for word in words)
+    words = _words(" ".join(atoms).casefold())
+    running = f" {' '.join(words)} "
+    return not blocked.isdisjoint(words) or any(f" {phrase} " in running for phrase in blocked if " " in phrase)
 
 
-@cache
-def _stems(blocked: frozenset[str]) -> tuple[str, ...]:
-    return tuple(word[:-1] for word in blocked if word.endswith("*"))
+def _words(running: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", running)
+
+
+def spoken(label: str) -> Node:
+    """A label in the ways in which a sentence may hold it, verbatim in each."""
+    kinds = book("interpretation")["spoken"]
+    known = canonical(label) == label and label not in ("positive", "negative", "other")
+    kind = "neutral" if label == "neutral" else "noun" if known else "own"
+    return template(kinds[kind], name=text(label))
