@@ -91,7 +91,11 @@ def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
     slots["subject"] = Seq((_plain(words["determiner"][number]), slots["bare"]))
     slots["verb"] = _plain(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
     if band:
-        odd = {*words["odd"][unit["kind"]], "as far as they go" if not many else "as far as it goes"}
+        odd = {
+            *words["odd"][unit["kind"]],
+            *unit.get("odd", ()),
+            "as far as they go" if not many else "as far as it goes",
+        }
         cues = {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
         slots |= {name: choice(*listed) for name, listed in cues.items()}
         slots["an_adjective"] = choice(*map(with_article, cues["adjective"]))

@@ -5,6 +5,7 @@ a small grammar and a thousand faces get a large one. Without it the plan follow
 """
 
 import random
+import re
 import zlib
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ HEADINGS = ("Key observations:", "Overall emotional interpretation:", "Conclusio
 FRAMES = 2  # frames of a clause that stay open for choice
 QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> sentences on what does not move
 TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence says something
+_BELOW = re.compile(r"the best label has (\d+%), below the (\d+%) that was asked for")
 _TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # not to be denied beside one another
 SURENESS = (("sure", 0.9), ("fair", 0.75), ("unsure", 0.55), ("open", 0.0))
 
@@ -219,7 +221,7 @@ def _voice(confidence: float) -> dict[str, Node]:
     adverb = written(words["adverb"][how], words, {})
     given = {
         "adverb": adverb,
-        **{name: written(words[name][how], words, {}) for name in ("degree_of", "likely", "firm")},
+        **{name: written(words[name][how], words, {}) for name in ("i_adverb", "degree_of", "likely", "firm")},
     }
     signs = words["sign_open"] if how in ("unsure", "open") else words["signs"]
     return given | {
@@ -309,5 +311,10 @@ def abstention(sheet: Sheet) -> str:
     """What is missing, and no claim."""
     words = book("interpretation")["abstention"]
     rng = _plan(sheet)
-    given: dict[str, Node] = {"why": text(sheet.why or "no movement of the face was measured")}
-    return three_lines(*(sample(_said(words[key], rng, given), rng) for key in words))
+    why = sheet.why or "no movement of the face was measured"
+    keys = ["observations", "interpretation", "conclusion"]
+    given: dict[str, Node] = {"why": text(why)}
+    if found := _BELOW.fullmatch(why):  # said in many ways, because many faces have it
+        keys[2] = "close"
+        given |= {"reached": text(found[1]), "limit": text(found[2])}
+    return three_lines(*(sample(_said(words[key], rng, given), rng) for key in keys))
