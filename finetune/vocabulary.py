@@ -1,7 +1,8 @@
 """Cut the vocabulary of Gemma 270M to what explanations need: python finetune/vocabulary.py OUT_FOLDER
 
-Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), those of every prompt file, of the names of
-emotions and action units, and of the 8,000 most frequent English words, small and capital. Needs: pip install wordfreq.
+Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), ASCII and some accents, what every prompt
+file and the names of emotions and action units need, and the 8,000 most frequent English words, small and capital.
+Needs: pip install wordfreq.
 """
 
 import importlib
@@ -24,7 +25,10 @@ WORDS = 8000
 
 def texts() -> list[str]:
     words = [word for word in top_n_list("en", WORDS) if word.isascii()]
-    units = [f" {unit.name}. {'. '.join(p for clauses in unit.phrases.values() for p in clauses)}" for unit in ACTION_UNITS.values()]
+    units = [
+        f" {unit.name}. {'. '.join(p for clauses in unit.phrases.values() for p in clauses)}"
+        for unit in ACTION_UNITS.values()
+    ]
     emotions = [f" {word}" for word in sorted(emotion_words())]
     prompts = []
     for path in sorted(Path("prompts").glob("*.yaml")):
@@ -32,7 +36,8 @@ def texts() -> list[str]:
         for mark in "[]|{}^":
             written = written.replace(mark, " ")
         prompts += [f" {word}" for word in written.split()] + [f" {word.capitalize()}" for word in written.split()]
-    return [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts
+    characters = [chr(code) for code in range(33, 127)] + list("àâäáãåæçèéêëìíîïñòóôöõøùúûüýÿßœ’‘“”–…€°±×")
+    return characters + [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts
 
 
 def main() -> None:

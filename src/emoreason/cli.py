@@ -70,7 +70,8 @@ Decide = Annotated[
     typer.Option("--decide", help="evidence, reasoned (the language model's verdict), or both (their product)."),
 ]
 Quantize = Annotated[
-    str | None, typer.Option("--quantize", help="The explainer's weights: float32, half, int8 (CPU), 8bit, 4bit (CUDA).")
+    str | None,
+    typer.Option("--quantize", help="The explainer's weights: float32, half, int8 (CPU), 8bit, 4bit (CUDA)."),
 ]
 Descriptors = Annotated[
     bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")
@@ -209,6 +210,14 @@ def label(
     descriptors: Descriptors = False,
     projection: Projection = None,
     operating_point: Point = "accurate",
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Write an explanation for every face too: seconds a face, not milliseconds."),
+    ] = False,
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
 ) -> None:
     """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
     from emoreason.export import ImageFolder, check_folder
@@ -227,13 +236,19 @@ def label(
     if export is not None:
         check_folder(export[1], resume, tuple(paths))
     chosen = _labels(labels, label_set)
-    job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed)
+    job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
+              explain=explain, decide=decide)  # fmt: skip
     sources = job.sources()
     if not sources:
         raise EmoreasonError(
             f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … are looked for"
         )
-    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold)
+    if decide != "evidence" and not explain:
+        raise UsageError(f"--decide {decide} needs the language model: add --explain")
+    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+                     explainer if explain else "none", explainer_model, quantize)  # fmt: skip
+    if explain and reasoner.explainer is None:
+        raise UsageError(f"{model} has no language model of its own: name one with --explainer, or leave --explain out")
     options = made_with(reasoner, job, export=export is not None)
     rows = RowFile(output, row_columns(reasoner, job), made_with=options, resume=resume, overwrite=overwrite)
     folder = ImageFolder(export[1], f"model:{reasoner.name}@{reasoner.revision}") if export else None
@@ -253,11 +268,13 @@ def label(
     epilog=_examples(
         "eval ferplus --data ferplus/ --split validation -o results/",
         "eval ferplus --predictions results/predictions.jsonl -o results/",
+        "eval explanations --data ferplus/validation.parquet --limit 1000 -o battery/",
+        "eval explanations --texts expllm.json -o theirs/",
     ),
 )
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, or your own YAML.")
+        str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, or explanations.")
     ],
     data: Annotated[str | None, typer.Option("--data", help="The data set: a folder or a file.")] = None,
     split: Annotated[
@@ -285,8 +302,30 @@ def evaluate(
     descriptors: Descriptors = False,
     projection: Projection = None,
     operating_point: Point = "accurate",
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
+    texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score another system's texts.")] = None,
+    parts: Annotated[str | None, typer.Option("--parts", help="explanations: only these, such as form,evidence.")] = None,
+    free: Annotated[bool, typer.Option("--free", help="explanations: without the grammar too.")] = False,
+    most: Annotated[int | None, typer.Option("--most", min=1, help="explanations: faces of a probe.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="explanations: do not go on, start again.")] = False,
 ) -> None:
-    """Measure a model on a benchmark: report.json, report.md, plots, and predictions that can be scored again."""
+    """Measure a model on a benchmark: report.json, report.md, plots, and predictions that can be scored again.
+
+    `explanations` is the battery of the texts: what they say against the evidence, and what they do when it changes.
+    """
+    if benchmark == "explanations":
+        reasoner = None
+        if texts is None or data is not None:
+            reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, None,
+                             explainer, explainer_model, quantize)  # fmt: skip
+        _battery(reasoner, data, split, format, texts, output, command=_command(), limit=limit, seed=seed,
+                 labels=_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
+                 parts=parts.split(",") if parts else None, protocol=protocol or "majority",
+                 batch_size=min(batch_size, 16), options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
+        return
     from emoreason.evaluate import load_benchmark, rescore, run
 
     chosen = load_benchmark(benchmark)
@@ -444,7 +483,8 @@ def data_describe(
     limit: Annotated[int | None, typer.Option("--limit", help="Look at the first N faces only.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 7,
     teacher: Annotated[
-        str | None, typer.Option("--teacher", help="Rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model.")
+        str | None,
+        typer.Option("--teacher", help="Rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model."),
     ] = None,
     teacher_model: Annotated[str, typer.Option("--teacher-model", help="The model's name at the endpoint.")] = "",
 ) -> None:
@@ -504,6 +544,21 @@ def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreaso
     print(f"{name}: weights are whole, SHA-256 {bundle.spec['sha256']}")
 
 
+def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, format: str | None,
+             texts: Path | None, output: Path, **settings: Any) -> None:  # fmt: skip
+    from emoreason.data import read
+    from emoreason.evaluate.battery import run_battery
+    from emoreason.progress import counting_bar
+
+    samples = read(data, format=format or "auto", split=split) if data is not None else None
+    explainer = reasoner.explainer if reasoner is not None and texts is None else None
+    with counting_bar("explaining") as count:
+        run_battery(samples, reasoner, explainer, output, texts=texts, data=data, progress=lambda part, n: count(n), **settings)
+    from emoreason.show import stdout
+
+    stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)
+
+
 def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None:
     """--labels or --label-set as names; None when neither is given."""
     from emoreason.emotions import label_set as named_set
@@ -526,7 +581,6 @@ def _load(model: str, device: str, detector: str, prompts: Path | None, descript
           point: str, threshold: float | None, explainer: str = "none", explainer_model: str = "",
           quantize: str | None = None) -> "Reasoner":  # fmt: skip
     from emoreason.reasoner import load
-
 
     try:
         reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,

@@ -34,7 +34,6 @@ _LAYER = {
 }
 
 
-
 # GGUF's value types: number -> struct format; 8 is a string, 9 an array.
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9

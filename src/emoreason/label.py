@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from emoreason.analysis import columns, row
+from emoreason.analysis import Analysis, columns, row
 from emoreason.errors import EmoreasonError
 from emoreason.export import ImageFolder
 from emoreason.faces import Face
@@ -25,6 +25,7 @@ from emoreason.rowfile import RowFile
 CHUNK = 8  # pictures that one worker takes at a time: small crops cost less than the hand-over
 SPENT = Image.new("RGB", (1, 1))  # stands for a picture whose faces were found: rows need no pixels
 EXPORT_SIZE = 512  # longest side of an exported crop
+EXPLAINED = 16  # pictures whose faces are explained together
 LONGEST_ERROR = 300  # characters: some decoders put half a file into their message
 
 
@@ -46,6 +47,8 @@ class Job:
     limit: int | None = None
     shuffle_seed: int | None = None
     limits: Limits = Limits()
+    explain: bool = False
+    decide: str = "evidence"
 
     def sources(self) -> list[str]:
         """Every picture once, in the order of the job: names only, so that 100,000 of them are a few megabytes."""
@@ -166,7 +169,8 @@ def _opened(reasoner: Reasoner, job: Job, sources: list[str], keep: bool) -> Ite
 
 def _read(reasoner: Reasoner, job: Job, waiting: list[Opened]) -> Iterator[Labeled]:
     pictures = [entry for opened in waiting for entry in opened.pictures]
-    analyses = iter(reasoner.analyze_faces(pictures, job.labels, job.batch_size))
+    read = reasoner.analyze_faces(pictures, job.labels, job.batch_size)
+    analyses = iter(_explained(reasoner, job, read) if job.explain else read)
     for opened in waiting:
         source = row_source(opened.source)
         if opened.error is not None:
@@ -176,6 +180,14 @@ def _read(reasoner: Reasoner, job: Job, waiting: list[Opened]) -> Iterator[Label
             continue
         rows = [line for _ in opened.pictures for line in next(analyses).rows()]
         yield Labeled(opened.source, [line | {"source": source} for line in rows], opened.kept)
+
+
+def _explained(reasoner: Reasoner, job: Job, analyses: list[Analysis]) -> Iterator[Analysis]:
+    """Explanations in batches of their own: a text takes a thousand times as long as a label."""
+    from emoreason.explain.explanation import consume
+
+    for start in range(0, len(analyses), EXPLAINED):
+        yield from consume(reasoner.explain(analyses[start : start + EXPLAINED], job.decide))
 
 
 def label_rows(reasoner: Reasoner, job: Job) -> Iterator[dict[str, Any]]:
@@ -255,4 +267,6 @@ def made_with(reasoner: Reasoner, job: Job, export: bool = False) -> dict[str, A
         "detector": reasoner.detector.name if job.detect else None,
         "frames": job.frames,
         "export": export,
+        "explainer": reasoner.explainer_name if job.explain else None,
+        "decide": job.decide if job.explain else None,
     }

@@ -123,6 +123,15 @@ class Reasoner:
             for picture, found in pictures
         ]
 
+    def chat(
+        self, messages: Sequence[Any], stream: bool = False, labels: Sequence[str] | None = None, **options: Any
+    ) -> "Iterator[str] | str":
+        """The answer to a conversation about pictures (see emoreason.chat); with `stream` piece by piece."""
+        from emoreason.chat import chat
+
+        pieces = chat(self, messages, labels, **options)
+        return pieces if stream else "".join(pieces)
+
     def label(
         self, paths: Iterable[str | Path], labels: Sequence[str] | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
@@ -178,4 +187,6 @@ def load(
     if explainer == "auto":
         own = bundle.folder / EXPLAINER_FOLDER if bundle else None
         explainer = str(own) if own is not None and (own / "explainer.json").is_file() else "none"
-    return Reasoner(encoder.name, reader, load_detector(detector), compute, default, explainer, explainer_model, quantize)
+    return Reasoner(
+        encoder.name, reader, load_detector(detector), compute, default, explainer, explainer_model, quantize
+    )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from emoreason.device import Compute, choose
 from emoreason.encoder import Encoder, load_encoder
-from emoreason.errors import EmoreasonError
+from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain.script import load_script
 from emoreason.language import TOKENIZER, VOCABULARY, Language, load_language
 
@@ -41,7 +41,8 @@ class ExplainerSpec:
     language: str  # a name for load_language
     grid: int = 3  # grid x grid visual tokens
     labels: tuple[str, ...] = ()  # that the verdict was trained and calibrated on
-    verdict: dict[str, float] = field(default_factory=dict)  # temperature; weight of the verdict in `--decide both`
+    verdict: dict[str, float] = field(default_factory=dict)  # temperature, prior_strength; weight in `--decide both`
+    prior: dict[str, float] = field(default_factory=dict)  # how often each label was voted for in training
     prompts: str = ""  # hash of prompts/explainer.yaml at training
     encoder_revision: str = ""
     trained_on: dict[str, Any] = field(default_factory=dict)
@@ -165,9 +166,10 @@ class VisionLanguageModel(nn.Module):
     ) -> "VisionLanguageModel":
         """A folder that `save_pretrained` wrote, or a Hub id of one; nothing else has to be named.
 
-        encoder: the loaded one of the evidence, to share it. quantize: int8 (CPU), 4bit or 8bit (CUDA).
+        encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (int8 where
+        none is asked for), 4bit or 8bit on CUDA. merge=False keeps LoRA beside the weights, to look at or train it.
         """
-        from emoreason.quantize import bitsandbytes_config, int8
+        from emoreason.quantize import bitsandbytes_config, pack
 
         folder = _local(folder)
         spec = ExplainerSpec.read(folder)
@@ -182,8 +184,10 @@ class VisionLanguageModel(nn.Module):
             vlm.merge()
         if low is None:
             vlm.to(compute.device)
-        if quantize == "int8":
-            vlm.language = int8(vlm.language)
+        if merge and low is None and compute.device == "cpu":
+            vlm.language = pack(vlm.language, quantize or "int8")
+        elif quantize in ("float32", "half", "int8") and merge:
+            raise UsageError(f"--quantize {quantize} is for processors: on {compute.device} it is 4bit or 8bit")
         return vlm.eval().requires_grad_(False)
 
     def _load_parts(self, folder: Path) -> None:
@@ -212,7 +216,7 @@ def _local(folder: str | Path) -> Path:
     path = Path(folder)
     if not path.is_dir():
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
             path = Path(snapshot_download(str(folder)))

@@ -53,6 +53,8 @@ class CutTokenizer:
     def _spell(self, number: int) -> list[int]:
         if number < self.n_rows:
             return [number]
+        if self._names[number] not in self._parts:  # a single character that was not kept
+            return [self._vocabulary[f"<0x{byte:02X}>"] for byte in self._names[number].encode()]
         left, right = self._parts[self._names[number]]
         return [*self._spell(self._vocabulary[left]), *self._spell(self._vocabulary[right])]
 

@@ -8,7 +8,7 @@ on purpose, so that the words are learned from the sheet and not guessed from th
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -68,11 +68,13 @@ def describe(
     apart = set(by_hash[:holdout])
     written = {}
     done = 0
-    for part, digests in ((name, [d for d in kept if d not in apart]), ("holdout", [d for d in kept if d in apart])):
+    as_read = replace(plan, vary=0.0, flip=0.0)  # what is measured on must be what users get
+    parts = ((name, plan, [d for d in kept if d not in apart]), ("holdout", as_read, [d for d in kept if d in apart]))
+    for part, plan, digests in parts:
         if not digests:
             continue
 
-        def conversations(digests: list[str] = digests) -> Iterator[Conversation]:
+        def conversations(digests: list[str] = digests, plan: Plan = plan) -> Iterator[Conversation]:
             nonlocal done
             for sheet_votes in _read_in_batches([kept[d] for d in digests], reasoner, folder):
                 done += 1

@@ -72,7 +72,7 @@ class OwnExplainer:
         texts = [""] * len(rows)
 
         def section(number: int, nodes: list[Node]) -> Iterator[Piece]:
-            head = ("\n" if number else "") + HEADINGS[number]
+            head = ("\n" if number else "") + HEADINGS[number] + ":"
             for at, row in enumerate(rows):
                 texts[at] += head
                 yield Piece(row, head)
@@ -90,9 +90,13 @@ class OwnExplainer:
         session.read([f" {own.label}{self.script.disclosure(s)}{self.script.interpretation}"
                       for own, s in zip(verdicts, shown, strict=True)])  # fmt: skip
         pairs = list(zip(shown, verdicts, strict=True))
-        yield from section(1, [choice(*(writer.interpretation(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs])
+        yield from section(
+            1, [choice(*(writer.interpretation(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs]
+        )
         session.read([self.script.conclusion] * len(rows))
-        yield from section(2, [choice(*(writer.conclusion(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs])
+        yield from section(
+            2, [choice(*(writer.conclusion(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs]
+        )
         return [
             Explanation.of(text, seen, self.name, reasoned=own, agreement=own.label == sheet.label)
             for text, seen, own, sheet in zip(texts, shown, verdicts, sheets, strict=True)
@@ -104,7 +108,12 @@ class OwnExplainer:
         labels = sheets[0].labels
         if any(sheet.labels != labels for sheet in sheets):
             raise EmoreasonError("faces of one batch have to be asked for the same labels")
-        scores = session.score(labels) / self.vlm.spec.verdict.get("temperature", 1.0)  # (B, L)
+        spec = self.vlm.spec
+        scores = session.score(labels)  # (B, L)
+        if all(label in spec.prior for label in labels):  # other labels have no known prior
+            prior = torch.tensor([spec.prior[label] for label in labels], device=scores.device)
+            scores = scores - spec.verdict.get("prior_strength", 0.0) * prior.clamp(min=1e-6).log()
+        scores = scores / spec.verdict.get("temperature", 1.0)
         return [Reasoned(dict(zip(labels, row.tolist(), strict=True))) for row in scores.softmax(dim=1)]
 
     def verdicts(self, subjects: Sequence[Subject]) -> list[Reasoned]:

@@ -31,6 +31,7 @@ from emoreason.resources import resource
 from emoreason.train.augment import augment
 from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, collate, grouped_by_length
 from emoreason.train.explainer_config import ExplainerConfig, Stage
+from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
 STAGES = ("align", "tune")
@@ -103,7 +104,9 @@ class Trainer:
         for row in rows:
             sheet, votes = self.train.sheets[row], self.train.encoded[row].votes
             if sheet is None or votes is None:
-                raise EmoreasonError("a verdict needs `evidence` with units, probabilities and votes in the training file")
+                raise EmoreasonError(
+                    "a verdict needs `evidence` with units, probabilities and votes in the training file"
+                )
             drawn = rng.random()
             hide_units = drawn < self.config.loss.drop_units
             hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture
@@ -154,7 +157,9 @@ class Trainer:
             if "lora_" in key:
                 parameter.requires_grad_(name == "tune")
                 learned += [parameter] if name == "tune" else []
-        optimizer = torch.optim.AdamW(learned, lr=stage.lr, weight_decay=self.config.run.weight_decay, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(
+            learned, lr=stage.lr, weight_decay=self.config.run.weight_decay, betas=(0.9, 0.98)
+        )
         if "optimizer" in at:
             optimizer.load_state_dict(at["optimizer"])
         self.vlm.train()
@@ -168,7 +173,9 @@ class Trainer:
                 with self.accelerator.autocast():
                     loss, told = self.loss(batch, rows, rng, noise)
                 if not torch.isfinite(loss):
-                    raise EmoreasonError(f"the loss became {loss.item()} in step {step} of {name}: try a smaller {name}.lr")
+                    raise EmoreasonError(
+                        f"the loss became {loss.item()} in step {step} of {name}: try a smaller {name}.lr"
+                    )
                 self.accelerator.backward(loss / stage.accumulate)
                 meter.add(told, int(batch.mask.sum()))
             norm = torch.nn.utils.clip_grad_norm_(learned, self.config.run.clip_norm)
@@ -252,6 +259,9 @@ class Trainer:
         )  # fmt: skip
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out)
+        if self.config.data.holdout:
+            fitted = calibrate(self.out, Path(self.config.data.holdout), Path(self.config.data.train), self.labels)
+            print(f"the verdict, fitted on {self.config.data.holdout}: {fitted}", flush=True)
 
 
 def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:

@@ -101,5 +101,7 @@ class ExplainerConfig:
     loss: Loss = field(default_factory=Loss)
     run: Run = field(default_factory=Run)
     augment: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(rotate=10, scale=0.1, shift=0.06, brightness=0.2, contrast=0.2, blur=0.1, cutout=0.2)
+        default_factory=lambda: AugmentConfig(
+            rotate=10, scale=0.1, shift=0.06, brightness=0.2, contrast=0.2, blur=0.1, cutout=0.2
+        )
     )
