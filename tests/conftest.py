@@ -34,4 +34,4 @@ def mini():
     """The shipped model, loaded once."""
     import emoreason
 
-    return emoreason.load("mini", device_name="cpu")
+    return emoreason.load("mini", device_name="cpu", explainer="none")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import save_language
+
 
 from emoreason.device import choose
 from emoreason.encoder import load_encoder
@@ -18,6 +18,7 @@ from emoreason.explain.grammar import accepts, template
 from emoreason.explain.own import OwnExplainer
 from emoreason.explain.sheet import Sheet
 from emoreason.language import load_language
+from emoreason.train.smoke import save_language
 from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
 
 LABELS = ("neutral", "happiness", "surprise", "sadness")

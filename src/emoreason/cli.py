@@ -378,8 +378,11 @@ def finetune(
             help="A recipe such as finetune/mini-encoder.yaml. Any field can be given as --section.field VALUE."
         ),
     ],
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="The whole path in a minute: tiny random models, made-up faces. Explainers.")
+    ] = False,
 ) -> None:
-    """Train a model by a recipe. A run that was killed goes on where its last epoch ended."""
+    """Train a model by a recipe. A run that was killed goes on where its last checkpoint ended."""
     from emoreason.train.config import load_config, parse_overrides
     from emoreason.train.explainer_config import ExplainerConfig
 
@@ -387,8 +390,19 @@ def finetune(
     if isinstance(chosen, ExplainerConfig):
         from emoreason.train.explainer import train_explainer
 
+        if smoke:
+            import tempfile
+
+            from emoreason.train.smoke import smoke_config
+
+            with tempfile.TemporaryDirectory() as folder:
+                train_explainer(smoke_config(chosen, Path(folder)))
+            _note("the recipe runs; what it made of noise was thrown away")
+            return
         _note(f"trained: {train_explainer(chosen)}")
         return
+    if smoke:
+        raise UsageError("--smoke is for explainers; for a quick look at an encoder: --limit 256 --train.epochs 1")
     from emoreason.train.encoder import train_encoder
 
     _note(f"trained: {train_encoder(chosen)}")

@@ -20,7 +20,7 @@ from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import writer
 from emoreason.explain.dialogue import training_turns
 from emoreason.explain.grammar import sample as sample_text
-from emoreason.explain.script import Script, load_script
+from emoreason.explain.script import load_script
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.faces import whole_picture
 from emoreason.images import open_picture
@@ -76,10 +76,13 @@ def describe(
 
         def conversations(digests: list[str] = digests, plan: Plan = plan) -> Iterator[Conversation]:
             nonlocal done
-            for sheet_votes in _read_in_batches([kept[d] for d in digests], reasoner, folder):
+            for face, sheet, votes, image in _read_in_batches([kept[d] for d in digests], reasoner, folder):
                 done += 1
                 progress(done)
-                yield _conversation(*sheet_votes, plan, load_script(), reasoner, rewrite)
+                made = conversation(face.id, sheet, votes, image, plan)
+                whose = {"source": face.source, "model": reasoner.name, "revision": reasoner.revision}
+                made = replace(made, provenance=made.provenance | whose)
+                yield rewrite(made, sheet) if rewrite else made
 
         written[str(folder / f"{part}.jsonl")] = write(conversations(), folder / f"{part}.jsonl")
     return Described(written, dropped)
@@ -142,43 +145,39 @@ def _read_in_batches(
             yield face, Sheet.of(analysis.faces[0].evidence), votes, name
 
 
-def _conversation(
-    face: Sample,
-    measured: Sheet,
-    votes: dict[str, float],
-    image: str,
-    plan: Plan,
-    script: Script,
-    reasoner: Reasoner,
-    rewrite: Callable[[Conversation, Sheet], Conversation] | None,
-) -> Conversation:
-    rng = random.Random(f"{plan.seed}/{face.id}")
+def conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, plan: Plan) -> Conversation:
+    """What is to be said about one face, in the order in which it is asked."""
+    rng, script = random.Random(f"{plan.seed}/{id}"), load_script()
     sheet, changed = vary(measured, votes, plan, rng)
-    own = Reasoned({label: votes.get(label, 0.0) for label in sheet.labels})
-    label = rng.choices(list(own.probabilities), [p + 1e-6 for p in own.probabilities.values()])[0]
-    own = Reasoned({name: float(name == label) for name in sheet.labels})
-    said = tuple(sample_text(node, rng) for node in (
-        writer.observations(sheet, rng), writer.interpretation(sheet, own, rng), writer.conclusion(sheet, own, rng)))  # fmt: skip
+    shares = [votes.get(label, 0.0) + 1e-6 for label in sheet.labels]
+    own = rng.choices(sheet.labels, shares)[0]  # somebody's honest verdict, so that disagreement is met in training
+    reasoned = Reasoned({label: float(label == own) for label in sheet.labels})
+    observed, read, concluded = (
+        sample_text(node, rng)
+        for node in (
+            writer.observations(sheet, rng),
+            writer.interpretation(sheet, reasoned, rng),
+            writer.conclusion(sheet, reasoned, rng),
+        )
+    )
     messages = [
         Message("user", f"{IMAGE}{script.opening(sheet)}"),
-        Message("assistant", said[0]),
+        Message("assistant", observed),
         Message("user", script.verdict),
-        Message("assistant", label),
+        Message("assistant", own),
         Message("user", script.disclosure(sheet) + script.interpretation),
-        Message("assistant", f"{said[1]}{script.conclusion} {said[2]}"),
+        Message("assistant", f"{read}{script.conclusion} {concluded}"),
     ]
-    for question, answer in training_turns(sheet, own, None, rng, plan.turns):
+    for question, answer in training_turns(sheet, reasoned, None, rng, plan.turns):
         messages += [Message("user", script.turn(question)), Message("assistant", answer)]
-    made = Conversation(
-        tuple(messages),
-        (image,),
-        {"units": {k: round(v, 4) for k, v in sheet.units.items()},
-         "probabilities": {k: round(p, 4) for k, p in sheet.probabilities.items()},
-         "votes": {k: round(p, 4) for k, p in votes.items()}, "verdict_message": 3},
-        {"id": face.id, "source": face.source, "model": reasoner.name, "revision": reasoner.revision,
-         "prompts": script.id, "writer": "built-in", "changed": changed},
-    )  # fmt: skip
-    return rewrite(made, sheet) if rewrite else made
+    evidence = {
+        "units": {code: round(x, 4) for code, x in sheet.units.items()},
+        "probabilities": {label: round(p, 4) for label, p in sheet.probabilities.items()},
+        "votes": {label: round(p, 4) for label, p in votes.items()},
+        "verdict_message": 3,
+    }
+    provenance = {"id": id, "prompts": script.id, "writer": "built-in", "changed": changed}
+    return Conversation(tuple(messages), (image,), evidence, provenance)
 
 
 def vary(sheet: Sheet, votes: dict[str, float], plan: Plan, rng: random.Random) -> tuple[Sheet, list[str]]:

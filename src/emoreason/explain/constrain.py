@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from emoreason.errors import EmoreasonError
 from emoreason.explain.grammar import Node, network, split
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ class Atoms:
 
     def tokens(self, atom: str) -> tuple[int, ...]:
         if atom not in self._known:
-            self._known[atom] = tuple(self._encode(atom if atom in _PUNCTUATION else f" {atom}"))
+            spelled = tuple(self._encode(atom if atom in _PUNCTUATION else f" {atom}"))
+            if not spelled:
+                raise EmoreasonError(f"the language model's tokenizer has no way to write {atom!r}")
+            self._known[atom] = spelled
         return self._known[atom]
 
     def encode(self, text: str) -> list[int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from emoreason.explain.constrain import Walk
+from emoreason.fastgemma import roomy_cache
 from emoreason.vlm import VisionLanguageModel
 
 RUN = 12  # forced tokens are fed together, so many at once
@@ -20,10 +21,8 @@ class Session:
     """B conversations side by side."""
 
     def __init__(self, vlm: VisionLanguageModel, rows: int):
-        from transformers import DynamicCache
-
         self.vlm, self.rows = vlm, rows
-        self.cache: Any = DynamicCache()
+        self.cache: Any = roomy_cache()
         self.mask = torch.zeros(rows, 0, dtype=torch.long, device=vlm.device)
         self.length = [0] * rows
         self.hidden: Tensor = torch.empty(0)  # (B, H) after the last fed token of each row
@@ -75,7 +74,6 @@ class Session:
         if all(len(tokens) == 1 for tokens in spelled):
             return total
         feed = [(o, i) for o, tokens in enumerate(spelled) for i in range(len(tokens) - 1)]
-        past = self.mask.shape[1]
         n = len(feed)
         own = torch.zeros(n, n, dtype=torch.bool, device=self.vlm.device)
         for a, (option, place) in enumerate(feed):
@@ -88,7 +86,7 @@ class Session:
         places = torch.tensor([i for _, i in feed], device=piece.device)
         positions = torch.tensor(self.length, device=piece.device)[:, None] + places[None]
         hidden = self.vlm.hidden(piece, bias, positions, self.cache)  # (B, n, H)
-        self.cache.crop(past)
+        self.cache.crop(-n)
         later = self.vlm.head(hidden).log_softmax(dim=2)  # (B, n, V)
         for at, (option, place) in enumerate(feed):
             total[:, option] += later[:, at, spelled[option][place + 1]]

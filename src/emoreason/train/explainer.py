@@ -31,6 +31,7 @@ from emoreason.resources import resource
 from emoreason.train.augment import augment
 from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, collate, grouped_by_length
 from emoreason.train.explainer_config import ExplainerConfig, Stage
+from emoreason.train.runlog import look, plot_log, write_card
 from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
@@ -258,10 +259,14 @@ class Trainer:
                         "dtype": self.compute.dtype, "torch": torch.__version__},
         )  # fmt: skip
         self.vlm.spec = spec
-        self.vlm.save_pretrained(self.out)
+        self.vlm.save_pretrained(self.out, torch.float16)
         if self.config.data.holdout:
             fitted = calibrate(self.out, Path(self.config.data.holdout), Path(self.config.data.train), self.labels)
             print(f"the verdict, fitted on {self.config.data.holdout}: {fitted}", flush=True)
+        if self.config.data.validation:
+            self._log({"validation": look(self.out, self.config)})
+        plot_log(self.out)
+        write_card(self.out)
 
 
 def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:

@@ -1,0 +1,111 @@
+"""`--smoke`: the whole path of a recipe in a minute, with a tiny random language model and made-up faces."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emoreason.data.messages import Conversation, write
+from emoreason.explain.sheet import Sheet
+from emoreason.train.explainer_config import ExplainerConfig
+
+FACES = 24
+# Enough to spell every label and heading in one or few tokens; single bytes spell the rest.
+WORDS = (
+    "the a face shows expression is and with of to no not key observations overall emotional interpretation conclusion "
+    "movements measured question answer shown none above threshold brows lips raised marked slight strong trace corner "
+    "puller happiness sadness anger fear surprise disgust contempt neutral 1% 2% 90%"
+)
+
+
+def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
+    """The recipe with everything large replaced: what is left runs the same code."""
+    language = save_language(folder / "language")
+    for name in ("train", "holdout", "validation"):
+        write(_conversations(folder, name), folder / f"{name}.jsonl")
+    few = {"steps": 4, "batch_size": 4, "verdict_batch": 4}
+    return dataclasses.replace(
+        config, language=str(language), vocabulary="", start="", quantize="", out=str(folder / "run"), device="cpu",
+        data=dataclasses.replace(config.data, train=str(folder / "train.jsonl"), holdout=str(folder / "holdout.jsonl"),
+                                 validation=str(folder / "validation.jsonl")),
+        align=dataclasses.replace(config.align, **few), tune=dataclasses.replace(config.tune, **few),
+        run=dataclasses.replace(config.run, log_every=2, checkpoint_every=2, look_faces=8, look_texts=4),
+    )  # fmt: skip
+
+
+def _conversations(folder: Path, name: str) -> list[Conversation]:
+    from emoreason.data.describe import Plan, conversation
+    from emoreason.emotions import label_set
+    from emoreason.train.geometry import UNITS
+
+    rng, labels = random.Random(name), label_set("ferplus8").labels
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    made = []
+    for number in range(FACES):
+        image = f"images/{name}-{number}.png"
+        pixels = np.random.default_rng(number).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / image)
+        weights = [rng.random() ** 4 for _ in labels]
+        sheet = Sheet({unit.code: rng.random() for unit in UNITS},
+                      {label: w / sum(weights) for label, w in zip(labels, weights, strict=True)})  # fmt: skip
+        made.append(conversation(f"{name}-{number}", sheet, dict(sheet.probabilities), image, Plan()))
+    return made
+
+
+def save_language(folder: Path, kind: str = "gemma3", width: int = 32) -> Path:
+    """A random causal language model with its tokenizer, as transformers keeps them: gemma3, qwen2 or llama."""
+    import torch
+    import transformers as hf
+
+    tokenizer = save_tokenizer(folder, kind)
+    common: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model: Any
+    if kind == "gemma3":
+        model = hf.Gemma3ForCausalLM(
+            hf.Gemma3TextConfig(**common, head_dim=16, sliding_window=512, query_pre_attn_scalar=16)
+        )
+    elif kind == "qwen2":
+        model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**common))
+    elif kind == "llama":
+        model = hf.LlamaForCausalLM(hf.LlamaConfig(**common))
+    else:
+        raise ValueError(f"no kind {kind!r}: gemma3, qwen2 and llama are known")
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path, kind: str = "gemma3") -> Any:
+    """Byte pairs over a few words; single characters spell the rest. Spaces as Gemma and Llama write them, or Qwen."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    if kind == "qwen2":
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
+        backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+        backend.normalizer = normalizers.Replace(" ", "▁")
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+        alphabet = ["\n", "▁", *map(chr, range(33, 127))]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    lines = [f" {form}" for word in WORDS.split() for form in (word, word.capitalize())]
+    backend.train_from_iterator(lines * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    return tokenizer
