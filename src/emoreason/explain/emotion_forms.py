@@ -14,11 +14,24 @@ _VOWELS = "aeiou"
 # "Depressed" lip corners are a movement, so that only the word of the list counts and not its relatives.
 _ALONE = frozenset({"depressed", "pos", "neg", "composed", "let down"})
 # Verbs behind participles of the vocabulary, whose spelling does not tell which it is ("scar" or "scare").
-_VERBS = (
-    "annoy irritate enrage horrify terrify frighten scare astonish amaze startle stun nauseate repulse revolt disgust"
-    " amuse puzzle perplex bewilder confuse disappoint discourage frustrate embarrass excite thrill fatigue bore tire grieve"
-    " elate mourn deject"
-).split()
+_VERBS = frozenset(
+    {"annoy", "irritate", "enrage", "horrify", "terrify", "frighten", "scare", "astonish", "amaze", "startle", "stun"}
+    | {"nauseate", "repulse", "revolt", "disgust", "amuse", "puzzle", "perplex", "bewilder", "confuse", "disappoint"}
+    | {
+        "discourage",
+        "frustrate",
+        "embarrass",
+        "excite",
+        "thrill",
+        "fatigue",
+        "bore",
+        "tire",
+        "grieve",
+        "elate",
+        "mourn",
+    }
+    | {"deject"}
+)
 
 
 class Spot(NamedTuple):
@@ -101,9 +114,7 @@ def _bases(word: str) -> set[str]:
         stem = word[:-3]
         bases |= {f"{stem}e"} if stem[-1] not in _VOWELS and stem[-2] in _VOWELS else {stem}
         bases |= {stem} if stem[-1] not in "lvsgz" else set()
-    elif word.endswith("ed") and len(word) > 6:
-        bases.add(word[:-2])
-    elif word.endswith("ly") and len(word) > 5:
+    elif (word.endswith("ed") and len(word) > 6) or (word.endswith("ly") and len(word) > 5):
         bases.add(word[:-2])
     return bases
 

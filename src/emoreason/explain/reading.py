@@ -7,18 +7,16 @@ what it finds there is a check and not an echo. It works clause by clause. Parts
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emoreason.explain import lexicon
 from emoreason.explain.emotion_forms import leaks as leaks
-from emoreason.facs import ACTION_UNITS, band
+from emoreason.explain.lexing import Item, read_items
+from emoreason.facs import ACTION_UNITS
 
-_TOKEN = re.compile(r"[a-z]+(?:['’][a-z]+)?|\d*\.\d+|\d+%?|[.;:!?\n,()+/&—–]")
-_STOPS = frozenset(".;:!?\n—–")
 _PUSHERS = frozenset({"cheek", "chin", "undereye"})  # "the chin pushes the lower lip up" is a movement of the chin
 
 
@@ -36,23 +34,11 @@ class Mention:
     end: int
 
 
-class _Item(NamedTuple):
-    """A word, or several that mean one thing."""
-
-    kind: str  # part, move, amount, unit, code, side, not, hedge, absent, of, place, by, and, comma, cut, hard, stop, aux, other
-    name: str
-    word: str  # as written (the first one)
-    start: int
-    end: int
-    amount: str | None = None
-    side: str | None = None
-
-
 @dataclass
 class _Subject:
     """A part of the face in a clause, with the movements said of it."""
 
-    item: _Item
+    item: Item
     index: int | None  # None: it stands in the clause before
     role: str = "subject"  # or of, place, by
     moves: list[tuple[int, str, bool]] = field(default_factory=list)  # index, movement, denied?
@@ -70,8 +56,8 @@ def mentions(text: str) -> list[Mention]:
     """Action units in order of appearance; a unit counts once a clause."""
     found: list[Mention] = []
     subjects: list[_Subject] = []
-    clause: list[_Item] = []
-    for item in (*_items(text), _Item("stop", ".", ".", len(text), len(text))):
+    clause: list[Item] = []
+    for item in (*read_items(text), Item("stop", ".", ".", len(text), len(text))):
         if item.kind in ("stop", "hard"):
             read = _Clause(clause, subjects, text)
             found += _merged(read.mentions(text))
@@ -82,141 +68,59 @@ def mentions(text: str) -> list[Mention]:
     return found
 
 
-# ---- words --------------------------------------------------------------------------------------------------------------
-
-
-def _items(text: str) -> list[_Item]:
-    lowered = "".join(c if len(c.lower()) > 1 else c.lower() for c in text).replace("’", "'")
-    tokens = [(found[0].removesuffix("'s"), found.start(), found.end()) for found in _TOKEN.finditer(lowered)]
-    trie, forms, skipped = _trie(), lexicon.FORMS, _small()
-    items: list[_Item] = []
-    at = 0
-    while at < len(tokens):
-        word, start, end = tokens[at]
-        if word in ("au", "aus") or (word in ("unit", "units") and at and tokens[at - 1][0] == "action"):
-            codes, at = _codes(tokens, at + 1)
-            items += codes
-            continue
-        node: dict | None = trie
-        entry, stop, side, ahead_side, ahead = None, at, None, None, at
-        while node is not None and ahead < len(tokens):
-            next_word = tokens[ahead][0]
-            step = node.get(forms.get(next_word, next_word)) or node.get(next_word)
-            if step is not None:
-                node, ahead = step, ahead + 1
-                if None in node and not (next_word == "in" and ahead < len(tokens) and _opens_part(tokens, ahead)):
-                    entry, stop, side = node[None], ahead, ahead_side
-            elif ahead > at and (next_word in ("left", "right") or skipped.get(next_word) == "skip"):
-                ahead_side = next_word if next_word in ("left", "right") else ahead_side
-                ahead += 1
-            else:
-                break
-        if entry is not None:
-            kind, name, amount = entry
-            last = tokens[stop - 1]
-            if kind != "skip":
-                items.append(_Item(kind, name, last[0], start, last[2], amount, side))
-            at = stop
-            continue
-        at += 1
-        kind = "stop" if word in _STOPS else "comma" if word in ",()" else skipped.get(word, "other")
-        if word in ("left", "right"):
-            kind = "side"
-        elif word.endswith("n't"):
-            kind = "not"
-        elif word[0] in ".0123456789" and word not in _STOPS:
-            value = float(word.rstrip("%")) / (100 if word.endswith("%") else 1)
-            amount = band(value) if "." in word and 0 < value <= 1 else None
-            kind, word = ("amount", amount) if amount else ("other", word)
-        if kind == "by" and items and items[-1].kind == "other" and items[-1].word.endswith("ed"):
-            kind = "cut"  # "followed by", no agent
-        if kind != "skip":
-            items.append(_Item(kind, word, word, start, end, word if kind == "amount" else None))
-    return items
-
-
-def _codes(tokens: list[tuple[str, int, int]], at: int) -> tuple[list[_Item], int]:
-    """ "AU 12", "AU6+12", "AUs 1, 2 and 4", "AU12C" with the FACS letter for the intensity."""
-    found: list[_Item] = []
-    ahead = at
-    while ahead < len(tokens):
-        word, start, end = tokens[ahead]
-        if word.isdigit() and len(word) < 3:
-            amount = None
-            if ahead + 1 < len(tokens) and tokens[ahead + 1][1] == end and tokens[ahead + 1][0] in _LETTERS:
-                amount = _LETTERS[tokens[ahead + 1][0]]
-                ahead += 1
-            if (code := str(int(word))) in ACTION_UNITS:
-                found.append(_Item("unit", code, word, start, tokens[ahead][2], amount))
-            ahead += 1
-            at = ahead
-        elif word in (",", "+", "and", "&", "/", "or", "au", "aus") and found:
-            ahead += 1
-        else:
-            break
-    return found, at
-
-
-_LETTERS = {"a": "trace", "b": "slight", "c": "marked", "d": "marked", "e": "strong"}
-
-
-def _opens_part(tokens: list[tuple[str, int, int]], at: int) -> bool:
-    """Whether a part of the face comes: "pressure in the lips" is no "press in"."""
-    while at + 1 < len(tokens) and _small().get(tokens[at][0]) == "skip":
-        at += 1
-    return lexicon.FORMS.get(tokens[at][0], tokens[at][0]) in _part_words()
-
-
-@cache
-def _part_words() -> frozenset[str]:
-    return frozenset(lexicon.FORMS.get(words[0], words[0]) for _, words, _ in lexicon.entries(lexicon.PARTS))
-
-
-@cache
-def _small() -> dict[str, str]:
-    return {word: kind for kind, words in lexicon.SMALL.items() for word in words.split()}
-
-
-@cache
-def _trie() -> dict:
-    """Nested by base form; the key None holds (kind, name, amount)."""
-    trie: dict = {}
-    tables = (
-        ("part", lexicon.PARTS), ("amount", lexicon.AMOUNTS), ("move", lexicon.MOVES), ("unit", lexicon.UNITS),
-        ("", lexicon.NEGATIONS), ("", lexicon.IGNORED), ("unit", lexicon.names()),
-    )  # fmt: skip
-    for kind, table in tables:
-        for name, words, amount in lexicon.entries(table):
-            node = trie
-            for word in words:
-                node = node.setdefault(lexicon.FORMS.get(word, word), {})
-            if kind == "move":  # "deep", "high": a movement that says how much as well
-                amount = amount or (node[None][1] if None in node and node[None][0] == "amount" else None)
-            node[None] = (kind or name, name, name if kind == "amount" else amount)
-    return trie
-
-
-# ---- clauses ------------------------------------------------------------------------------------------------------------
+# ---- clauses ---------------------------------------------------------------------------------------------------------
 
 _PARTICLES = frozenset(
-    "up upward upwards down downward downwards in over back forward forwards apart together away ear".split()
+    {
+        "up",
+        "upward",
+        "upwards",
+        "down",
+        "downward",
+        "downwards",
+        "in",
+        "inward",
+        "outward",
+        "over",
+        "back",
+        "forward",
+        "forwards",
+        "apart",
+    }
+    | {"together", "away", "ear"}
 )
 _ADJECTIVES = frozenset(
-    "open wide tight thin narrow high low agape ajar firm taut tense apart flat round shut slack loose level straight"
-    " deep deeper oblique smooth even steady loose neutral vertical horizontal together".split()
+    {
+        "open",
+        "wide",
+        "tight",
+        "thin",
+        "narrow",
+        "high",
+        "low",
+        "agape",
+        "ajar",
+        "firm",
+        "taut",
+        "tense",
+        "apart",
+        "flat",
+    }
+    | {"round", "shut", "slack", "loose", "level", "straight", "deep", "deeper", "oblique", "smooth", "even", "steady"}
+    | {"neutral", "vertical", "horizontal", "together", "lax", "lengthwise"}
 )
+_PUSHES = frozenset({"push", "narrow", "close", "bunch", "up", "squeeze", "wide"})
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
 _RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
 _LIPS = frozenset({"lips", "upperlip", "lowerlip"})
-_LOCATED = frozenset(
-    {"line", "press", "apart", "slit", "furrow", "dimple", "show"}
-)  # "creases stand between the brows"
+# "Creases stand between the brows": the place tells the part.
+_LOCATED = frozenset({"line", "press", "apart", "slit", "furrow", "dimple", "show"})
 
 
 class _Clause:
     """A stretch of text up to a hard stop: its subjects with their movements."""
 
-    def __init__(self, items: list[_Item], inherited: list[_Subject], words: str):
+    def __init__(self, items: list[Item], inherited: list[_Subject], words: str):
         self.words = words
         self.items = items
         self.subjects: list[_Subject] = []
@@ -313,10 +217,18 @@ class _Clause:
             self.current = moved
             return []
         if own:
-            waiting = [*pending, *(s for s in own if s.role == "subject" or self.items[s.index - 1].word == "of")]
+            waiting = [*pending, *(subject for subject in own if self._waits(subject, indices))]
             self.current = waiting or own
             return waiting
         return pending
+
+    def _waits(self, subject: _Subject, indices: list[int]) -> bool:
+        """Whether a part without a movement may share that of the next ("the brows and the lids are raised")."""
+        i = subject.index
+        assert i is not None
+        if i + 1 in indices and self.items[i + 1].kind == "other":
+            return False  # "brow movement"
+        return subject.role == "subject" or (i > 0 and self.items[i - 1].word == "of")
 
     def _foreign(self, indices: list[int]) -> bool:
         """Whether a segment is about something else: "the picture looks rounded"."""
@@ -329,11 +241,15 @@ class _Clause:
     def _is_neutral(self, i: int, own: list[_Subject]) -> bool:
         """ "The brows remain neutral", not the label in "these brows fit a neutral face"."""
         before = self.items[i - 1]
-        return bool(own) and i > 0 and before.word not in ("keep", "keeps") and (
-            before.kind in ("aux", "amount") or before.word in _RATHER
-        ) and not self._gap(before, i)
+        return (
+            bool(own)
+            and i > 0
+            and before.word not in ("keep", "keeps")
+            and (before.kind in ("aux", "amount") or before.word in _RATHER)
+            and not self._gap(before, i)
+        )
 
-    def _gap(self, item: _Item, i: int) -> str:
+    def _gap(self, item: Item, i: int) -> str:
         """Words that the reader drops ("the", "a") between an item and the one at `i`."""
         return self.words[item.end : self.items[i].start].strip(" -\n")
 
@@ -341,7 +257,12 @@ class _Clause:
         others = 0
         for before in range(i - 1, indices[0] - 1, -1):
             kind = self.items[before].kind
-            if kind == "of" and self.items[before].word == "of" and self.items[before - 1].amount and before > indices[0]:
+            if (
+                kind == "of"
+                and self.items[before].word == "of"
+                and self.items[before - 1].amount
+                and before > indices[0]
+            ):
                 return "subject"  # "a strip of teeth"
             if kind in ("of", "place") and before == indices[0] and any(self.items[k].kind == "move" for k in indices):
                 return "subject"  # "beside raised brows", "around the eyes there is tension"
@@ -361,10 +282,12 @@ class _Clause:
             return self.current, item.name  # teeth that a moving lip lays bare
         following = next((s for s in own if s.index == after), None)
         if following is not None and item.word not in _PARTICLES:
-            if not self._gap(item, following.index) and (item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))):
+            if not self._gap(item, after) and (
+                item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))
+            ):
                 return [following], item.name  # "raised brows"
             agent = subjects[-1:] or self.current
-            if agent and agent[0].item.name in _PUSHERS:
+            if agent and agent[0].item.name in _PUSHERS and item.name in _PUSHES:
                 return agent, "push"  # "the chin pushes the lower lip up"
             return [following], "covered" if item.name == "cover" else item.name  # "raising the brows"
         later = [s for s in own if s.index > i and s.role != "away"]  # type: ignore[operator]
@@ -374,7 +297,9 @@ class _Clause:
             if agent and nearest.item.name in _PUSHED:
                 return agent[:1], "push"  # "the eyes are narrowed by the raised cheeks"
             return ([*pending, nearest] if len(subjects) == 1 else [nearest]), item.name
-        named = [s for s in later if s.role == "of" or (s.role == "place" and item.name in _LOCATED)]
+        named = [
+            s for s in later if s.role == "of" or (s.role == "place" and (item.name in _LOCATED or item.word == "tuck"))
+        ]
         named = named or [s for s in later if s.role == "subject"]
         named = named or [s for s in own if s.role == "place" and s.index < i]  # type: ignore[operator]
         named = named or [s for s in reversed(own) if s.role == "of" and s.index < i]  # type: ignore[operator]
@@ -382,7 +307,7 @@ class _Clause:
             return named[:1], "covered"
         return (named[:1] or self.current or [s for s in own if s.role != "away"][:1]), item.name
 
-    # ---- from movements to units ------------------------------------------------------------------------------------------
+    # ---- from movements to units -------------------------------------------------------------------------------------
 
     def mentions(self, text: str) -> Iterator[Mention]:
         for i in self.units:
@@ -390,8 +315,8 @@ class _Clause:
             segment = self.segments[self.place[i]][1]
             later = [k for k in segment if k > i]
             ended = next((n for n, k in enumerate(later) if self.items[k].kind in ("unit", "part")), len(later))
-            denied = self.denied[i] or any(self.items[k].kind == "not" for k in later[:ended])
-            amount = item.amount or self._amount(i, {self.place[i]})
+            denied = self.denied[i] or any(self.items[k].kind == "not" for k in later[: min(ended, 3)])
+            amount = item.amount or self._amount(i, {self.place[i]}, own_words=True)
             for code in item.name.split():
                 yield _mention(code, amount, not denied, item.side, text, item.start, item.end)
         for subject in self.subjects:
@@ -415,13 +340,14 @@ class _Clause:
                 if there or not denied:
                     yield _mention(code, amount, there and not denied, self._side(subject), text, start, end)
 
-    def _amount(self, anchor: int, places: set[int]) -> str | None:
+    def _amount(self, anchor: int, places: set[int], own_words: bool = False) -> str | None:
         """The amount nearest to a movement, in its own stretch between punctuation marks and said of the same part."""
         near = [
             (item.kind != "amount", i != anchor, abs(i - anchor) + (i > anchor) / 2, item.amount)
             for i, item in enumerate(self.items)
             if item.amount and self.stretch[i] == self.stretch[anchor] and self.place.get(i) in places
         ]
+        near = [found for found in near if not (own_words and found[0])]
         return min(near)[-1] if near else None
 
     def _side(self, subject: _Subject) -> str | None:
@@ -450,7 +376,7 @@ def _mention(
 def _merged(found: Iterator[Mention]) -> list[Mention]:
     """One mention for a unit and a polarity: what is said twice in a clause is said once."""
     kept: dict[tuple[str, bool], Mention] = {}
-    for mention in sorted(found, key=lambda mention: mention.start):
+    for mention in sorted(found, key=lambda mention: (mention.start, int(mention.action_unit))):
         key = (mention.action_unit, mention.present)
         first = kept.get(key)
         if first is None:
@@ -464,18 +390,13 @@ def _merged(found: Iterator[Mention]) -> list[Mention]:
 @cache
 def _rules() -> dict[str, list[_Rule]]:
     rules: dict[str, list[_Rule]] = {}
-    for line in lexicon.RULES.strip().splitlines():
+    for line in lexicon.lines(lexicon.RULES):
         part, _, rest = line.partition(":")
-        moves, _, result = rest.partition("=")
-        units = [word for word in result.split() if word[0] not in "@!"]
+        alternatives, _, result = rest.partition("=")
+        units = tuple((word.lstrip("~"), word[0] != "~") for word in result.split() if word[0] not in "@!")
         amounts = {word[0]: word[1:] for word in result.split() if word[0] in "@!"}
-        rules.setdefault(part, []).append(
-            _Rule(
-                frozenset(word for word in moves.split() if word[0] != "-"),
-                frozenset(word[1:] for word in moves.split() if word[0] == "-"),
-                tuple((unit.lstrip("~"), unit[0] != "~") for unit in units),
-                amounts.get("@"),
-                amounts.get("!"),
-            )
-        )
+        for moves in (alternative.split() for alternative in alternatives.split("|")):
+            needs = frozenset(move for move in moves if move[0] != "-")
+            excludes = frozenset(move[1:] for move in moves if move[0] == "-")
+            rules.setdefault(part, []).append(_Rule(needs, excludes, units, amounts.get("@"), amounts.get("!")))
     return rules
