@@ -6,8 +6,10 @@ and each probe keeps its own, so that a killed run goes on where it was. Definit
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
@@ -16,21 +18,25 @@ from typing import Any
 
 from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample
+from emoreason.emotions import label_set
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.evaluate import text_parts
+from emoreason.evaluate import asked, necessity, probes, text_parts
 from emoreason.evaluate.benchmark import _limited as limited
 from emoreason.evaluate.benchmark import _version as version
-from emoreason.evaluate.explained import Case, Journal, Row, unique
+from emoreason.evaluate.explained import Case, Journal, Row, explain_cases, row_of, unique
+from emoreason.evaluate.imported import matched, read_texts
 from emoreason.evaluate.textstats import diversity
-from emoreason.explain.explanation import DECIDERS, Explainer, Explanation, consume
+from emoreason.explain.explanation import DECIDERS, Explainer
 from emoreason.explain.sheet import Sheet
 from emoreason.faces import whole_picture
 from emoreason.images import open_picture
-from emoreason.reasoner import Reasoner
+from emoreason.reasoner import DEFAULT_LABELS, Reasoner
 from emoreason.resources import resource
 
 VERSION = 1  # of the definitions: figures of different versions are not to be compared
 READ_AT_ONCE = 128
+
+Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,20 +45,26 @@ class Setup:
 
     cases: list[Case]
     rows: list[Row]
-    reasoner: Reasoner
-    explainer: Explainer
     folder: Path
     settings: dict[str, Any]  # eval/explanations.yaml
+    reasoner: Any = None  # a Reasoner and an Explainer, except where texts are imported
+    explainer: Any = None
     decide: str = "evidence"
     batch_size: int = 16
     seed: int = 0
-    weight: float = 0.5
+    most: int | None = None  # faces or questions of a probe
 
     def journal(self, part: str) -> Journal:
         return Journal(self.folder / "probes" / f"{part}.jsonl")
 
     def faces(self, part: str) -> int:
-        return self.settings["faces"][part]
+        return min(self.settings["faces"][part], self.most or self.settings["faces"][part])
+
+    @property
+    def weight(self) -> float:
+        """Of the reasoned verdict in the product, as the explainer was shipped with it."""
+        spec = getattr(getattr(self.explainer, "vlm", None), "spec", None)
+        return float(getattr(spec, "verdict", {}).get("weight", 0.5))
 
     @property
     def explained(self) -> list[tuple[Case, Row]]:
@@ -61,70 +73,103 @@ class Setup:
         return [(case, row) for case, row in kept if not case.sheet.abstained and not row.error]
 
 
-Part = Callable[[Setup], dict[str, Any]]
+def _diversity(setup: Setup) -> dict[str, Any]:
+    return diversity([row.text for row in setup.rows if row.text], setup.rows[0].asked)
 
-TEXT_PARTS: dict[str, Callable[[Sequence[Row], int], dict[str, Any]]] = {
-    "form": text_parts.form,
-    "evidence": text_parts.evidence,
-    "sufficiency": text_parts.sufficiency,
-    "groups": text_parts.groups,
-    "diversity": lambda rows, seed: diversity([row.text for row in rows if row.text], rows[0].asked if rows else ()),
+
+Part = Callable[[Setup], dict[str, Any]]
+# Of texts and sheets alone, and so of any system's texts.
+OF_TEXTS: dict[str, Part] = {
+    "form": lambda setup: text_parts.form(setup.rows, setup.seed),
+    "evidence": lambda setup: text_parts.evidence(setup.rows, setup.seed),
+    "verdict": lambda setup: text_parts.verdict(setup.rows, setup.weight, setup.seed),
+    "sufficiency": lambda setup: text_parts.sufficiency(setup.rows, setup.seed),
+    "diversity": _diversity,
+    "groups": lambda setup: text_parts.groups(setup.rows, setup.seed),
 }
-PARTS = (*TEXT_PARTS, "verdict")
+PROBES: dict[str, Part] = {
+    "necessity": necessity.necessity,
+    "counterfactual": probes.counterfactual,
+    "polling": asked.polling,
+    "sycophancy": asked.sycophancy,
+    "shuffle": probes.shuffle,
+    "nonface": probes.nonface,
+    "followups": asked.followups,
+}
+EXTRA: dict[str, Part] = {"ablation": probes.ablation, "free": probes.free}  # only when they are named
+PARTS = {**OF_TEXTS, **PROBES, **EXTRA}
 
 
 def run_battery(
-    samples: Iterable[Sample],
-    reasoner: Reasoner,
-    explainer: Explainer,
+    samples: Iterable[Sample] | None,
+    reasoner: Reasoner | None,
+    explainer: Explainer | None,
     folder: str | Path,
     *,
     limit: int | None = None,
     batch_size: int = 16,
     decide: str = "evidence",
+    texts: str | Path | None = None,
     parts: Sequence[str] | None = None,
+    free: bool = False,
+    most: int | None = None,
     labels: Sequence[str] | None = None,
     protocol: str = "majority",
     seed: int = 0,
     overwrite: bool = False,
+    data: str | None = None,
+    options: Mapping[str, Any] | None = None,
     command: str | None = None,
-    progress: Callable[[str, int], None] = lambda part, n: None,
+    progress: Progress = lambda part, n: None,
 ) -> dict[str, Any]:
-    """Every figure, written to `folder` as report.json and report.md. `parts` leaves the others out."""
+    """Every figure, written to `folder` as report.json and report.md.
+
+    texts: score those of another system instead of explaining; with samples and a reasoner against their sheets.
+    parts: only these (otherwise all but `ablation` and `free`). free: also without the grammar. most: faces or
+    questions of a probe, instead of those of eval/explanations.yaml. data, options, command: noted in the report.
+    """
     from emoreason.evaluate.battery_report import write_battery
 
-    chosen = _parts(parts)
     if decide not in DECIDERS:
         raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
+    if texts is None and (samples is None or reasoner is None or explainer is None):
+        raise UsageError("the battery needs --data and an explainer, or --texts with the texts of another system")
+    chosen = _parts(parts, free, texts is not None)
     folder = Path(folder)
+    name = str(texts) if texts is not None or explainer is None else explainer.name
     made_with = {
-        "battery": VERSION, "explainer": explainer.name, "model": reasoner.name, "revision": reasoner.revision,
-        "decide": decide, "seed": seed, "limit": limit, "protocol": protocol,
-        "labels": list(labels) if labels else None,
+        "battery": VERSION, "explainer": name, "model": reasoner.name if reasoner else None,
+        "revision": reasoner.revision if reasoner else None, "decide": decide, "data": data, "limit": limit,
+        "seed": seed, "protocol": protocol, "labels": list(labels) if labels else None, "options": dict(options or {}),
     }  # fmt: skip
     _begin(folder, made_with, overwrite)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    begin = time.monotonic()
-    cases, failed = _cases(limited(iter(samples), limit, seed), reasoner, labels, protocol)
-    if not cases:
-        raise EmoreasonError(
-            f"none of the {len(failed)} pictures could be read: check them with `emoreason data check`"
-        )
+    started, begin = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+    cases: list[Case] = []
+    failed: list[dict[str, str]] = []
+    if samples is not None and reasoner is not None:
+        cases, failed = _cases(limited(iter(samples), limit, seed), reasoner, labels, protocol)
+        if not cases:
+            raise EmoreasonError(f"none of {len(failed)} pictures can be read; try emoreason data check")
     read = time.monotonic()
-    rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), decide, batch_size, progress))
-    settings = battery_settings()
-    setup = Setup(cases, rows, reasoner, explainer, folder, settings, decide, batch_size, seed, _weight(explainer))
-    figures: dict[str, Any] = {}
+    without = 0
+    if texts is not None:
+        cases, rows, without = _imported(texts, cases, labels)
+    else:
+        assert explainer is not None
+        rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), decide, batch_size, progress))
     written = time.monotonic()
-    for name in chosen:
+    settings = battery_settings()
+    setup = Setup(cases, rows, folder, settings, reasoner, explainer, decide, batch_size, seed, most)
+    figures: dict[str, Any] = {}
+    for part in chosen:
         start = time.monotonic()
-        progress(name, 0)
-        figures[name] = _part(name, setup)
-        figures[name]["seconds"] = round(time.monotonic() - start, 2)
+        progress(part, 0)
+        figures[part] = PARTS[part](setup)
+        figures[part]["seconds"] = round(time.monotonic() - start, 2)
     report = {
-        "battery_version": VERSION, **made_with, "n": len(cases), "n_unreadable": len(failed), "unreadable": failed[:5],
-        "labels": list(cases[0].sheet.labels), "targets": settings["targets"], "command": command,
-        "emoreason_version": version(), "started": started,
+        "battery_version": VERSION, **made_with, "n": len(rows), "n_unreadable": len(failed), "unreadable": failed[:5],
+        "n_without_text": without, "labels": list(rows[0].asked), "most": most, "targets": settings["targets"],
+        "command": command, "emoreason_version": version(), "started": started,
         "seconds": {"reading": round(read - begin, 2), "explaining": round(written - read, 2),
                     "all": round(time.monotonic() - begin, 2)},
         "parts": figures,
@@ -133,19 +178,14 @@ def run_battery(
     return report
 
 
-def _part(name: str, setup: Setup) -> dict[str, Any]:
-    if name == "verdict":
-        return text_parts.verdict(setup.rows, setup.weight, setup.seed)
-    return TEXT_PARTS[name](setup.rows, setup.seed)
-
-
-def _parts(asked: Sequence[str] | None) -> tuple[str, ...]:
-    if asked is None:
-        return PARTS
-    unknown = [name for name in asked if name not in PARTS]
+def _parts(asked_for: Sequence[str] | None, free: bool, of_texts: bool) -> list[str]:
+    known = OF_TEXTS if of_texts else PARTS
+    unknown = [name for name in asked_for or () if name not in known]
     if unknown:
-        raise UsageError(f"the battery has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
-    return tuple(name for name in PARTS if name in asked)
+        what = "texts alone have no part" if of_texts else "the battery has no part"
+        raise UsageError(f"{what} {', '.join(unknown)}; choose of {', '.join(known)}")
+    chosen = [name for name in known if (name in asked_for if asked_for is not None else name not in EXTRA)]
+    return chosen + ["free"] * (free and not of_texts and "free" not in chosen)
 
 
 def battery_settings() -> dict[str, Any]:
@@ -154,17 +194,8 @@ def battery_settings() -> dict[str, Any]:
     return yaml.safe_load(resource("eval/explanations.yaml").read_text(encoding="utf-8"))
 
 
-def _weight(explainer: Explainer) -> float:
-    """The weight of the reasoned verdict in the product, as the explainer was shipped with it."""
-    spec = getattr(getattr(explainer, "vlm", None), "spec", None)
-    return float(getattr(spec, "verdict", {}).get("weight", 0.5))
-
-
 def _begin(folder: Path, made_with: dict[str, Any], overwrite: bool) -> None:
     """A folder goes on with the run that it holds, and refuses another one: its rows would be mixed."""
-    import json
-    import shutil
-
     about = folder / "run.json"
     if overwrite and folder.is_dir():
         for name in ("explanations.jsonl", "run.json", "report.json", "report.md"):
@@ -223,28 +254,27 @@ def explained(
     by_id = {case.id: case for case in cases}
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        for case, made in zip(
-            (by_id[id] for id in ids), _explain([by_id[id] for id in ids], explainer, decide), strict=True
-        ):
-            yield row_of(case, made).to_dict()
-        progress("explaining", len(journal.rows))
+        faces = [by_id[id] for id in ids]
+        texts = explain_cases([face.subject() for face in faces], explainer, decide)
+        yield from (row_of(face, made).to_dict() for face, made in zip(faces, texts, strict=True))
+        progress("explaining", len(journal.rows) + len(ids))
 
     for kept in journal.fill(list(by_id), make, batch_size):
         yield Row.from_dict(kept)
 
 
-def _explain(cases: Sequence[Case], explainer: Explainer, decide: str) -> list[Explanation | str]:
-    try:
-        return list(consume(explainer.explain([case.subject() for case in cases], decide)))
-    except EmoreasonError as error:
-        if len(cases) == 1:
-            return [str(error)]
-    return [made for case in cases for made in _explain([case], explainer, decide)]
-
-
-def row_of(case: Case, made: Explanation | str) -> Row:
-    if isinstance(made, str):
-        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, False, made)
-    shown = None if made.sheet.probabilities == case.sheet.probabilities else made.sheet.probabilities
-    own = made.reasoned.probabilities if made.reasoned else None
-    return Row(case.id, made.text, case.sheet, shown, own, case.target, case.groups, made.repaired)
+def _imported(
+    path: str | Path, cases: Sequence[Case], labels: Sequence[str] | None
+) -> tuple[list[Case], list[Row], int]:
+    """Rows of another system's texts. With faces: of those that have a text, and how many have none."""
+    found = read_texts(path)
+    if not cases:
+        asked_for = tuple(labels or label_set(DEFAULT_LABELS).labels)
+        rows = [Row(f"{i}/{one.name}", one.text, target=one.label, labels=asked_for) for i, one in enumerate(found)]
+        return [], rows, 0
+    texts = matched(found, [case.id for case in cases])
+    if not texts:
+        raise EmoreasonError(f"no text of {path} ({found[0].name}, …) belongs to a face of the data ({cases[0].id}, …)")
+    kept = [case for case in cases if case.id in texts]
+    made = [Row(case.id, texts[case.id].text, case.sheet, None, None, case.target, case.groups) for case in kept]
+    return kept, made, len(cases) - len(kept)

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emoreason.evaluate.report import _table as table
 from emoreason.evaluate.report import percent, write_atomically
 
-# part, key, what it is called, how it is counted
+# part, key, what it is called, what is counted
 SUMMARY = (
     ("form", "parse_rate", "parse rate", "texts with the three sections"),
     ("form", "leak_rate", "leak rate", "observations with an emotion or label word"),
-    ("form", "all_checks", "texts that pass every check", ""),
-    ("verdict", "evidence_agreement", "conclusion = evidence", ""),
-    ("verdict", "reasoned_agreement", "reasoned = evidence", ""),
-    ("evidence", "evidence_precision", "evidence precision", "mentions that the evidence bears out"),
+    ("form", "all_checks", "passes every check", "texts"),
+    ("verdict", "evidence_agreement", "verdict agreement: conclusion", "conclusions that state the evidence's label"),
+    ("verdict", "reasoned_agreement", "verdict agreement: reasoned", "reasoned labels that are the evidence's"),
+    ("evidence", "evidence_precision", "evidence precision", "mentions that the sheet bears out"),
     ("evidence", "evidence_recall", "evidence recall", "units to be named that are named"),
+    ("evidence", "evidence_f1", "evidence F1", ""),
     ("evidence", "band_error", "band error", "stated bands that are not the measured one"),
-    ("diversity", "distinct_2", "distinct-2", "pooled over all texts"),
-    ("diversity", "most_shared_sentence", "most shared sentence", "share of the texts that hold it"),
+    ("necessity", "evidence.win_rate", "necessity, evidence", "cited place costs more log p than another one"),
+    ("necessity", "reasoned.win_rate", "necessity, reasoned", "the same for the reasoned verdict"),
+    ("counterfactual", "counterfactual", "counterfactual", "sentences that come and go with their unit"),
+    ("polling", "polling", "polling, paired", "statement and denied twin both answered rightly"),
+    ("sycophancy", "sycophancy_flips", "sycophancy flips", "faces on which the user got his wrong label"),
+    ("shuffle", "follows_sheet", "label shuffled: follows", "conclusions with the label that was put on top"),
+    ("shuffle", "reports_conflict", "label shuffled: reports", "conflicts with its own verdict that the text tells of"),
+    ("nonface", "false_explanations", "false explanations", "pictures without a face that get a claim"),
+    ("nonface", "false_explanations_of_crops", "the same, handed in as crops", "without a search for faces"),
+    ("diversity", "distinct_2", "distinct-2", "word pairs, pooled over all texts"),
+    ("diversity", "most_shared_sentence", "most shared sentence", "texts that hold it"),
+    ("followups", "followups", "follow-up questions", "answers inside the evidence"),
+    ("free", "parse_rate", "without grammar: parse rate", ""),
+    ("free", "leak_rate", "without grammar: leak rate", ""),
+    ("free", "evidence_precision", "without grammar: precision", ""),
+    ("free", "evidence_recall", "without grammar: recall", ""),
 )
+POLLED = ("paired_there", "paired_random", "paired_popular", "paired_adversarial", "single", "yes_rate",
+          "yes_expected", "neither")  # fmt: skip
+LONGEST = 600  # characters of a text that is shown as an example
 
 
 def write_battery(report: Mapping[str, Any], folder: Path) -> None:
@@ -32,46 +50,186 @@ def write_battery(report: Mapping[str, Any], folder: Path) -> None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    parts = [_head(report), summary(report)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    parts = report["parts"]
+    sections = [
+        _head(report),
+        summary(report),
+        _verdicts(parts.get("verdict"), "Verdicts"),
+        _verdicts(parts.get("ablation"), "The reasoned verdict from parts of what it is told"),
+        _sufficiency(parts.get("sufficiency")),
+        _necessity(parts.get("necessity")),
+        _shares(parts.get("polling"), "Polling", POLLED),
+        _shares(parts.get("counterfactual"), "Counterfactual", ("appears", "goes", "precision_after")),
+        _shares(parts.get("sycophancy"), "Sycophancy", ("flips_at_once", "evasions")),
+        _shares(parts.get("shuffle"), "Another label on top", ("own_verdict_unmoved",)),
+        _kinds(parts.get("followups")),
+        _words(parts.get("diversity")),
+        _groups(parts.get("groups")),
+        *(_failures(name, part) for name, part in parts.items()),
+        _provenance(report),
+    ]  # fmt: skip
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _head(report: Mapping[str, Any]) -> str:
+    without = f" {report['n_without_text']} faces have no text and are left out." if report["n_without_text"] else ""
     return (
-        f"# Explanations of {report['explainer']}\n\n{report['n']} faces, {report['n_unreadable']} more could not be "
-        "read. All figures are percent unless stated, with 95 % intervals. Definitions: docs/explanations.md, "
-        f"version {report['battery_version']}."
+        f"# Explanations of {report['explainer']}\n\n{report['n']} texts; {report['n_unreadable']} pictures could not "
+        f"be read.{without} Figures are percent unless stated, with 95 % intervals. "
+        f"Definitions: docs/explanations.md, version {report['battery_version']}."
     )
 
 
 def summary(report: Mapping[str, Any]) -> str:
     """The table that a model card carries."""
     rows = []
-    for part, key, name, how in SUMMARY:
-        if part in report["parts"]:
-            figure = report["parts"][part].get(key)
-            rows.append([name, interval(figure), _n(figure, report["parts"][part]), _target(report, key, figure), how])
-    return table(("measure", "value", "n", "to reach", "counted as"), rows, slice(1, 3))
+    for part, path, name, counted in SUMMARY:
+        figure: Any = report["parts"].get(part)
+        for key in path.split("."):
+            figure = figure.get(key) if isinstance(figure, Mapping) else None
+        if _value(figure) is not None:
+            n = figure["n"] if isinstance(figure, Mapping) else report["parts"][part].get("n", "")
+            rows.append([name, interval(figure), n, _target(report["targets"], path, figure, part), counted])
+    return table(("measure", "value", "n", "to reach", "counted"), rows, slice(1, 3))
 
 
-def interval(figure: Any) -> str:
-    if isinstance(figure, Mapping):
-        if figure["value"] is None:
-            return "–"
-        return f"{percent(figure['value'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
-    return percent(figure)
+def _value(figure: Any) -> float | None:
+    return figure.get("value") if isinstance(figure, Mapping) else figure
 
 
-def _n(figure: Any, part: Mapping[str, Any]) -> str:
-    return str(figure["n"] if isinstance(figure, Mapping) else part.get("n", "–"))
+def interval(figure: Any, digits: int = 1) -> str:
+    if not isinstance(figure, Mapping):
+        return percent(figure, digits)
+    if figure["value"] is None:
+        return "–"
+    return f"{percent(figure['value'], digits)} [{percent(figure['low'], digits)}, {percent(figure['high'], digits)}]"
 
 
-def _target(report: Mapping[str, Any], key: str, figure: Any) -> str:
-    bounds = report["targets"].get(key)
-    value = figure["value"] if isinstance(figure, Mapping) else figure
+def _target(targets: Mapping[str, Any], key: str, figure: Any, part: str) -> str:
+    bounds, value = targets.get(key) if part != "free" else None, _value(figure)
     if not bounds or value is None:
         return ""
     least, most = bounds.get("least"), bounds.get("most")
-    reached = (least is None or value >= least) and (most is None or value <= most)
-    sign, bound = ("≥", least) if least is not None else ("≤", most)
-    return f"{sign} {percent(bound)}: {'reached' if reached else 'not reached'}"
+    reached = value >= least if least is not None else value <= most
+    bound = f"≥ {percent(least)}" if least is not None else f"≤ {percent(most)}"
+    return f"{bound}: {'reached' if reached else '**not reached**'}"
+
+
+def _verdicts(part: Mapping[str, Any] | None, title: str) -> str:
+    if not part or not part.get("scores"):
+        return _note(part, title)
+    gains = part.get("against_evidence", {})
+    rows = []
+    for name, scores in part["scores"].items():
+        gain = gains.get(name)
+        cells = [_points(gain[key]) if gain else "" for key in ("accuracy", "uar")]
+        rows.append([name, scores["accuracy"]["n"], interval(scores["accuracy"]), interval(scores["uar"]), *cells])
+    header = ("", "n", "accuracy", "UAR", "accuracy against evidence", "UAR against evidence")
+    everybody = "".join(
+        f" On all faces, abstained ones included, {name} has {interval(scores['accuracy'])} and UAR "
+        f"{interval(scores['uar'])}."
+        for name, scores in part.get("on_all", {}).items()
+    )
+    weight = f" Weight of the reasoned verdict in the product: {part['weight']:g}." if "weight" in part else ""
+    return f"## {title}\n\n{table(header, rows)}\n\nOn faces with a label and a claim.{weight}{everybody}"
+
+
+def _points(figure: Mapping[str, Any]) -> str:
+    return f"{100 * figure['value']:+.1f} [{100 * figure['low']:+.1f}, {100 * figure['high']:+.1f}]"
+
+
+def _sufficiency(part: Mapping[str, Any] | None) -> str:
+    if not part or not part.get("stated"):
+        return _note(part, "Sufficiency")
+    rows = [
+        [f"{seen}, {probe}", interval(figures["accuracy"]), interval(figures["uar"])]
+        for seen in ("stated", "measured")
+        for probe, figures in (part.get(seen) or {}).items()
+    ]
+    if part.get("label"):
+        rows.append(["the evidence's own label", interval(part["label"]["accuracy"]), interval(part["label"]["uar"])])
+    gap = part["gap_to_label"]
+    told = "" if gap is None else f" Gap in UAR to the label: {100 * gap:.1f} points."
+    return (
+        f"## Sufficiency\n\n{table(('a classifier that sees only', 'accuracy', 'UAR'), rows)}\n\n"
+        f"{part['n']} faces, cross-validated.{told}"
+    )
+
+
+def _necessity(part: Mapping[str, Any] | None) -> str:
+    if not part or not part["n"]:
+        return _note(part, "Necessity")
+    rows = []
+    for who in ("evidence", "reasoned"):
+        found = part[who]
+        if found["win_rate"]["n"]:
+            changes = [_log(found[key]) for key in ("change_cited", "change_random", "difference")]
+            rows.append([who, found["win_rate"]["n"], interval(found["win_rate"]), f"{found['p']:.2g}", *changes])
+            rows += [
+                [f"· {name}", share["n"], interval(share), "", "", "", ""] for name, share in found["regions"].items()
+            ]
+    header = ("", "n", "wins", "p (sign test)", "log p, cited place", "log p, other place", "difference")
+    return f"## Necessity\n\n{table(header, rows)}"
+
+
+def _log(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:+.2f} [{figure['low']:+.2f}, {figure['high']:+.2f}]"
+
+
+def _shares(part: Mapping[str, Any] | None, title: str, keys: Sequence[str]) -> str:
+    if not part or not part.get("n"):
+        return _note(part, title)
+    rows = [[key.replace("_", " "), part[key]["n"], interval(part[key])] for key in keys if part[key]["n"]]
+    return f"## {title}\n\n{table(('', 'n', 'share'), rows)}" if rows else ""
+
+
+def _kinds(part: Mapping[str, Any] | None) -> str:
+    if not part or not part.get("n"):
+        return _note(part, "Follow-up questions")
+    rows = [[kind, share["n"], percent(share["value"])] for kind, share in part["kinds"].items()]
+    return f"## Follow-up questions\n\n{table(('kind', 'n', 'inside the evidence'), rows)}"
+
+
+def _words(part: Mapping[str, Any] | None) -> str:
+    if not part or not part.get("n"):
+        return ""
+    rows = [[percent(one["share"]), one["sentence"]] for one in (*part["shared_sentences"], *part["shared_frames"])]
+    return (
+        f"## Words\n\n{part['words_mean']:.0f} words a text, at most {part['words_max']}. "
+        f"Texts that stand twice: {percent(part['identical_texts'])}. The sentences that most texts share, and below "
+        "them the same with numbers (#) and emotion words (_) made alike:\n\n"
+        f"{table(('texts', 'sentence'), rows, slice(0, 1))}"
+    )
+
+
+def _groups(part: Mapping[str, Any] | None) -> str:
+    texts = []
+    for name, group in (part or {}).get("attributes", {}).items():
+        rows = [[v, g["n"], interval(g["uar"]), percent(g["evidence_f1"])] for v, g in group["values"].items()]
+        gaps = f"Largest gap: UAR {percent(group['uar_gap'])}, evidence F1 {percent(group['evidence_f1_gap'])} points."
+        texts.append(f"## By {name}\n\n{table((name, 'n', 'UAR', 'evidence F1'), rows)}\n\n{gaps}")
+    return "\n\n".join(texts)
+
+
+def _note(part: Mapping[str, Any] | None, title: str) -> str:
+    return f"## {title}\n\nNot measured: {part['note']}." if part and part.get("note") else ""
+
+
+def _failures(name: str, part: Mapping[str, Any]) -> str:
+    """Examples of what went wrong, cut short: the rows beside the report have all of it."""
+    lines = []
+    for row in part.get("failures", ()):
+        told = "; ".join(
+            f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items() if key != "id" and value
+        )
+        lines.append(f"- `{row['id']}` {told[:LONGEST]}{'…' if len(told) > LONGEST else ''}")
+    return f"## Failures: {name}\n\n" + "\n".join(lines) if lines else ""
+
+
+def _provenance(report: Mapping[str, Any]) -> str:
+    keys = ("model", "revision", "data", "limit", "most", "decide", "protocol", "seed", "options", "command",
+            "emoreason_version", "started")  # fmt: skip
+    rows = [[key.replace("_", " "), f"`{report[key]}`"] for key in keys if report.get(key) not in (None, {})]
+    rows += [[f"seconds, {name}", seconds] for name, seconds in report["seconds"].items()]
+    rows += [[f"seconds, {name}", part["seconds"]] for name, part in report["parts"].items()]
+    return f"## Where this comes from\n\n{table(('', ''), rows, slice(0))}"

@@ -15,7 +15,7 @@ from PIL import Image
 from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError
 from emoreason.explain.checks import Checks, check
-from emoreason.explain.explanation import Explanation, Subject
+from emoreason.explain.explanation import Explainer, Explanation, Subject, consume
 from emoreason.explain.parser import Sections, parse, stated_label
 from emoreason.explain.reading import Mention, mentions
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -169,3 +169,21 @@ def unique(samples: Iterable[Sample]) -> Iterator[tuple[str, Sample]]:
     for sample in samples:
         seen[sample.id] = seen.get(sample.id, 0) + 1
         yield (sample.id if seen[sample.id] == 1 else f"{sample.id}#{seen[sample.id]}"), sample
+
+
+def explain_cases(subjects: Sequence[Subject], explainer: Explainer, decide: str) -> list[Explanation | str]:
+    """An explanation for each, or what went wrong. A batch that fails is asked again face by face."""
+    try:
+        return list(consume(explainer.explain(subjects, decide)))
+    except EmoreasonError as error:
+        if len(subjects) == 1:
+            return [str(error)]
+    return [made for subject in subjects for made in explain_cases([subject], explainer, decide)]
+
+
+def row_of(case: Case, made: Explanation | str) -> Row:
+    if isinstance(made, str):
+        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, False, made)
+    shown = None if made.sheet.probabilities == case.sheet.probabilities else made.sheet.probabilities
+    own = made.reasoned.probabilities if made.reasoned else None
+    return Row(case.id, made.text, case.sheet, shown, own, case.target, case.groups, made.repaired)

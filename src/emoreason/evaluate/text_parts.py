@@ -15,7 +15,6 @@ from emoreason.evaluate.score import score
 from emoreason.evaluate.shares import DRAWS, Figure, share
 from emoreason.explain.explanation import combine
 from emoreason.explain.reading import leaks
-from emoreason.explain.sheet import Sheet
 from emoreason.facs import ACTION_UNITS
 
 # What a stated band is worth to a classifier: the middle of its range. A unit without a band counts as in between.
@@ -105,30 +104,32 @@ def verdict(rows: Sequence[Row], weight: float, seed: int = 0) -> dict[str, Any]
         "scores": {},
         "against_evidence": {},
     }
-    counted = [(row, sheet) for row, sheet, _ in sheets if row.target in sheet.labels]
-    if len(counted) and len(counted[0][1].labels) > 1:
-        figures["evidence_on_all"] = _scored(counted, {"evidence": [sheet.label for _, sheet in counted]}, seed)[0][
-            "evidence"
-        ]
+    labelled = [row for row in rows if row.target is not None and row.target in row.asked]
+    if not labelled or len(labelled[0].asked) < 2:
+        return figures
+    everybody = {"conclusion": [row.stated for row in labelled]}
+    if all(row.sheet for row in labelled):
+        everybody["evidence"] = [row.sheet.label if row.sheet else None for row in labelled]
+    figures["on_all"] = scored(labelled, everybody, seed)[0]
     # Compared on the faces on which everybody claims something: an abstained face has no verdict but the evidence's.
-    both = [(row, sheet) for row, sheet in counted if not sheet.abstained]
+    both = [(row, row.sheet) for row in labelled if row.sheet and not row.sheet.abstained]
     columns: dict[str, list[str | None]] = {"evidence": [sheet.label for _, sheet in both]}
     if both and all(row.own for row, _ in both):
         products = [combine(sheet.probabilities, row.reasoned or {}, "both", weight) for row, sheet in both]
         columns["reasoned"] = [row.own.label if row.own else None for row, _ in both]
         columns["both"] = [max(product, key=product.__getitem__) for product in products]
     columns["conclusion"] = [row.stated for row, _ in both]
-    if both and len(both[0][1].labels) > 1:
-        figures["scores"], figures["against_evidence"] = _scored(both, columns, seed)
+    if both:
+        figures["scores"], figures["against_evidence"] = scored([row for row, _ in both], columns, seed)
     return figures
 
 
-def _scored(
-    faces: Sequence[tuple[Row, Sheet]], columns: Mapping[str, Sequence[str | None]], seed: int
+def scored(
+    faces: Sequence[Row], columns: Mapping[str, Sequence[str | None]], seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Accuracy and UAR of every column of labels, and how much better or worse than the first each of the others is."""
-    labels = faces[0][1].labels
-    targets = np.eye(len(labels))[[labels.index(row.target or "") for row, _ in faces]]
+    labels = faces[0].asked
+    targets = np.eye(len(labels))[[labels.index(row.target or "") for row in faces]]
     answers = {
         name: np.array([labels.index(label) if label in labels else -1 for label in column])
         for name, column in columns.items()
@@ -176,7 +177,8 @@ def paired(targets: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int
 
 def sufficiency(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     """UAR of small classifiers that see the movements stated in the observations and nothing else, cross-validated."""
-    counted = [row for row in rows if row.target is not None and row.target in row.asked]
+    # An abstention states nothing on purpose: what is missing there is no lack of the words.
+    counted = [row for row in rows if row.target in row.asked and not (row.sheet and row.sheet.abstained)]
     labels = [label for label in (counted[0].asked if counted else ()) if any(row.target == label for row in counted)]
     if len(labels) < 2 or len(counted) < 2 * FOLDS:
         return {"n": len(counted), "stated": None, "note": f"at least two labels and {2 * FOLDS} faces are needed"}
