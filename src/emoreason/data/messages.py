@@ -42,7 +42,7 @@ class Conversation:
         if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
             said = ", ".join(roles) or "no message"
             raise EmoreasonError(
-                f"the turns are {said}: expected user and assistant by turns, the user first, after a system text if any"
+                f"the turns are {said}: expected user and assistant by turns, after a system text if any"
             )
         marks = sum(message.content.count(IMAGE) for message in self.messages)
         if marks != len(self.images):

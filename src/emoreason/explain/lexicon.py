@@ -12,7 +12,7 @@ from emoreason.facs import ACTION_UNITS
 _FORMS = """
 brow brows eyebrow eyebrows
 lid lids eyelid eyelids
-eye eyes
+eye eyes eyed
 iris irises
 cheek cheeks cheekbone cheekbones
 nose nasal nostril nostrils
@@ -35,7 +35,7 @@ up upward upwards upturned upturn upswept
 lowered lowers lowering depress depresses depressed depressing depression
 down downward downwards downturned downturn
 droop droops drooped drooping droopy sag sags sagged sagging sink sinks sinking sank sunk sunken
-drop drops dropped dropping fall falls falling fallen descent
+drop drops dropped dropping fall falls falling fallen descent descents
 slack lax loosened loosens slacken slackens slackened slackening slackness
 hang hangs hanging hung
 turn turns turned turning
@@ -199,8 +199,7 @@ round: round
 forward: forward
 funnel: funnel | outward
 in: inward | inward tuck | suck | tuck | tuck in | pinch | pinch in | roll in | roll | pull in | press in | in over
- | between tooth
- | pull over tooth | into cheek
+ | between tooth | pull over tooth | into cheek
 dimple: dimple
 bunch: bunch | pit
 show: show | visible@marked | in view | into view
@@ -424,6 +423,15 @@ SMALL = {
     "aux": "is are was were has have had be been being do does did can could may might seem seems look looks appear"
     " appears remain remains stay stays keep keeps sit sits lie lies get gets become becomes will would",
 }
+
+# Words that do not stand before their part: "pulled up", against "raised brows" and, without an ending, "tight lips".
+PARTICLES = (
+    "up upward upwards down downward downwards in inward outward over back forward forwards apart together away ear"
+)
+ADJECTIVES = (
+    "open wide tight thin narrow high low agape ajar firm taut tense apart flat round shut slack lax loose level straight"
+    " deep deeper oblique smooth even steady neutral vertical lengthwise horizontal together"
+)
 
 
 def entries(text: str) -> list[tuple[str, tuple[str, ...], str | None]]:

@@ -70,45 +70,8 @@ def mentions(text: str) -> list[Mention]:
 
 # ---- clauses ---------------------------------------------------------------------------------------------------------
 
-_PARTICLES = frozenset(
-    {
-        "up",
-        "upward",
-        "upwards",
-        "down",
-        "downward",
-        "downwards",
-        "in",
-        "inward",
-        "outward",
-        "over",
-        "back",
-        "forward",
-        "forwards",
-        "apart",
-    }
-    | {"together", "away", "ear"}
-)
-_ADJECTIVES = frozenset(
-    {
-        "open",
-        "wide",
-        "tight",
-        "thin",
-        "narrow",
-        "high",
-        "low",
-        "agape",
-        "ajar",
-        "firm",
-        "taut",
-        "tense",
-        "apart",
-        "flat",
-    }
-    | {"round", "shut", "slack", "loose", "level", "straight", "deep", "deeper", "oblique", "smooth", "even", "steady"}
-    | {"neutral", "vertical", "horizontal", "together", "lax", "lengthwise"}
-)
+_PARTICLES = frozenset(lexicon.PARTICLES.split())
+_ADJECTIVES = frozenset(lexicon.ADJECTIVES.split())
 _PUSHES = frozenset({"push", "narrow", "close", "bunch", "up", "squeeze", "wide"})
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
 _RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
@@ -222,6 +185,14 @@ class _Clause:
             return waiting
         return pending
 
+    def _is_of(self, i: int, own: list[_Subject]) -> bool:
+        """Whether a noun belongs to a part before it: "lid tension", "the lids show strong tension", "in the lids"."""
+        before = i - 1
+        while before > 0 and self.items[before].kind == "amount":
+            before -= 1
+        shown = before >= 0 and self.items[before].name == "show"
+        return shown or any(s.index == i - 1 or s.role != "subject" for s in own)
+
     def _waits(self, subject: _Subject, indices: list[int]) -> bool:
         """Whether a part without a movement may share that of the next ("the brows and the lids are raised")."""
         i = subject.index
@@ -241,30 +212,21 @@ class _Clause:
     def _is_neutral(self, i: int, own: list[_Subject]) -> bool:
         """ "The brows remain neutral", not the label in "these brows fit a neutral face"."""
         before = self.items[i - 1]
-        return (
-            bool(own)
-            and i > 0
-            and before.word not in ("keep", "keeps")
-            and (before.kind in ("aux", "amount") or before.word in _RATHER)
-            and not self._gap(before, i)
-        )
+        stated = before.kind in ("aux", "amount") or before.word in _RATHER
+        return bool(own) and i > 0 and stated and not before.word.startswith("keep") and not self._gap(before, i)
 
     def _gap(self, item: Item, i: int) -> str:
         """Words that the reader drops ("the", "a") between an item and the one at `i`."""
         return self.words[item.end : self.items[i].start].strip(" -\n")
 
     def _role(self, i: int, indices: list[int]) -> str:
+        """How a part stands in its segment: as a subject, or behind a preposition."""
         others = 0
         for before in range(i - 1, indices[0] - 1, -1):
-            kind = self.items[before].kind
-            if (
-                kind == "of"
-                and self.items[before].word == "of"
-                and self.items[before - 1].amount
-                and before > indices[0]
-            ):
+            kind, first = self.items[before].kind, before == indices[0]
+            if self.items[before].word == "of" and not first and self.items[before - 1].amount:
                 return "subject"  # "a strip of teeth"
-            if kind in ("of", "place") and before == indices[0] and any(self.items[k].kind == "move" for k in indices):
+            if kind in ("of", "place") and first and any(self.items[k].kind == "move" for k in indices):
                 return "subject"  # "beside raised brows", "around the eyes there is tension"
             if kind in ("of", "place", "by", "away"):
                 return kind
@@ -282,9 +244,8 @@ class _Clause:
             return self.current, item.name  # teeth that a moving lip lays bare
         following = next((s for s in own if s.index == after), None)
         if following is not None and item.word not in _PARTICLES:
-            if not self._gap(item, after) and (
-                item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))
-            ):
+            adjective = item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))
+            if adjective and not self._gap(item, after):
                 return [following], item.name  # "raised brows"
             agent = subjects[-1:] or self.current
             if agent and agent[0].item.name in _PUSHERS and item.name in _PUSHES:
@@ -292,14 +253,15 @@ class _Clause:
             return [following], "covered" if item.name == "cover" else item.name  # "raising the brows"
         later = [s for s in own if s.index > i and s.role != "away"]  # type: ignore[operator]
         agent = [s for s in later if s.role == "by" and s.item.name in _PUSHERS]
+        if item.word == "tension" and not later and not self._is_of(i, own):
+            return [], item.name  # "puckered lips, which suggest tension"
         if subjects:
             nearest = subjects[-1]
             if agent and nearest.item.name in _PUSHED:
                 return agent[:1], "push"  # "the eyes are narrowed by the raised cheeks"
             return ([*pending, nearest] if len(subjects) == 1 else [nearest]), item.name
-        named = [
-            s for s in later if s.role == "of" or (s.role == "place" and (item.name in _LOCATED or item.word == "tuck"))
-        ]
+        located = item.name in _LOCATED or item.word == "tuck"
+        named = [s for s in later if s.role == "of" or (located and s.role == "place")]
         named = named or [s for s in later if s.role == "subject"]
         named = named or [s for s in own if s.role == "place" and s.index < i]  # type: ignore[operator]
         named = named or [s for s in reversed(own) if s.role == "of" and s.index < i]  # type: ignore[operator]
@@ -330,9 +292,9 @@ class _Clause:
             if not rule.needs <= names or rule.excludes & names:
                 continue
             anchors = [i for i, name in moves if name in rule.needs]
-            places = {self.place[i] for i, _ in moves} | (
-                {self.place[subject.index]} if subject.index is not None else set()
-            )
+            places = {self.place[i] for i, _ in moves}
+            if subject.index is not None:
+                places.add(self.place[subject.index])
             amount = rule.fixed or self._amount(anchors[-1], places) or rule.default
             marks = [self.items[i] for i in anchors] + ([subject.item] if subject.index is not None else [])
             start, end = min(item.start for item in marks), max(item.end for item in marks)
@@ -376,7 +338,7 @@ def _mention(
 def _merged(found: Iterator[Mention]) -> list[Mention]:
     """One mention for a unit and a polarity: what is said twice in a clause is said once."""
     kept: dict[tuple[str, bool], Mention] = {}
-    for mention in sorted(found, key=lambda mention: (mention.start, int(mention.action_unit))):
+    for mention in sorted(found, key=lambda mention: (mention.start, mention.end, int(mention.action_unit))):
         key = (mention.action_unit, mention.present)
         first = kept.get(key)
         if first is None:
