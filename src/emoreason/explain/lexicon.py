@@ -429,8 +429,8 @@ PARTICLES = (
     "up upward upwards down downward downwards in inward outward over back forward forwards apart together away ear"
 )
 ADJECTIVES = (
-    "open wide tight thin narrow high low agape ajar firm taut tense apart flat round shut slack lax loose level straight"
-    " deep deeper oblique smooth even steady neutral vertical lengthwise horizontal together"
+    "open wide tight thin narrow high low agape ajar firm taut tense apart flat round shut slack lax loose level"
+    " straight deep deeper oblique smooth even steady neutral vertical lengthwise horizontal together"
 )
 
 
