@@ -130,7 +130,7 @@ def general_nodes(name: str, blocked: frozenset[str], region: str | None = None)
             entry, number = words["rest"][region], "many" if many else "one"
             if number not in entry:
                 continue
-            determiner = _plain(words["determiner"][number])
+            determiner = _plain(entry.get("determiner", words["determiner"][number]))
             given = {"rested": Seq((determiner, _plain(entry[number]))), "way": _plain(entry["way"])}
         elif not many:
             continue
