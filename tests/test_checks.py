@@ -97,6 +97,7 @@ def test_what_is_formatted_is_parsed(observations, interpretation, conclusion):
         ("While there are hints of sadness, the primary cue is happiness.", "happiness"),
         ("Sadness is possible, but neutral is more likely.", "neutral"),
         ("Possibly anger.", "anger"),
+        ("It more or less reads as fear.", "fear"),
         ("A joyful face.", "happiness"),
         ("Anger has 45% and fear has 30%.", "anger"),
         ("Anger, at 45%, while fear closely tails it.", "anger"),

@@ -404,7 +404,8 @@ absent: absent | missing | inactive | undetected
 hedge: not counting | without forgetting | not forgetting | not to mention | not only | not just | not merely
  | no doubt | not fully@slight | not completely@slight | not entirely@slight | not quite@slight | all but
 cut: together with | as well as
-skip: stands back | stand back | falls behind | fall behind | fall back | fall among | fall under | fall within
+skip: apart from
+ | stands back | stand back | falls behind | fall behind | fall back | fall among | fall under | fall within
  | fall short | fall in line | draw on | draw from | resting on | resting upon | point to | point toward | turn into
  | round off | close second | close behind | part of | as well | lower one | upper one
 """

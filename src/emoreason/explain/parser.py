@@ -71,6 +71,7 @@ _BREAK = re.compile(
 )
 _SAME = re.compile(r"\s*(?:[,/&]|or|nor|and|\s)*\s*", re.I)  # between two labels of one list
 _HEDGE = _words_of("""
+    more or less
     not only | not just | not merely | no doubt | no other than | nothing but | none other than | without (?:a )?doubt
 """)
 _HEDGED = re.compile(rf"\b(?:{_HEDGE})\b", re.I)
