@@ -12,7 +12,7 @@ from PIL import Image
 
 import chat_models
 from chat_server import ChatServer, told
-from emoreason.data.messages import Conversation, Message
+from emoreason.data.messages import IMAGE, Conversation, Message
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import chat_script, writer
 from emoreason.explain.alternatives import read_alternatives
@@ -255,6 +255,16 @@ def test_no_explainer_and_a_missing_model():
         load_explainer("http://127.0.0.1:9/v1#m", quantize="int8")
 
 
+def test_a_picture_is_explained_from_end_to_end(server, astronaut):
+    import emoreason
+
+    model = emoreason.load("mini", device_name="cpu", explainer=f"{server.address}#good")
+    face = model.analyze(astronaut).to_dict()["faces"][0]
+    assert face["explanation"]["explainer"] == f"{server.address}#good"
+    assert face["explanation"]["checks"]["ok"], face["explanation"]["checks"]["problems"]
+    assert face["explanation"]["agreement"] is (face["explanation"]["reasoned"]["label"] == face["label"])
+
+
 # ---- the text while it arrives ---------------------------------------------------------------------------------------
 
 WRITTEN = (
@@ -409,7 +419,7 @@ def conversation() -> Conversation:
     )
     texts = [sample(node, rng) for node in grammars]
     turns = (
-        (script.opening(sheet), texts[0]),
+        (IMAGE + script.opening(sheet), texts[0]),
         (script.verdict, "happiness"),
         (script.disclosure(sheet) + script.interpretation, f"{texts[1]}{script.conclusion} {texts[2]}"),
         (script.turn("How sure are you?"), "The label happiness has 80%."),

@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from emoreason.data.messages import Conversation, Message
-from emoreason.errors import EmoreasonError
+from emoreason.data.messages import IMAGE, Conversation, Message
+from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import chat_script as script_of_chat
 from emoreason.explain.chat import Chat, observation_problems
 from emoreason.explain.chat_text import Sections as Reader
@@ -123,7 +123,7 @@ class Teacher:
         """The new text where it passed and is new."""
         if fresh is None:
             return None
-        if problems or _INNER.search(fresh) and not _INNER.search(text):
+        if problems or IMAGE in fresh or (_INNER.search(fresh) and not _INNER.search(text)):
             self.counts[f"{kind} rejected"] += 1
             return None
         if one_line(fresh).casefold() == one_line(text).casefold():
@@ -157,6 +157,6 @@ def load_teacher(teacher: str, model: str = "") -> Teacher:
     from emoreason.explain.select import TEXT, VISION, WEB, load_chat
 
     if teacher.startswith(VISION):
-        raise EmoreasonError("a teacher rewrites text and is shown no picture: leave out vision:")
+        raise UsageError("a teacher rewrites text and is shown no picture: leave out vision:")
     chat, name = load_chat(teacher if teacher.startswith((TEXT, *WEB)) else TEXT + teacher, model=model)
     return Teacher(chat, name)
