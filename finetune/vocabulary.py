@@ -1,7 +1,7 @@
 """Cut the vocabulary of Gemma 270M to what explanations need: python finetune/vocabulary.py OUT_FOLDER
 
-Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), ASCII and some accents, what every prompt
-file and the names of emotions and action units need, and the 8,000 most frequent English words, small and capital.
+Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), ASCII and some accents, what every
+prompt file and the names of emotions and action units need, and the 8,000 most frequent English words.
 Needs: pip install wordfreq.
 """
 
@@ -37,7 +37,9 @@ def texts() -> list[str]:
             written = written.replace(mark, " ")
         prompts += [f" {word}" for word in written.split()] + [f" {word.capitalize()}" for word in written.split()]
     characters = [chr(code) for code in range(33, 127)] + list("àâäáãåæçèéêëìíîïñòóôöõøùúûüýÿßœ’‘“”–…€°±×")
-    return characters + [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts
+    return (
+        characters + [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts
+    )
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-
 from emoreason.device import choose
 from emoreason.encoder import load_encoder
 from emoreason.errors import EmoreasonError

@@ -3,8 +3,9 @@
     messages = [{"role": "user", "content": [{"type": "image", "image": "photo.jpg"}]}]
     for piece in model.chat(messages, stream=True): ...
 
-A message that brings pictures is answered by their explanations. A message without is a question about the faces before it:
-"face 2", "the left one", "compare the two"; without a word for it, the first face of the last picture is meant.
+A message that brings pictures is answered by their explanations. A message without is a question about the faces
+before it: "face 2", "the left one", "compare the two"; without a word for it, the first face of the last picture is
+meant.
 """
 
 import re

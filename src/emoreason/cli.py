@@ -274,7 +274,10 @@ def label(
 )
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, or explanations.")
+        str,
+        typer.Argument(
+            help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, or explanations."
+        ),
     ],
     data: Annotated[str | None, typer.Option("--data", help="The data set: a folder or a file.")] = None,
     split: Annotated[
@@ -307,7 +310,9 @@ def evaluate(
     decide: Decide = "evidence",
     quantize: Quantize = None,
     texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score another system's texts.")] = None,
-    parts: Annotated[str | None, typer.Option("--parts", help="explanations: only these, such as form,evidence.")] = None,
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="explanations: only these, such as form,evidence.")
+    ] = None,
     free: Annotated[bool, typer.Option("--free", help="explanations: without the grammar too.")] = False,
     most: Annotated[int | None, typer.Option("--most", min=1, help="explanations: faces of a probe.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="explanations: do not go on, start again.")] = False,
@@ -324,7 +329,8 @@ def evaluate(
         _battery(reasoner, data, split, format, texts, output, command=_command(), limit=limit, seed=seed,
                  labels=_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
-                 batch_size=min(batch_size, 16), options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
+                 batch_size=min(batch_size, 16),
+                 options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
         return
     from emoreason.evaluate import load_benchmark, rescore, run
 
@@ -567,7 +573,9 @@ def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, f
     samples = read(data, format=format or "auto", split=split) if data is not None else None
     explainer = reasoner.explainer if reasoner is not None and texts is None else None
     with counting_bar("explaining") as count:
-        run_battery(samples, reasoner, explainer, output, texts=texts, data=data, progress=lambda part, n: count(n), **settings)
+        run_battery(
+            samples, reasoner, explainer, output, texts=texts, data=data, progress=lambda part, n: count(n), **settings
+        )
     from emoreason.show import stdout
 
     stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)

@@ -137,7 +137,7 @@ class Encoder:
             return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
 
     def patches(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(B, 3, S, S) floats in 0..1 -> the grid before pooling (B, C, h, w): what a projector reads, no label in it."""
+        """(B, 3, S, S) floats in 0..1 -> the grid before pooling (B, C, h, w): what a projector reads."""
         import torch
 
         with torch.no_grad(), self._autocast():

@@ -48,7 +48,9 @@ class Face:
     score: float | None
     crop: Image.Image
     quality: dict[str, float]
-    square: tuple[float, float, float, float] | None = None  # of the crop in the picture: centre x, y, side, degrees turned
+    square: tuple[float, float, float, float] | None = (
+        None  # of the crop in the picture: centre x, y, side, degrees turned
+    )
 
 
 class Detector(Protocol):

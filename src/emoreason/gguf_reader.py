@@ -1,7 +1,7 @@
 """Gemma 3 out of a GGUF file, only the rows that are wanted.
 
-transformers reads the same file (a test compares the two), but it makes objects of 776,000 strings and unpacks the whole table
-of 262,144 tokens first, which takes half a minute and four gigabytes; this takes seconds and the memory of what is kept.
+transformers reads the same file, but it makes objects of 776,000 strings and unpacks the whole table of 262,144 tokens
+first, which takes half a minute and four gigabytes; this takes seconds and the memory of what is kept.
 """
 
 import mmap

@@ -4,16 +4,13 @@ import hashlib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from emoreason.encoder import PACKAGE_PREFIX
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.vocabulary import CutTokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = "vocabulary.safetensors"  # the kept rows
 TOKENIZER = "tokenizer.json"
@@ -22,7 +19,7 @@ TOKENIZER = "tokenizer.json"
 class WholeTokenizer:
     """A transformers tokenizer behind the few calls that we need."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast"):
+    def __init__(self, tokenizer: Any):
         self.inner = tokenizer
         self.eos = tokenizer.eos_token_id
         self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.eos
@@ -32,7 +29,7 @@ class WholeTokenizer:
         return self.inner(text, add_special_tokens=False)["input_ids"]
 
     def decode(self, rows: Any) -> str:
-        return self.inner.decode(list(rows), skip_special_tokens=True)
+        return str(self.inner.decode(list(rows), skip_special_tokens=True))
 
     def save(self, path: Path) -> None:
         self.inner.backend_tokenizer.save(str(path))
@@ -67,8 +64,10 @@ def load_language(name: str, folder: Path | None = None, quantization: Any = Non
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, quantization_config=quantization)
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise EmoreasonError(f"the language model {name} could not be loaded: {reason}. Give a folder or a hub name of a "
-                             "transformers causal language model; the mini needs no hub") from None  # fmt: skip
+        raise EmoreasonError(
+            f"the language model {name} could not be loaded: {reason}. Give a folder or a hub name of a transformers "
+            "causal language model; the mini needs no hub"
+        ) from None
     revision = str(getattr(model.config, "_commit_hash", None) or "local")[:12]
     return Language(model.eval().requires_grad_(False), WholeTokenizer(tokenizer), None, revision)
 
@@ -93,7 +92,7 @@ def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
 
 
 def _assembled(package: Any) -> Path:
-    """The GGUF file, put together from the package's parts in the user's cache folder; its SHA-256 is compared each time."""
+    """The GGUF file, put together from the package's parts in the user's cache folder; its SHA-256 is compared."""
     try:
         return Path(package.assemble())
     except (ValueError, FileExistsError):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from emoreason import device
 from emoreason.analysis import Analysis, FaceAnalysis
 from emoreason.calibration import Calibration
-from emoreason.emotions import label_set
+from emoreason.emotions import label_set, valence_arousal
 from emoreason.encoder import find_bundle, load_encoder
 from emoreason.errors import UsageError
-from emoreason.emotions import valence_arousal
 from emoreason.evidence import Reader
 from emoreason.faces import Detector, Face, find_faces, load_detector, whole_picture
 from emoreason.images import Limits, Picture, open_picture
@@ -166,7 +165,7 @@ def load(
 ) -> Reasoner:
     """`mini`, a folder with a model, or an open_clip model such as `ViT-L-14/openai`.
 
-    explainer: auto (the model's own, where it has one), none, or what `--explainer` takes; it is loaded when it is needed.
+    explainer: auto (the model's own, where it has one), none, or what `--explainer` takes; loaded when it is needed.
     explainer_model: the model's name, where the explainer is an endpoint. quantize: the explainer's weights.
 
     point: "accurate" or "balanced", the operating points that `mini` brings along.

@@ -10,10 +10,12 @@ The folder holds everything but the base models, which are named in it:
 
 import dataclasses
 import json
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +75,7 @@ class Projector(nn.Module):
 
 
 class VisionLanguageModel(nn.Module):
-    """The whole explainer model. The encoder stays outside the module tree: it is frozen and shared with the evidence."""
+    """The explainer model. The encoder stays outside the module tree: it is frozen and shared with the evidence."""
 
     def __init__(self, spec: ExplainerSpec, encoder: Encoder, language: Language, projector: Projector):
         super().__init__()
@@ -171,10 +173,10 @@ class VisionLanguageModel(nn.Module):
     ) -> "VisionLanguageModel":
         """A folder that `save_pretrained` wrote, or a Hub id of one; nothing else has to be named.
 
-        encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (int8 where
+        encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (half where
         none is asked for), 4bit or 8bit on CUDA. merge=False keeps LoRA beside the weights, to look at or train it.
         """
-        from emoreason.quantize import bitsandbytes_config, pack
+        from emoreason.quantize import Level, bitsandbytes_config, pack
 
         folder = _local(folder)
         spec = ExplainerSpec.read(folder)
@@ -190,7 +192,7 @@ class VisionLanguageModel(nn.Module):
         if low is None:
             vlm.to(compute.device)
         if merge and low is None and compute.device == "cpu":
-            vlm.language = pack(vlm.language, quantize or "int8")
+            vlm.language = pack(vlm.language, cast(Level, quantize or "half"))
         elif quantize in ("float32", "half", "int8") and merge:
             raise UsageError(f"--quantize {quantize} is for processors: on {compute.device} it is 4bit or 8bit")
         return vlm.eval().requires_grad_(False)
@@ -199,7 +201,12 @@ class VisionLanguageModel(nn.Module):
         from peft import PeftModel
         from safetensors.torch import load_file
 
-        self.language = PeftModel.from_pretrained(self.language, str(folder))
+        logging.getLogger("bitsandbytes").setLevel(
+            logging.ERROR
+        )  # peft imports it, and it tells of kernels not needed here
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
+            self.language = PeftModel.from_pretrained(self.language, str(folder))
         self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
@@ -229,8 +236,8 @@ def _local(folder: str | Path) -> Path:
             raise EmoreasonError(f"no explainer at {folder}: a folder with {SPEC} or a Hub id was expected") from None
     missing = [name for name in (SPEC, *ADAPTER, PROJECTOR) if not (path / name).is_file()]
     if missing:
-        raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder again, "
-                             "or train it with `emoreason finetune`")  # fmt: skip
+        raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder "
+                             "again, or train it with `emoreason finetune`")  # fmt: skip
     return path
 
 

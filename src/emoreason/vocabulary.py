@@ -1,7 +1,7 @@
 """A language model with fewer words: keep the rows of embedding and head that are needed, and cut the tokenizer alike.
 
-63 % of Gemma 270M is a table of 262,144 tokens in a hundred languages. What is kept computes the same numbers as before; a
-text that needs a token that is gone is spelled by smaller ones, down to single bytes, which are always kept.
+63 % of Gemma 270M is a table of 262,144 tokens in a hundred languages. What is kept computes the same numbers as
+before; a text that needs a token that is gone is spelled by smaller ones, down to single bytes, which are always kept.
 """
 
 import json
@@ -96,7 +96,7 @@ def cut_tokenizer(tokenizer: "PreTrainedTokenizerFast", rows: list[int]) -> CutT
 
 
 def cut_rows(model: Any, rows: "torch.Tensor") -> None:
-    """Keep these rows of the (tied or separate) embedding and head of a transformers causal language model, in place."""
+    """Keep these rows of the (tied or separate) embedding and head of a causal language model, in place."""
     import torch
 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()

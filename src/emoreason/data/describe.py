@@ -1,8 +1,9 @@
 """The chain-of-thought engine: faces with votes or labels -> conversations to train an explainer on.
 
-Each conversation follows the three steps that the explainer takes: observations from movements alone, the verdict, and only
-then the measured distribution with interpretation and conclusion; follow-up questions come after. Some sheets are changed
-on purpose, so that the words are learned from the sheet and not guessed from the picture; `provenance` says which.
+Each conversation follows the three steps that the explainer takes: observations from movements alone, the verdict, and
+only then the measured distribution with interpretation and conclusion; follow-up questions come after. Some sheets are
+changed on purpose, so that the words are learned from the sheet and not guessed from the picture; `provenance` says
+which.
 """
 
 import hashlib
@@ -25,7 +26,6 @@ from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.faces import whole_picture
 from emoreason.images import open_picture
 from emoreason.reasoner import Reasoner
-
 
 BATCH = 128
 

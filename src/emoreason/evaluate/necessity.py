@@ -36,26 +36,27 @@ def necessity(setup: Setup) -> dict[str, Any]:
     own = own if hasattr(setup.explainer, "verdicts") else set()
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        rows, masked = [], []
+        rows: list[dict[str, Any]] = []
+        crops: list[Image.Image] = []
         for id in ids:
             case, unit = cited[id]
             box = BOXES[ACTION_UNITS[unit].region]
             other = elsewhere(box, chance(setup.seed, "necessity", id))
             crop = case.crop()
-            masked += [crop, cover(crop, box), cover(crop, other)]
+            crops += [crop, cover(crop, box), cover(crop, other)]
             rows.append({"id": id, "unit": unit, "box": box, "random_box": other, "label": case.sheet.label})
-        sheets = measure(setup, masked, cited[ids[0]][0].sheet.labels)
+        sheets = measure(setup, crops, cited[ids[0]][0].sheet.labels)
         for i, row in enumerate(rows):
-            row["evidence"] = _logs(three := sheets[3 * i : 3 * i + 3], row["label"])
-            row["reasoned"] = None
+            three = slice(3 * i, 3 * i + 3)
+            row |= {"evidence": _logs(sheets[three], row["label"]), "reasoned": None}
             if row["id"] in own:
-                subjects = [Subject(sheet, crop) for sheet, crop in zip(three, masked[3 * i : 3 * i + 3], strict=True)]
-                verdicts = setup.explainer.verdicts(subjects)  # type: ignore[attr-defined]
+                subjects = [Subject(sheet, crop) for sheet, crop in zip(sheets[three], crops[three], strict=True)]
+                verdicts = setup.explainer.verdicts(subjects)
                 row["reasoned"] = _logs(verdicts, verdicts[0].label)
             yield row
 
     rows = setup.journal("necessity").fill([case.id for case in chosen], make, AT_ONCE)
-    figures = {"n": len(rows), "faces_without_a_cited_unit": len(setup.explained) - len(cited)}
+    figures: dict[str, Any] = {"n": len(rows), "faces_without_a_cited_unit": len(setup.explained) - len(cited)}
     figures |= {who: _necessary([row for row in rows if row[who]], who, setup.seed) for who in ("evidence", "reasoned")}
     return figures
 

@@ -9,10 +9,11 @@ import numpy as np
 
 DRAWS = 1000
 
+Numbers = Sequence[float] | np.ndarray
 Figure = dict[str, Any]  # value, low, high, n; all None but n where there is nothing to count
 
 
-def share(hits: Sequence[float], of: Sequence[float] | None = None, seed: int = 0) -> Figure:
+def share(hits: Numbers, of: Numbers | None = None, seed: int = 0) -> Figure:
     """The sum of `hits` over the sum of `of` (by default: over the number of rows), resampled row by row.
 
     A row is a face or a question, so that what stands in one text is drawn together. `n` counts what is divided by.
@@ -27,7 +28,7 @@ def share(hits: Sequence[float], of: Sequence[float] | None = None, seed: int = 
     return {"value": value, "low": low, "high": high, "n": int(round(total))}
 
 
-def mean(values: Sequence[float], seed: int = 0) -> Figure:
+def mean(values: Numbers, seed: int = 0) -> Figure:
     """The mean of figures that are no shares, such as a change of log p."""
     rows = np.asarray(values, dtype=float)
     if not len(rows):

@@ -44,7 +44,7 @@ def form(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
 
 
 def _examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for row in rows:
         problems = row.checks.problems() if row.checks else []
         if problems and len(found) < EXAMPLES:

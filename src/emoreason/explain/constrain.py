@@ -1,4 +1,4 @@
-"""Constrained generation: walk a grammar token by token, so that whatever the model prefers, the text is the grammar's."""
+"""Constrained generation: a grammar is walked token by token, so that the text is the grammar's and none other."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Walk:
     def __init__(self, node: Node, atoms: Atoms, end: int):
         self._net, self._atoms, self._end = network(node), atoms, end
         self._partial: list[tuple[tuple[int, ...], int, int]] = []  # tokens of an atom, how many are written, target
+        self._may_end = False
         self._arrive(frozenset({self._net.start}))
         self.tokens: list[int] = []
         self.done = False

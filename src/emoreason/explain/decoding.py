@@ -67,7 +67,7 @@ class Session:
 
     @torch.inference_mode()
     def score(self, options: Sequence[str]) -> Tensor:
-        """log p (B, L) of each continuation, from one pass over all of them behind the shared prefix; nothing is kept."""
+        """log p (B, L) of each continuation, by one pass over all of them behind the shared prefix; nothing is kept."""
         spelled = [self.vlm.tokenizer.encode(f" {option}") for option in options]
         first = self.vlm.head(self.hidden).log_softmax(dim=1)  # (B, V)
         total = first[:, [tokens[0] for tokens in spelled]]  # (B, L)

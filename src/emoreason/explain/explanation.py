@@ -56,8 +56,9 @@ class Explanation:
             "interpretation": sections.interpretation if sections else None,
             "conclusion": sections.conclusion if sections else None,
             "text": self.text,
-            "reasoned": self.reasoned and {"label": self.reasoned.label,
-                                           "probabilities": {k: round(p, 6) for k, p in self.reasoned.probabilities.items()}},
+            "reasoned": self.reasoned and {
+                "label": self.reasoned.label,
+                "probabilities": {k: round(p, 6) for k, p in self.reasoned.probabilities.items()}},
             "agreement": self.agreement,
             "checks": self.checks.to_dict(),
             "explainer": self.explainer,

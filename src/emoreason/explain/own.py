@@ -161,7 +161,8 @@ class OwnExplainer:
             sections = explanation.sections
             verdict = f"{self.script.verdict} {own.label}" if own else ""
             told = (f"{self.script.observations} {sections.observations}{verdict}{self.script.disclosure(sheet)}"
-                    f"{self.script.interpretation} {sections.interpretation}{self.script.conclusion} {sections.conclusion}")  # fmt: skip
+                    f"{self.script.interpretation} {sections.interpretation}"
+                    f"{self.script.conclusion} {sections.conclusion}")  # fmt: skip
         past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in history[-3:])
         session.read([told + past + self.script.turn(question, other.sheet if other else None)])
         text = ""

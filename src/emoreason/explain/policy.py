@@ -14,7 +14,7 @@ _PATTERNS = {
         r"\b(depress(ed|ion|ive)|diagnos\w+|autis\w+|adhd|ptsd|bipolar|schizo\w+|psych(osis|otic|iatr\w+|opath\w*)|mental(ly)?"
         r"|disorders?|disease|ill(ness)?|sick|suicid\w+|therap\w+|stroke|parkinson\w*|dementia|alzheimer\w*|palsy|symptoms?"
         r"|neuro\w+|medical(ly)?|medication|drugs?|drunk|stoned|intoxicated|doctor|patients?|burn-?out|traumati[sz]ed|trauma"
-        r"|anorex\w+|healthy?|unwell|syndrome)\b"
+        r"|panic attack|anorex\w+|healthy?|unwell|syndrome)\b"
     ),
     "policy_deception": (
         r"\b(l(ies|ied|ying|iars?)|honest(y|ly)?|dishonest\w*|truthful\w*|tell(s|ing)? (me )?the truth|deceiv\w*|decept\w*|deceit\w*"
@@ -43,7 +43,7 @@ _PATTERNS = {
         r"|how (does|do|is|are) (he|she|they|this (man|woman|person|guy)|the (man|woman|person)) feel\w*"
         r"|what (does|do|is|are) (he|she|they|this person|the (man|woman|person)) (feel\w*|think\w*|want\w*)"
         r"|(his|her|their|person['’]?s) (mind|head|heart|soul|life|thoughts|inner|feelings?)\b"
-        r"|(does|is|did) (he|she) (love|like|hate)|in love|why (is|was|are|does|do|did|looks?) (he|she|they|this (man|woman|person|guy)"
+        r"|(does|is|did) (he|she) (love|like|hate)|in love|reason (why )?(he|she) (is|was|looks)|why (is|was|are|does|do|did|looks?) (he|she|they|this (man|woman|person|guy)"
         r"|the (man|woman|person))|what (made|makes|has made|caused|happened)( \w+)? (him|her|them|to (him|her|them|this person)))\b"
     ),
 }

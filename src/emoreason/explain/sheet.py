@@ -73,7 +73,7 @@ class Sheet:
 
     @property
     def named(self) -> tuple[Named, ...]:
-        """The visible units that the observations name: the strongest, none beside its opposite, top of the face first."""
+        """The visible units that the observations name: strongest ones, none beside its opposite, from the top."""
         chosen: list[str] = []
         for code in self.visible:
             if len(chosen) < MOST_NAMED and not set(opposites(code)).intersection(chosen):

@@ -99,7 +99,7 @@ def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
         cues = {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
         slots |= {name: choice(*listed) for name, listed in cues.items()}
         slots["an_adjective"] = choice(*map(with_article, cues["adjective"]))
-        slots["an_adverb"] = choice(*map(with_article, cues["adverb"]))
+        slots["an_adverb"] = choice(*(with_article(cue) for cue in cues["adverb"] if not cue.startswith("a ")))
     return slots
 
 

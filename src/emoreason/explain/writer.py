@@ -80,7 +80,7 @@ def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], p
 
     lead = rng.random()
     first, rest = group[0], group[1:]
-    if len(group) > 1 and lead < 0.15:  # "Two things stand out: ..., and ..."
+    if len(group) > 1 and lead < 0.15 and place == "first":  # "Two things stand out: ..., and ..."
         announced = written(words["announced"][str(len(group))], words, {})
         parts: list[Node] = [announced, part(first, "counted")]
         for unit in rest[:-1]:

@@ -1,6 +1,7 @@
-"""Train an explainer: stage 1 aligns the projector, stage 2 tunes LoRA with it. Everything random follows from seed and step.
+"""Train an explainer: stage 1 aligns the projector, stage 2 tunes LoRA with it.
 
-Step k of a stage is the same whatever came before it, so a run that was killed goes on exactly where it stood.
+Everything random follows from seed and step. Step k of a stage is the same whatever came before it, so a run that was
+killed goes on exactly where it stood.
 """
 
 import dataclasses
@@ -184,7 +185,8 @@ class Trainer:
             step += 1
             if step % self.config.run.log_every == 0 or step == stage.steps:
                 self._log({"stage": name, "step": step, **meter.take(), "norm": round(float(norm), 3),
-                           "lr": optimizer.param_groups[0]["lr"], "seconds": round(time.time() - self.started, 1)})  # fmt: skip
+                           "lr": optimizer.param_groups[0]["lr"],
+                           "seconds": round(time.time() - self.started, 1)})  # fmt: skip
             if step % self.config.run.checkpoint_every == 0 or step == stage.steps:
                 self._checkpoint(name, step, optimizer)
 

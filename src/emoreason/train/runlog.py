@@ -39,7 +39,9 @@ def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
     }
     for name, constrained in (("texts", True), ("free texts", False)):
         writing = OwnExplainer(vlm, config.name, constrained=constrained)
-        checks = [made.checks for part in _parts(subjects[: config.run.look_texts]) for made in consume(writing.explain(part))]
+        checks = [
+            made.checks for part in _parts(subjects[: config.run.look_texts]) for made in consume(writing.explain(part))
+        ]
         known = [c.evidence_precision for c in checks if c.evidence_precision is not None]
         named = [c.evidence_recall for c in checks if c.evidence_recall is not None]
         scores[name] = {
@@ -98,7 +100,8 @@ def write_card(folder: Path) -> None:
     lines = [
         f"# An emoreason explainer for {spec.encoder}",
         "",
-        f"LoRA on {spec.language}, a projector of {spec.grid}x{spec.grid} visual tokens, labels {', '.join(spec.labels)}.",
+        f"LoRA on {spec.language}, a projector of {spec.grid}x{spec.grid} visual tokens.",
+        f"Labels: {', '.join(spec.labels)}.",
         f"Trained on {spec.trained_on.get('conversations')} conversations "
         f"(SHA-256 {str(spec.trained_on.get('data_sha256'))[:12]}, seed {spec.trained_on.get('seed')}); config.yaml, "
         "log.jsonl and loss.png are beside this file.",
@@ -113,6 +116,7 @@ def write_card(folder: Path) -> None:
         lines += [f"| {who} | {measured[who]['n']} | {measured[who]['accuracy']} | {measured[who]['uar']} |"
                   for who in ("evidence", "reasoned", "both")]  # fmt: skip
         lines += ["", "| texts | n | parsed | leaking | precision | recall |", "| --- | --- | --- | --- | --- | --- |"]
-        lines += [f"| {who} | " + " | ".join(str(measured[who][k]) for k in ("n", "parsed", "leaking", "precision", "recall")) + " |"
-                  for who in ("texts", "free texts")]  # fmt: skip
+        columns = ("n", "parsed", "leaking", "precision", "recall")
+        for who in ("texts", "free texts"):
+            lines.append(f"| {who} | " + " | ".join(str(measured[who][key]) for key in columns) + " |")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

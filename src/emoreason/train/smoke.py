@@ -63,7 +63,8 @@ def save_language(folder: Path, kind: str = "gemma3", width: int = 32) -> Path:
     tokenizer = save_tokenizer(folder, kind)
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer), "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
         "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
@@ -100,7 +101,9 @@ def save_tokenizer(folder: Path, kind: str = "gemma3") -> Any:
         backend.normalizer = normalizers.Replace(" ", "▁")
         backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
         alphabet = ["\n", "▁", *map(chr, range(33, 127))]
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     lines = [f" {form}" for word in WORDS.split() for form in (word, word.capitalize())]
     backend.train_from_iterator(lines * 3, trainer)
     tokenizer = PreTrainedTokenizerFast(

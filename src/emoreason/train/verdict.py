@@ -1,4 +1,4 @@
-"""The verdict's temperature, prior and weight, fitted on faces that neither the encoder nor the explainer was trained on."""
+"""The verdict's temperature, prior and weight, fitted on faces that nothing was trained on."""
 
 import dataclasses
 from pathlib import Path
@@ -18,6 +18,7 @@ from emoreason.vlm import VisionLanguageModel
 from emoreason.zeroshot import correct_prior
 
 BATCH = 32
+LOST = 0.01  # accuracy that rare labels may cost
 GRID = np.round(np.linspace(0, 1, 21), 2)
 
 
@@ -58,18 +59,27 @@ def _before_verdict(conversation: Conversation) -> str:
 
 
 def fit(read: Read, prior: np.ndarray) -> dict[str, float]:
-    """temperature by the clear majorities; how much of the prior to take out by accuracy + UAR over all votes; the weight of
-    the verdict beside the evidence by the same, so that the product is at least as good as the evidence."""
+    """How much of the prior to take out, by accuracy + UAR over all votes while accuracy loses no more than a point.
+
+    The temperature by the clear majorities; the verdict's weight in the product by the same sum, among those that are no
+    worse than the evidence alone in either.
+    """
     clear = read.votes.max(axis=1) > 0.5
     target = read.votes.argmax(axis=1)
-    gains = [sum(soft_scores(correct_prior(read.scores, prior, strength), read.votes)) for strength in GRID]
-    strength = float(GRID[int(np.argmax(gains))])
+    scores = [soft_scores(correct_prior(read.scores, prior, strength), read.votes) for strength in GRID]
+    strength = _best(scores, scores[0][0] - LOST, 0.0)
     corrected = correct_prior(read.scores, prior, strength)
     temperature = fit_temperature(corrected[clear], target[clear])
     own = corrected / temperature
     own = own - np.log(np.exp(own).sum(axis=1, keepdims=True))
-    mixed = [sum(soft_scores((1 - w) * np.log(read.evidence) + w * own, read.votes)) for w in GRID]
-    return {"temperature": round(temperature, 4), "prior_strength": strength, "weight": float(GRID[int(np.argmax(mixed))])}
+    mixed = [soft_scores((1 - w) * np.log(read.evidence) + w * own, read.votes) for w in GRID]
+    return {"temperature": round(temperature, 4), "prior_strength": strength, "weight": _best(mixed, *mixed[0])}
+
+
+def _best(scores: list[tuple[float, float]], accuracy: float, uar: float) -> float:
+    """The place on the grid with the largest accuracy + UAR among those that reach both; the first one reaches them."""
+    sums = [a + u if a >= accuracy and u >= uar else -1.0 for a, u in scores]
+    return float(GRID[int(np.argmax(sums))])
 
 
 def calibrate(folder: Path, holdout: Path, training: Path, labels: tuple[str, ...]) -> dict[str, float]:

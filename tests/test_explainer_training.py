@@ -1,0 +1,165 @@
+"""Training an explainer: the whole path on tiny models, exact resuming, what is learned and what is not."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.resources import resource
+from emoreason.train.config import load_config, parse_overrides
+from emoreason.train.conversations import IGNORED, VISUAL, collate, grouped_by_length
+from emoreason.train.explainer import Trainer, train_explainer
+from emoreason.train.explainer_config import ExplainerConfig
+from emoreason.train.smoke import smoke_config
+from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, VisionLanguageModel
+
+RECIPES = ("finetune/mini-explainer-1.yaml", "finetune/mini-explainer-2.yaml")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> ExplainerConfig:
+    return smoke_config(ExplainerConfig(), tmp_path_factory.mktemp("smoke"))
+
+
+@pytest.fixture(scope="module")
+def trained(small) -> Path:
+    return train_explainer(small)
+
+
+def curve(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: line[k] for k in line if k not in ("seconds", "tokens_per_s")} for line in lines if "stage" in line]
+
+
+def test_a_run_leaves_all_that_a_newcomer_needs(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {*ADAPTER, PROJECTOR, SPEC, "config.yaml", "log.jsonl", "loss.png", "README.md"} <= names
+    assert yaml.safe_load((trained / "config.yaml").read_text())["kind"] == "explainer"
+    assert [line["stage"] for line in curve(trained)] == ["align", "align", "tune", "tune"]
+    spec = json.loads((trained / SPEC).read_text())
+    assert set(spec["verdict"]) == {"temperature", "prior_strength", "weight"} and spec["prompts"]
+    assert "| evidence |" in (trained / "README.md").read_text()
+    VisionLanguageModel.from_pretrained(trained)
+
+
+def test_the_same_recipe_gives_the_same_numbers(small, trained, tmp_path):
+    again = train_explainer(dataclasses.replace(small, out=str(tmp_path)))
+    assert curve(again) == curve(trained)
+
+
+def test_the_first_stage_leaves_the_language_model_alone(small, tmp_path):
+    config = dataclasses.replace(small, out=str(tmp_path), tune=dataclasses.replace(small.tune, steps=0))
+    trainer = Trainer(config)
+    before = {k: v.clone() for k, v in trainer.vlm.language.state_dict().items()}
+    projector = {k: v.clone() for k, v in trainer.vlm.projector.state_dict().items()}
+    trainer.fit()
+    after = trainer.vlm.language.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert any(not torch.equal(projector[k], v) for k, v in trainer.vlm.projector.state_dict().items())
+
+
+def test_only_the_models_own_words_are_learned(small):
+    trainer = Trainer(small)
+    item = trainer.train.encoded[0]
+    batch = collate([item, trainer.train.encoded[1]], trainer.vlm.tokenizer.pad)
+    tokenizer = trainer.vlm.tokenizer
+    learned = tokenizer.decode([t for t in batch.targets[0].tolist() if t != IGNORED])
+    said = [m.content for m in list(_conversations(small))[0].messages if m.role == "assistant"]
+    assert learned.replace("\n", "").replace(" ", "") == "".join(
+        text.replace("\n", "").replace(" ", "") for i, text in enumerate(said) if i != 1
+    )
+    assert sum(t == VISUAL for t in item.tokens) == small.grid**2
+    assert tokenizer.decode([item.tokens[item.verdict]]).strip() == "is"
+    assert not batch.mask[:, -1].all() or len(set(map(len, trainer.train.encoded[:2]))) == 1
+
+
+def _conversations(config):
+    from emoreason.data.messages import read
+
+    return read(config.data.train)
+
+
+def test_nothing_before_the_verdict_names_a_label(small):
+    from emoreason.explain.reading import leaks
+
+    for conversation in _conversations(small):
+        before = " ".join(m.content for m in conversation.messages[:2])
+        assert not leaks(before, list(conversation.evidence["probabilities"]))
+
+
+def test_killed_in_the_middle_it_ends_with_the_same_numbers(small, tmp_path):
+    config = dataclasses.replace(small, out=str(tmp_path / "run"))
+    config = dataclasses.replace(
+        config,
+        tune=dataclasses.replace(config.tune, steps=8),
+        data=dataclasses.replace(config.data, validation="", holdout=""),
+    )
+    straight = train_explainer(dataclasses.replace(config, out=str(tmp_path / "straight")))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(dataclasses.asdict(config)))
+    command = [sys.executable, "-m", "emoreason.cli", "finetune", str(recipe)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ))
+    for line in run.stdout:
+        if '"stage": "tune"' in line and '"step": 4' in line:
+            run.send_signal(signal.SIGKILL)
+            break
+    run.wait()
+    for _ in range(50):
+        if (tmp_path / "run" / "checkpoint.pt").exists():
+            break
+        time.sleep(0.1)
+    subprocess.run(command, check=True, capture_output=True)
+    assert curve(tmp_path / "run") == curve(straight)
+    for name in (PROJECTOR, ADAPTER[1]):
+        assert (tmp_path / "run" / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_a_step_in_parts_is_the_step_as_a_whole(small, tmp_path):
+    """Gradient accumulation: the optimizer sees the same mean."""
+    rows = [grouped_by_length([5, 3, 9, 1, 7, 2, 8, 4], 2, seed=3) for _ in range(2)]
+    assert rows[0] == rows[1] and sorted(i for batch in rows[0] for i in batch) == list(range(8))
+    stage = dataclasses.replace(small.tune, steps=2, accumulate=2, verdict_every=0)
+    config = dataclasses.replace(small, out=str(tmp_path), tune=stage, align=dataclasses.replace(small.align, steps=0))
+    trainer = Trainer(config)
+    first, second = (trainer._batch("tune", stage, 0, part)[0] for part in (0, 1))
+    assert len(first) == len(second) == small.tune.batch_size // 2 and not set(first) & set(second)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_are_read_and_smoke(recipe, tmp_path):
+    config = load_config(resource(recipe))
+    assert config.kind == "explainer" and config.lora.r <= 32
+    small = smoke_config(config, tmp_path)
+    assert small.loss == config.loss and small.lora == config.lora
+
+
+def test_an_unknown_key_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "r.yaml").write_text("kind: explainer\ntune:\n  learning_rate: 1\n")
+    with pytest.raises(UsageError, match="tune.learning_rate"):
+        load_config(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("kind: explainer\nlora:\n  rr: 1\n")
+    with pytest.raises(UsageError, match=r"did you mean lora\.r"):
+        load_config(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("kind: explainr\n")
+    with pytest.raises(UsageError, match="encoder, explainer"):
+        load_config(tmp_path / "r.yaml")
+    (tmp_path / "r.yaml").write_text("kind: explainer\n")
+    assert load_config(tmp_path / "r.yaml", parse_overrides(["--tune.lr", "1e-3", "--lora.r=8"])).tune.lr == 1e-3
+
+
+def test_conversations_that_are_missing_or_empty_are_told(small, tmp_path):
+    missing = dataclasses.replace(small, data=dataclasses.replace(small.data, train=str(tmp_path / "no.jsonl")))
+    with pytest.raises(EmoreasonError, match="data describe"):
+        Trainer(missing)
+    (tmp_path / "no.jsonl").write_text("")
+    with pytest.raises(EmoreasonError, match="no conversation"):
+        Trainer(missing)
