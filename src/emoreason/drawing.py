@@ -73,8 +73,13 @@ def _cited(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float) -> No
     for region in dict.fromkeys(m.region for m in found.explanation.mentions if m.present):
         corners = [(x * scale, y * scale) for x, y in outline(found.face, region)]
         if corners:
-            draw.line([*corners, corners[0]], fill=CITED, width=2)
-            draw.text((corners[0][0] + 3, corners[0][1] + 1), region, fill=CITED, font=_font(12))
+            draw.line([*corners, corners[0]], fill=CITED, width=2 if _wide(corners) else 1)
+            if _wide(corners):  # on a small face the name would cover what it names
+                draw.text((corners[0][0] + 3, corners[0][1] + 1), region, fill=CITED, font=_font(12))
+
+
+def _wide(corners: list[tuple[float, float]]) -> bool:
+    return abs(corners[1][0] - corners[0][0]) > 120
 
 
 def _card(found: "FaceAnalysis") -> Image.Image:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from emoreason.explain.explanation import Explainer, Piece
 
 DEFAULT_LABELS = "ferplus8"
-EXPLAINER_FOLDER = "explainer"  # inside a model's folder
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,9 @@ def load(
     default = calibration.labels or label_set(DEFAULT_LABELS).labels
     reader = Reader(zeroshot, calibration, point, threshold, own_prompts=prompts is None and not descriptors)
     if explainer == "auto":
-        own = bundle.folder / EXPLAINER_FOLDER if bundle else None
+        from emoreason.explain.select import OWN_FOLDER
+
+        own = bundle.folder / OWN_FOLDER if bundle else None
         explainer = str(own) if own is not None and (own / "explainer.json").is_file() else "none"
     return Reasoner(
         encoder.name, reader, load_detector(detector), compute, default, explainer, explainer_model, quantize

@@ -198,12 +198,12 @@ class VisionLanguageModel(nn.Module):
         return vlm.eval().requires_grad_(False)
 
     def _load_parts(self, folder: Path) -> None:
+        logging.getLogger("bitsandbytes").setLevel(
+            logging.ERROR
+        )  # peft imports it; it tells of kernels not needed here
         from peft import PeftModel
         from safetensors.torch import load_file
 
-        logging.getLogger("bitsandbytes").setLevel(
-            logging.ERROR
-        )  # peft imports it, and it tells of kernels not needed here
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
             self.language = PeftModel.from_pretrained(self.language, str(folder))

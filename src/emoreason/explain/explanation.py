@@ -51,7 +51,7 @@ class Explanation:
         return {
             "observations": [
                 {"action_unit": m.action_unit, "band": m.band, "region": m.region, "present": m.present, "side": m.side,
-                 "text": m.text} for m in self.mentions
+                 "text": sentence(sections.observations, m.start)} for m in self.mentions
             ],
             "interpretation": sections.interpretation if sections else None,
             "conclusion": sections.conclusion if sections else None,
@@ -64,6 +64,12 @@ class Explanation:
             "explainer": self.explainer,
             "repaired": self.repaired,
         }  # fmt: skip
+
+
+def sentence(text: str, at: int) -> str:
+    """The sentence that holds the place `at`."""
+    end = text.find(". ", at)
+    return text[text.rfind(". ", 0, at) + 1 : len(text) if end < 0 else end + 1].strip()
 
 
 class Piece(NamedTuple):

@@ -20,6 +20,7 @@ FORMS = """the forms are
   vision:http://HOST:PORT/v1#MODEL   the same, and the face's picture is sent to it"""
 TEXT, VISION, WEB = "text:", "vision:", ("http://", "https://")
 SPEC = "explainer.json"
+OWN_FOLDER = "explainer"  # inside the folder of a model, whose name it then bears
 
 
 def load_explainer(
@@ -41,7 +42,7 @@ def load_explainer(
         from emoreason.encoder import find_bundle
 
         bundle = find_bundle("mini")
-        folder = bundle.folder / "explainer" if bundle else None
+        folder = bundle.folder / OWN_FOLDER if bundle else None
         if folder is None or not (folder / SPEC).is_file():
             return None
         name = str(folder)
@@ -92,4 +93,5 @@ def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None"
     if encoder is not None and (not Path(name).is_dir() or ExplainerSpec.read(Path(name)).encoder != encoder.name):
         encoder = None  # it was made with another one
     vlm = VisionLanguageModel.from_pretrained(name, devices.choose(device), encoder=encoder, quantize=quantize)
-    return OwnExplainer(vlm, name)
+    folder = Path(name).resolve()
+    return OwnExplainer(vlm, folder.parent.name if folder.name == OWN_FOLDER else folder.name)
