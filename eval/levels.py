@@ -108,7 +108,9 @@ if __name__ == "__main__":
     rows = []
     for level in given.levels.split(","):
         command = [sys.executable, __file__, "--data", given.data, "--faces", str(given.faces), "--one", level]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+        rows.append(
+            json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        )
     if given.output:
         given.output.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))

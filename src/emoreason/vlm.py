@@ -198,9 +198,7 @@ class VisionLanguageModel(nn.Module):
         return vlm.eval().requires_grad_(False)
 
     def _load_parts(self, folder: Path) -> None:
-        logging.getLogger("bitsandbytes").setLevel(
-            logging.ERROR
-        )  # peft imports it; it tells of kernels not needed here
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
         from peft import PeftModel
         from safetensors.torch import load_file
 

@@ -51,7 +51,7 @@ class Explanation:
         return {
             "observations": [
                 {"action_unit": m.action_unit, "band": m.band, "region": m.region, "present": m.present, "side": m.side,
-                 "text": sentence(sections.observations, m.start)} for m in self.mentions
+                 "text": sentence(sections.observations if sections else "", m.start)} for m in self.mentions
             ],
             "interpretation": sections.interpretation if sections else None,
             "conclusion": sections.conclusion if sections else None,
