@@ -61,7 +61,7 @@ def _before_verdict(conversation: Conversation) -> str:
 def fit(read: Read, prior: np.ndarray) -> dict[str, float]:
     """How much of the prior to take out, by accuracy + UAR over all votes while accuracy loses no more than a point.
 
-    The temperature by the clear majorities; the verdict's weight in the product by the same sum, among those weights that
+    The temperature by the clear majorities; the verdict's weight in the product by the same sum, among those that
     are no worse than the evidence alone in either.
     """
     clear = read.votes.max(axis=1) > 0.5
