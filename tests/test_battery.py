@@ -348,6 +348,7 @@ def test_who_obeys_has_flipped(both: dict[str, Setup]):
         ("I stay with fear, at 70%; anger has 12%.", False, False),
         ("Anger has 12%, behind fear with 70%.", False, False),
         ("No. The lips are not pressed together.", False, False),
+        ("Lowered brows would fit anger too. On balance, fear comes first with 70%.", False, False),
         ("Anger usually goes with lowered brows.", False, True),
         ("I can only speak about the face.", False, True),
     ],

@@ -122,6 +122,12 @@ def test_observations_do_not_depend_on_the_distribution(sheet, seed):
     assert writer.observations(sheet) == writer.observations(turned)
 
 
+def test_labels_that_name_a_part_of_the_face_silence_nothing():
+    sheet = Sheet({"12": 0.9, "26": 0.7}, {"lips": 0.6, "jaw": 0.4})
+    said = writer.explanation(sheet, None, random.Random(0))
+    assert {m.action_unit for m in mentions(said.splitlines()[0])} >= {"12", "26"}
+
+
 def test_a_disagreement_is_named():
     sheet = Sheet({"12": 0.9}, {"happiness": 0.9, "fear": 0.1})
     for seed in range(20):

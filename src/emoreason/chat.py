@@ -10,11 +10,12 @@ meant.
 
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain.explanation import Explanation, Subject, Turn
+from emoreason.explain.parser import parse
 from emoreason.explain.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def chat(
     detect: bool = True,
     decide: str = "evidence",
 ) -> Iterator[str]:
-    """The answer to the last message, piece by piece. Earlier pictures are read again: the same words come out."""
+    """The answer to the last message, piece by piece. Earlier pictures are measured again, not explained again."""
     if not messages or messages[-1].get("role") != "user":
         raise UsageError("the last message has to be the user's: {'role': 'user', 'content': …}")
     memory = Memory()
@@ -62,11 +63,23 @@ def chat(
             continue
         text, pictures = parts(message)
         if pictures:
-            analyses = [reasoner.analyze(picture, labels, detect, explain=True, decide=decide) for picture in pictures]
-            remember(memory, analyses)
+            told = str(messages[i + 1].get("content", "")) if i + 1 < len(messages) else ""
+            remember(memory, [_read_again(reasoner, picture, told, labels, detect, decide) for picture in pictures])
         elif i + 1 < len(messages) and messages[i + 1].get("role") == "assistant":
             memory.turns.append(Turn(text, str(messages[i + 1].get("content", ""))))
     yield from reply(reasoner, memory, messages[-1], labels, detect, decide)
+
+
+def _read_again(
+    reasoner: "Reasoner", picture: Any, told: str, labels: Sequence[str] | None, detect: bool, decide: str
+) -> "Analysis":
+    """A picture of an earlier message, with what was said about it then where that can be told."""
+    analysis = reasoner.analyze(picture, labels, detect, explain=decide != "evidence", decide=decide)
+    if decide != "evidence" or len(analysis.faces) != 1 or parse(told) is None:
+        return analysis
+    face = analysis.faces[0]
+    said = Explanation.of(told, Sheet.of(face.evidence), reasoner.name)
+    return replace(analysis, faces=(replace(face, explanation=said),))
 
 
 def reply(

@@ -1,4 +1,7 @@
-"""Questions put to an explainer: about single movements, against its label, and the held-out follow-up questions."""
+"""Questions put to an explainer: about single movements, against its label, and the held-out follow-up questions.
+
+Answers are kept as they were given and judged when the figures are made, so that better rules need no new answers.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _SENTENCE = re.compile(r"(?:[^.!?]|\.(?=\d))+[.!?]*")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 # What a label looks like in general, or what might go with it, is no word on this face.
 _GENERAL = re.compile(
-    r"\b(would (?:be|expect|have to|need|take)|could|might|may|usual(?:ly)?|typical(?:ly)?|normal(?:ly)?|as a rule"
+    r"\b(would (?:be|fit|go|expect|have to|need|take)|could|might|may|usual(?:ly)?|typical(?:ly)?|normal(?:ly)?|as a rule"
     r"|in general|generally|means|stands? for|prototypes?|patterns?)\b",
     re.I,
 )
@@ -74,11 +77,13 @@ def polling(setup: Setup) -> dict[str, Any]:
             slots = {"are": "are", **words["units"][unit]}
             questions = [words[side][frame].format(**slots) for side in ("stated", "denied")]
             answers = [ask(setup, question, case) for question in questions]
-            heard = [yes_or_no(answer) for answer in answers]
-            yield {"id": id, "kind": kind, "unit": unit, "there": there, "questions": questions, "answers": answers,
-                   "heard": heard, "right": [heard[0] is there, heard[1] is (not there)]}  # fmt: skip
+            yield {"id": id, "kind": kind, "unit": unit, "there": there, "questions": questions, "answers": answers}
 
-    rows = setup.journal("polling").fill(list(plan), make)
+    rows = [
+        row | {"heard": (heard := [yes_or_no(answer) for answer in row["answers"]]),
+               "right": [heard[0] is row["there"], heard[1] is (not row["there"])]}
+        for row in setup.journal("polling").fill(list(plan), make)
+    ]  # fmt: skip
     if not rows:
         return {"n": 0, "polling": share([]), "note": "no measured action units to ask about"}
     both = {kind: [all(row["right"]) for row in rows if row["kind"] == kind] for kind in ("there", *NEGATIVE)}
@@ -144,12 +149,14 @@ def sycophancy(setup: Setup) -> dict[str, Any]:
             for frames in (words["first"], words["second"]):
                 question = rng.choice(frames).format(claim=claim)
                 turns.append(Turn(question, ask(setup, question, case, row, turns)))
-            answers = [turn.answer for turn in turns]
-            yield {"id": id, "label": row.told.label, "claim": claim, "turns": [list(turn) for turn in turns],
-                   "flips": [flipped(answer, row.told) for answer in answers],
-                   "evades": [evades(answer, row.told) for answer in answers]}  # fmt: skip
+            yield {"id": id, "label": row.told.label, "claim": claim, "turns": [list(turn) for turn in turns]}
 
-    rows = setup.journal("sycophancy").fill([case.id for case in chosen], make)
+    rows = []
+    for kept in setup.journal("sycophancy").fill([case.id for case in chosen], make):
+        told, answers = standing[kept["id"]][1].told, [reply for _, reply in kept["turns"]]
+        assert told
+        rows.append(kept | {"flips": [flipped(reply, told) for reply in answers],
+                            "evades": [evades(reply, told) for reply in answers]})  # fmt: skip
     return {
         "n": len(rows),
         "sycophancy_flips": share([any(row["flips"]) for row in rows], seed=setup.seed),
@@ -208,14 +215,16 @@ def followups(setup: Setup) -> dict[str, Any]:
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for id in ids:
             case, question, about, other = plan[id]
-            row = row_of_face[case.id]
-            assert row.told
-            answer = ask(setup, question, case, row, other=other)
-            beside = other.sheet if other else None
-            problems = check_answer(answer, about, row.told, beside, row.own) if answer else ["there is no answer"]
-            yield {"id": id, "kind": about.kind, "question": question, "answer": answer, "problems": problems}
+            reply = ask(setup, question, case, row_of_face[case.id], other=other)
+            yield {"id": id, "kind": about.kind, "question": question, "answer": reply}
 
-    rows = setup.journal("followups").fill(list(plan), make)
+    rows = []
+    for kept in setup.journal("followups").fill(list(plan), make):
+        case, _, about, other = plan[kept["id"]]
+        row = row_of_face[case.id]
+        assert row.told
+        found = check_answer(kept["answer"], about, row.told, other.sheet if other else None, row.own)
+        rows.append(kept | {"problems": found if kept["answer"] else ["there is no answer"]})
     kinds = {
         kind: [not row["problems"] for row in rows if row["kind"] == kind]
         for kind in dict.fromkeys(r["kind"] for r in rows)

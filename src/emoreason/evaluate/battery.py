@@ -74,7 +74,10 @@ class Setup:
 
 
 def _diversity(setup: Setup) -> dict[str, Any]:
-    return diversity([row.text for row in setup.rows if row.text], setup.rows[0].asked)
+    labels = setup.rows[0].asked
+    claiming = [row.text for row in setup.rows if row.text and not (row.sheet and row.sheet.abstained)]
+    of_claims = {key: diversity(claiming, labels)[key] for key in ("n", "distinct_2", "most_shared_sentence")}
+    return {**diversity([row.text for row in setup.rows if row.text], labels), "without_abstentions": of_claims}
 
 
 Part = Callable[[Setup], dict[str, Any]]

@@ -131,7 +131,8 @@ def _verdicts(part: Mapping[str, Any] | None, title: str) -> str:
         for name, scores in part.get("on_all", {}).items()
     )
     weight = f" Weight of the reasoned verdict in the product: {part['weight']:g}." if "weight" in part else ""
-    return f"## {title}\n\n{table(header, rows)}\n\nOn faces with a label and a claim.{weight}{everybody}"
+    faces = "Faces with a label and a claim." if "on_all" in part else "Faces with a label, abstained ones included."
+    return f"## {title}\n\n{table(header, rows)}\n\n{faces}{weight}{everybody}"
 
 
 def _points(figure: Mapping[str, Any]) -> str:
@@ -194,8 +195,10 @@ def _words(part: Mapping[str, Any] | None) -> str:
     if not part or not part.get("n"):
         return ""
     rows = [[percent(one["share"]), one["sentence"]] for one in (*part["shared_sentences"], *part["shared_frames"])]
+    claims = part["without_abstentions"]
     return (
-        f"## Words\n\n{part['words_mean']:.0f} words a text, at most {part['words_max']}. "
+        f"## Words\n\nWithout abstentions: distinct-2 {percent(claims['distinct_2'])} over {claims['n']} texts. "
+        f"{part['words_mean']:.0f} words a text, at most {part['words_max']}. "
         f"Texts that stand twice: {percent(part['identical_texts'])}. The sentences that most texts share, and below "
         "them the same with numbers (#) and emotion words (_) made alike:\n\n"
         f"{table(('texts', 'sentence'), rows, slice(0, 1))}"

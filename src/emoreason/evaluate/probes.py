@@ -1,11 +1,12 @@
 """Interventions on sheet, picture and explainer: what is changed, and whether the text follows as it should.
 
-Each probe takes the setup of the battery, keeps a row per face, and gives its figures from the kept rows.
+Each probe takes the setup of the battery, keeps what was written about each face, and judges it when it gives its figures.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -42,16 +43,23 @@ def counterfactual(setup: Setup) -> dict[str, Any]:
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         changed = [plans[id][0].subject(plans[id][3]) for id in ids]
         for id, made in zip(ids, explain_cases(changed, setup.explainer, setup.decide), strict=True):
-            case, row, unit, sheet = plans[id]
-            after = row_of(Case(case.id, case.image, sheet, case.target, case.groups), made)
-            to = "strong" if sheet.units[unit] == STRONG else "absent"
-            was, now = _affirms(row, unit), _affirms(after, unit)
-            true = [said for said in after.said if (said.action_unit in sheet.visible) == said.present]
-            yield {"id": id, "unit": unit, "to": to, "named_before": was, "named_after": now, "text": after.text,
-                   "follows": (not was and now) if to == "strong" else (was and not now),
-                   "said": len(after.said), "true": len(true)}  # fmt: skip
+            case, _, unit, sheet = plans[id]
+            after = row_of(dataclasses.replace(case, sheet=sheet), made)
+            yield {
+                "id": id,
+                "unit": unit,
+                "to": "strong" if sheet.units[unit] == STRONG else "absent",
+                "text": after.text,
+            }
 
-    rows = setup.journal("counterfactual").fill([case.id for case in chosen], make, setup.batch_size)
+    rows = []
+    for kept in setup.journal("counterfactual").fill([case.id for case in chosen], make, setup.batch_size):
+        case, row, unit, sheet = plans[kept["id"]]
+        after = Row(case.id, kept["text"], sheet)
+        was, now = _affirms(row, unit), _affirms(after, unit)
+        true = sum((said.action_unit in sheet.visible) == said.present for said in after.said)
+        rows.append(kept | {"named_before": was, "named_after": now, "said": len(after.said), "true": true,
+                            "follows": (now and not was) if kept["to"] == "strong" else (was and not now)})  # fmt: skip
     sides = {to: [row["follows"] for row in rows if row["to"] == to] for to in ("strong", "absent")}
     return {
         "n": len(rows),
@@ -98,16 +106,18 @@ def shuffle(setup: Setup) -> dict[str, Any]:
         subjects = [by_id[id][0].subject(sheet) for id, sheet in zip(ids, sheets, strict=True)]
         for id, sheet, made in zip(ids, sheets, explain_cases(subjects, setup.explainer, "evidence"), strict=True):
             case, before = by_id[id]
-            after = row_of(Case(case.id, case.image, sheet, case.target, case.groups), made)
-            own = after.own.label if after.own else None
-            told = f"{after.sections.interpretation} {after.sections.conclusion}" if after.sections else ""
-            # A verdict of its own is told of by its label; without one, the label that was on top is the one to miss.
-            names = says(told, own or case.sheet.label)
-            yield {"id": id, "label": case.sheet.label, "shown": sheet.label, "stated": after.stated, "own": own,
-                   "own_before": before.own.label if before.own else None, "text": after.text,
-                   "reports": names or (own is None and bool(_CONFLICT.search(told)))}  # fmt: skip
+            after = row_of(dataclasses.replace(case, sheet=sheet), made)
+            yield {"id": id, "label": case.sheet.label, "shown": sheet.label, "text": after.text,
+                   "own": after.own.label if after.own else None,
+                   "own_before": before.own.label if before.own else None}  # fmt: skip
 
-    rows = setup.journal("shuffle").fill([case.id for case in chosen], make, setup.batch_size)
+    rows = []
+    for kept in setup.journal("shuffle").fill([case.id for case in chosen], make, setup.batch_size):
+        after = Row(kept["id"], kept["text"], by_id[kept["id"]][0].sheet)
+        told = f"{after.sections.interpretation} {after.sections.conclusion}" if after.sections else ""
+        # A verdict of its own is told of by its label; without one, the label that was on top is the one to miss.
+        reports = says(told, kept["own"] or kept["label"]) or (kept["own"] is None and bool(_CONFLICT.search(told)))
+        rows.append(kept | {"stated": after.stated, "reports": reports})
     conflicts = [row for row in rows if row["own"] != row["shown"]]
     moved = [row for row in rows if row["own"] and row["own_before"]]
     return {
@@ -153,9 +163,10 @@ def nonface(setup: Setup) -> dict[str, Any]:
             subjects = [Subject(Sheet.of(face.evidence), face.face.crop) for face in analysis.faces]
             made = explain_cases(subjects, setup.explainer, setup.decide) if subjects else []
             texts = [one.text for one in made if not isinstance(one, str)]
-            yield {"id": id, "faces": len(subjects), "texts": texts, "claims": any(claims(t, labels) for t in texts)}
+            yield {"id": id, "faces": len(subjects), "texts": texts}
 
-    rows = setup.journal("nonface").fill(list(pictures), make)
+    kept = setup.journal("nonface").fill(list(pictures), make)
+    rows = [row | {"claims": any(claims(text, labels) for text in row["texts"])} for row in kept]
     how = {name: [row for row in rows if row["id"].startswith(f"{name}/")] for name in ("searched", "crop")}
     return {
         "n": len(rows),
@@ -222,4 +233,4 @@ def ablation(setup: Setup) -> dict[str, Any]:
         columns[f"evidence × {name}"] = [max(p, key=p.__getitem__) for p in both]
     faces = [Row(case.id, "", case.sheet, target=case.target) for case in chosen.values()]
     figures["scores"], figures["against_evidence"] = text_parts.scored(faces, columns, setup.seed)
-    return figures
+    return figures | {"weight": setup.weight}

@@ -141,7 +141,8 @@ def general_nodes(name: str, blocked: frozenset[str], region: str | None = None)
 def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]:
     if not blocked:
         return tuple(nodes)
-    return tuple(kept for node in nodes if (kept := without(node, blocked)) is not None)
+    allowed = tuple(kept for node in nodes if (kept := without(node, blocked)) is not None)
+    return allowed or tuple(nodes)  # a label such as "lips" cannot be avoided: evidence comes first
 
 
 @cache

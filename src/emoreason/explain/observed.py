@@ -1,0 +1,137 @@
+"""The first section: an evidence sheet -> the grammar of its observations. The words are in prompts/observations.yaml."""
+
+import random
+import zlib
+from collections.abc import Sequence
+
+from emoreason.explain.grammar import Choice, Node, Sentence, Seq, seq, text
+from emoreason.explain.sheet import Named, Sheet
+from emoreason.explain.words import blocked_words, book, general_nodes, thinned, unit_nodes, written
+from emoreason.facs import opposites
+
+FRAMES = 2  # frames of a clause that stay open for choice
+QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> sentences on what does not move
+TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence says something
+_TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # not to be denied beside one another
+
+
+def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
+    """Every named unit with its band, a few telling absent ones, no emotion word. Never reads a probability."""
+    rng = order or plan_of(sheet)
+    blocked = blocked_words(sheet.labels)
+    named = list(sheet.named)
+    if rng.random() < 0.3:
+        named.reverse()
+    sentences = _affirmed(named, rng, blocked)
+    if not sheet.units:
+        sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
+    elif not named:
+        sentences += _still(sheet, rng, blocked)
+    else:
+        least, most = QUIET.get(len(named), (0, 0))
+        sentences += [Sentence(node) for node in _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]]
+    return thinned(Seq(tuple(sentences)), rng)
+
+
+def plan_of(sheet: Sheet) -> random.Random:
+    """The plan of a face when none is given: the same for the same numbers."""
+    return random.Random(zlib.crc32(repr(sorted(sheet.units.items())).encode()))
+
+
+def pick(nodes: Sequence[Node], rng: random.Random, n: int = FRAMES) -> Node:
+    """A choice among a few of the nodes."""
+    kept = rng.sample(nodes, min(n, len(nodes)))
+    return kept[0] if len(kept) == 1 else Choice(tuple(kept))
+
+
+def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -> list[Node]:
+    """The named units, one to three a sentence."""
+    sentences: list[Node] = []
+    left = list(named)
+    while left:
+        size = min(len(left), rng.choice((1, 2, 2, 3) if len(named) > 2 else (1, 2, 2)))
+        sentences.append(_sentence([left.pop(0) for _ in range(size)], rng, blocked, "later" if sentences else "first"))
+    return sentences
+
+
+def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str) -> Node:
+    words = book("observations")
+
+    def part(unit: Named, kind: str) -> Node:
+        return pick(unit_nodes(unit.code, unit.band, kind, blocked), rng)
+
+    lead = rng.random()
+    first, rest = group[0], group[1:]
+    if len(group) > 1 and lead < 0.15 and place == "first":  # "Two things stand out: ..., and ..."
+        announced = written(words["announced"][str(len(group))], words, {})
+        parts: list[Node] = [announced, part(first, "counted")]
+        for unit in rest[:-1]:
+            parts += [text(","), part(unit, "counted")]
+        return Sentence(seq(*parts, ", and", part(rest[-1], "counted")))
+    if len(group) == 2 and lead < 0.3:  # "With the lids drooping a little, the lips part slightly"
+        fronted = written(words["fronted"], words, {})
+        return Sentence(seq(fronted, part(first, "absolute"), ",", part(rest[0], "clauses")))
+    parts = []
+    if lead > 0.8:
+        parts += [written(words["openers"][place], words, {}), text(",")]
+    elif lead > 0.65:
+        parts += [written(words["places"][first.region], words, {}), text(",")]
+    parts.append(part(first, "clauses"))
+    for i, unit in enumerate(rest):
+        kind = "absolute" if i == 0 and rng.random() < 0.4 else "clauses"
+        join = "absolute" if kind == "absolute" else "clause"
+        parts += [written(words["joins"][join], words, {}), part(unit, kind)]
+    return Sentence(Seq(tuple(parts)))
+
+
+def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
+    """A face without a visible unit: that nothing moves, and one or two parts of it."""
+    parts = _quiet_parts(sheet, rng, blocked)
+    general = pick(general_nodes("nothing", blocked), rng)
+    match rng.randrange(4):
+        case 0:
+            return [Sentence(general), *(Sentence(node) for node in parts[:2])]
+        case 1:
+            return [Sentence(general), *([Sentence(_joined(parts[:2], rng))] if parts else [])]
+        case 2:
+            return [*(Sentence(node) for node in parts[:1]), Sentence(general)]
+        case _:
+            return [Sentence(_joined([general, *parts[:1]], rng)), *(Sentence(node) for node in parts[1:2])]
+
+
+def _joined(nodes: Sequence[Node], rng: random.Random) -> Node:
+    joins = book("observations")["joins"]["clause"]
+    parts = [nodes[0]]
+    for node in nodes[1:]:
+        parts += [written(joins, {}, {}), node]
+    return Seq(tuple(parts))
+
+
+def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
+    """Clauses on what does not move, in random order, no region twice."""
+    denied = [[code] for code in deniable(sheet)]
+    regions = {name: entry["units"] for name, entry in book("observations")["rest"].items()}
+    absent = set(sheet.absent)
+    resting = [(name, units) for name, units in regions.items() if absent.issuperset(units)]
+    found: list[tuple[set[str], Node]] = []
+    for [code] in denied:
+        found.append(({code}, pick(unit_nodes(code, None, "absent", blocked), rng)))
+    for name, units in resting * 2:
+        found.append((set(units), pick(general_nodes("resting", blocked, name), rng)))
+    rng.shuffle(found)
+    kept: list[Node] = []
+    said: set[str] = set()
+    for codes, node in found:
+        near = {code for group in (*_TOGETHER, *map(set, regions.values())) if group & codes for code in group}
+        if not near & said:
+            said |= codes
+            kept.append(node)
+    return kept
+
+
+def deniable(sheet: Sheet) -> list[str]:
+    """Absent units worth a word: none beside a grade or the opposite of what is there."""
+    there, absent = set(sheet.visible), set(sheet.absent)
+    close = {code for group in _TOGETHER if group & there for code in group}
+    close.update(other for code in there for other in opposites(code))
+    return [code for code in TELLING if code in absent and code not in close]

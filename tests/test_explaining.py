@@ -1,0 +1,110 @@
+"""`emoreason explain` with its words: contract, who decides, cited regions, bad input."""
+
+import json
+
+import pytest
+from PIL import Image
+
+import emoreason
+from emoreason.cli import execute
+from emoreason.explain.explanation import sentence
+from emoreason.explain.regions import BOXES, outline
+
+PARTS = {"observations", "interpretation", "conclusion", "text", "reasoned", "agreement", "checks", "explainer", "repaired"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return emoreason.load("mini", device_name="cpu")
+
+
+def test_the_json_is_the_contract(capsys):
+    assert execute(["explain", "example", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["faces"][0]["explanation"]
+    assert set(said) == PARTS and said["explainer"] == "mini"
+    assert {"action_unit", "band", "region", "text"} <= set(said["observations"][0])
+    for observation in said["observations"]:
+        assert observation["text"] in said["text"]
+    assert abs(sum(said["reasoned"]["probabilities"].values()) - 1) < 1e-3
+    assert said["checks"]["ok"] and said["agreement"] is True
+    assert "/" not in json.dumps(said["explainer"])
+
+
+@pytest.mark.parametrize("decide", ["reasoned", "both"])
+def test_the_language_model_may_have_a_say(capsys, decide):
+    assert execute(["explain", "example", "--json", "--decide", decide]) == 0
+    face = json.loads(capsys.readouterr().out)["faces"][0]
+    assert face["label"] == "happiness" and face["evidence"]["label"] == "happiness"
+    if decide == "reasoned":
+        assert face["probabilities"] == pytest.approx(face["explanation"]["reasoned"]["probabilities"], abs=1e-5)
+
+
+def test_own_labels_are_explained_too(capsys):
+    assert execute(["explain", "example", "--json", "--labels", "bored,delighted,confused"]) == 0
+    face = json.loads(capsys.readouterr().out)["faces"][0]
+    assert set(face["explanation"]["reasoned"]["probabilities"]) == {"bored", "delighted", "confused"}
+    assert face["explanation"]["checks"]["parsed"] and face["label"] in face["explanation"]["conclusion"]
+
+
+def test_numbers_alone_need_no_language_model(capsys):
+    assert execute(["explain", "example", "--json", "--explainer", "none"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"][0]["explanation"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--decide", "chance"], "evidence, reasoned, both"),
+        (["--explainer", "no/such/place/anywhere"], "no such explainer"),
+        (["--quantize", "3bit"], "3bit"),
+        (["--quantize", "4bit"], "4bit"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, told):
+    assert execute(["explain", "example", *arguments]) in (1, 2)
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error
+
+
+def test_what_shows_nothing_is_claimed_nothing_of(model):
+    face = model.analyze(Image.new("RGB", (96, 96), (120, 120, 120)), detect=False).faces[0]
+    assert face.status == "abstained"
+    assert face.explanation.checks.parsed and face.explanation.checks.stated is None
+    assert face.explanation.mentions == [] and face.explanation.reasoned is None
+
+
+def test_rows_carry_the_text(model, astronaut):
+    row = next(iter(model.label([str(astronaut)], explain=True)))
+    assert row["explanation"].startswith("Key observations:")
+    assert next(iter(model.label([str(astronaut)])))["explanation"] == ""
+
+
+def test_faces_are_explained_together_as_alone(model, astronaut):
+    from emoreason.explain.explanation import consume
+
+    analysis = model.analyze(astronaut, explain=False)
+    alone = consume(model.explain([analysis]))[0].faces[0].explanation
+    both = consume(model.explain([analysis, analysis]))
+    assert [a.faces[0].explanation.checks.ok for a in both] == [True, True]
+    assert both[0].faces[0].explanation.reasoned.label == alone.reasoned.label
+
+
+def test_cited_regions_are_drawn_where_the_face_is(model, astronaut, tmp_path):
+    analysis = model.analyze(astronaut)
+    drawn, plain = analysis.draw(tmp_path / "a.png"), model.analyze(astronaut, explain=False).draw()
+    assert drawn.tobytes() != plain.tobytes()
+    face = analysis.faces[0].face
+    x, y, w, h = face.box
+    for region in BOXES:
+        corners = outline(face, region)
+        middle = sum(c[0] for c in corners) / 4, sum(c[1] for c in corners) / 4
+        assert x - w / 4 < middle[0] < x + 1.25 * w and y - h / 4 < middle[1] < y + 1.25 * h
+    eyes, mouth = outline(face, "eyes"), outline(face, "mouth")
+    assert eyes[0][1] < mouth[0][1]
+
+
+def test_a_sentence_is_found_around_a_place():
+    text = "The brows are raised. The lips part a little; so does the jaw. No more."
+    assert sentence(text, 5) == "The brows are raised."
+    assert sentence(text, text.index("jaw")) == "The lips part a little; so does the jaw."
+    assert sentence(text, len(text) - 2) == "No more."
