@@ -24,6 +24,8 @@ from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.vlm import VisionLanguageModel
 
 FREE_TOKENS = 120  # of one section without a grammar: twice what one takes
+VARIED = 2.0  # under a grammar every word is a fit one, so that variety costs no truth
+GREEDY = 0.0
 PLANS = 3  # plans of sentences that the model chooses among
 
 
@@ -35,13 +37,15 @@ class OwnExplainer:
         vlm: VisionLanguageModel,
         name: str,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         constrained: bool = True,
         picture: bool = True,
         units: bool = True,
     ):
         """picture, units: leave one of the two out of what the model is told, to see what the other is worth."""
-        self.vlm, self.name, self.temperature, self.constrained = vlm, name, temperature, constrained
+        self.vlm, self.name, self.constrained = vlm, name, constrained
+        usual = VARIED if constrained else GREEDY
+        self.temperature = usual if temperature is None else temperature
         self.picture, self.units = picture, units
         self.script = load_script()
         self.atoms = Atoms(vlm.tokenizer.encode)
