@@ -31,6 +31,7 @@ from emoreason.language import TOKENIZER, VOCABULARY, Language, load_language
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+LEVELS = ("float32", "half", "int8", "8bit", "4bit")
 SPEC, PROJECTOR = "explainer.json", "projector.safetensors"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -178,6 +179,8 @@ class VisionLanguageModel(nn.Module):
         """
         from emoreason.quantize import Level, bitsandbytes_config, pack
 
+        if quantize not in (None, *LEVELS):
+            raise UsageError(f"--quantize {quantize} is not one of {', '.join(LEVELS)}")
         folder = _local(folder)
         spec = ExplainerSpec.read(folder)
         compute = compute or choose()
