@@ -10,7 +10,9 @@ from emoreason.cli import execute
 from emoreason.explain.explanation import sentence
 from emoreason.explain.regions import BOXES, outline
 
-PARTS = {"observations", "interpretation", "conclusion", "text", "reasoned", "agreement", "checks", "explainer", "repaired"}
+PARTS = set(
+    ["observations", "interpretation", "conclusion", "text", "reasoned", "agreement", "checks", "explainer", "repaired"]
+)
 
 
 @pytest.fixture(scope="module")

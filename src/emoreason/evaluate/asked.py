@@ -35,8 +35,8 @@ _SENTENCE = re.compile(r"(?:[^.!?]|\.(?=\d))+[.!?]*")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 # What a label looks like in general, or what might go with it, is no word on this face.
 _GENERAL = re.compile(
-    r"\b(would (?:be|fit|go|expect|have to|need|take)|could|might|may|usual(?:ly)?|typical(?:ly)?|normal(?:ly)?|as a rule"
-    r"|in general|generally|means|stands? for|prototypes?|patterns?)\b",
+    r"\b(would (?:be|fit|go|expect|have to|need|take)|could|might|may|usual(?:ly)?|typical(?:ly)?|normal(?:ly)?"
+    r"|as a rule|in general|generally|means|stands? for|prototypes?|patterns?)\b",
     re.I,
 )
 

@@ -1,6 +1,6 @@
 """Interventions on sheet, picture and explainer: what is changed, and whether the text follows as it should.
 
-Each probe takes the setup of the battery, keeps what was written about each face, and judges it when it gives its figures.
+Each probe takes the setup of the battery, keeps what was written about each face, and judges it for its figures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first section: an evidence sheet -> the grammar of its observations. The words are in prompts/observations.yaml."""
+"""The first section: an evidence sheet -> the grammar of its observations, of prompts/observations.yaml."""
 
 import random
 import zlib

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from emoreason.emotions import canonical
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, sample, seq, text
-from emoreason.explain.observed import FRAMES, deniable, observations, pick, plan_of
+from emoreason.explain.observed import FRAMES, deniable, observations, plan_of
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.words import book, numbers, spoken, thinned, unit_nodes, unit_slots, written
 from emoreason.facs import PROTOTYPES
