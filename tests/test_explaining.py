@@ -10,9 +10,8 @@ from emoreason.cli import execute
 from emoreason.explain.explanation import sentence
 from emoreason.explain.regions import BOXES, outline
 
-PARTS = set(
-    ["observations", "interpretation", "conclusion", "text", "reasoned", "agreement", "checks", "explainer", "repaired"]
-)
+WORDS = {"observations", "interpretation", "conclusion", "text"}
+PARTS = WORDS | {"reasoned", "agreement", "checks", "explainer", "repaired"}
 
 
 @pytest.fixture(scope="module")
