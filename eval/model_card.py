@@ -126,7 +126,13 @@ def explanations() -> str:
 (`src/emoreason/weights/mini/explainer`: recipe, log, data hash). The verdict's temperature, prior and weight in the product were fitted on faces held out
 of all training: {", ".join(f"{k.replace('_', ' ')} {v}" for k, v in spec["verdict"].items())}. Definitions: `docs/explanations.md`. On {report["n"]:,} validation faces:
 
-{battery_report.markdown(report).split("## ", 1)[1].split(chr(10), 1)[1].strip()}"""
+{battery_tables(report)}"""
+
+
+def battery_tables(report: dict) -> str:
+    """The tables of report.md from the first one to the words, one level deeper; failures stay in the report."""
+    tables = battery_report.markdown(report).split("\n\n", 2)[2].split("\n\n## Failures", 1)[0]
+    return tables.replace("\n## ", "\n### ")
 
 
 def len_rows() -> int:

@@ -109,3 +109,21 @@ def test_a_sentence_is_found_around_a_place():
     assert sentence(text, 5) == "The brows are raised."
     assert sentence(text, text.index("jaw")) == "The lips part a little; so does the jaw."
     assert sentence(text, len(text) - 2) == "No more."
+
+
+def test_faces_are_described_for_training(capsys, astronaut, tmp_path):
+    head = Image.open(astronaut).convert("RGB").crop((110, 0, 350, 240))
+    for label, turn in (("happy", 0), ("happy", 10), ("sad", 20), ("sad", 30)):
+        (tmp_path / "faces" / label).mkdir(parents=True, exist_ok=True)
+        head.rotate(turn).save(tmp_path / "faces" / label / f"{turn}.png")
+    out = tmp_path / "out"
+    command = ["data", "describe", str(tmp_path / "faces"), "-o", str(out), "--holdout", "1", "--turns", "2"]
+    assert execute(command) == 0
+    assert "3 conversations" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 and (out / "holdout.jsonl").exists()
+    for line in lines:
+        assert [m["role"] for m in line["messages"]] == ["user", "assistant"] * 5
+        assert (out / line["images"][0]).is_file() and line["messages"][0]["content"].startswith("<image>")
+        assert line["messages"][3]["content"] in line["evidence"]["probabilities"]
+        assert line["provenance"]["writer"] == "built-in"

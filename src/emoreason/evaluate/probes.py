@@ -193,7 +193,7 @@ def free(setup: Setup) -> dict[str, Any]:
     if not hasattr(setup.explainer, "constrained"):
         return {"n": 0, "note": "this explainer has no grammar that could be switched off"}
     loose = copy.copy(setup.explainer)
-    loose.constrained = False
+    loose.constrained, loose.temperature = False, 0.0  # nothing but its best guess holds it
     claiming = [case for case, _ in setup.explained]
     chosen = {case.id: case for case in drawn(claiming, setup.faces("free"), "free", setup.seed)}
 
