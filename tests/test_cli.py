@@ -15,8 +15,8 @@ from PIL import Image
 import emoreason
 from emoreason.cli import execute
 
-VERBS = ("explain", "label", "eval", "finetune", "env", "data check", "data convert", "data describe", "models list", "models show",
-         "models verify")  # fmt: skip
+VERBS = ("explain", "label", "eval", "finetune", "env", "data check", "data convert", "data describe", "models list",
+         "models show", "models verify")  # fmt: skip
 CLI = [sys.executable, "-m", "emoreason.cli"]
 
 
