@@ -1,4 +1,4 @@
-"""The first section: an evidence sheet -> the grammar of its observations, of prompts/observations.yaml."""
+"""The first section: an evidence sheet -> the grammar of its observations. Its words: prompts/observations.yaml."""
 
 import random
 import zlib
@@ -50,11 +50,12 @@ def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -
     left = list(named)
     while left:
         size = min(len(left), rng.choice((1, 2, 2, 3) if len(named) > 2 else (1, 2, 2)))
-        sentences.append(_sentence([left.pop(0) for _ in range(size)], rng, blocked, "later" if sentences else "first"))
+        place = None if len(named) > 3 else "later" if sentences else "first"  # many units leave no room for lead-ins
+        sentences.append(_sentence([left.pop(0) for _ in range(size)], rng, blocked, place))
     return sentences
 
 
-def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str) -> Node:
+def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str | None) -> Node:
     words = book("observations")
 
     def part(unit: Named, kind: str) -> Node:
@@ -72,9 +73,9 @@ def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], p
         fronted = written(words["fronted"], words, {})
         return Sentence(seq(fronted, part(first, "absolute"), ",", part(rest[0], "clauses")))
     parts = []
-    if lead > 0.8:
+    if place and lead > 0.8:
         parts += [written(words["openers"][place], words, {}), text(",")]
-    elif lead > 0.65:
+    elif place and lead > 0.65:
         parts += [written(words["places"][first.region], words, {}), text(",")]
     parts.append(part(first, "clauses"))
     for i, unit in enumerate(rest):

@@ -145,6 +145,8 @@ def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | N
     rng = order or plan_of(sheet)
     words = book("interpretation")
     slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "percent": _percent(sheet.confidence)}
+    if not sheet.calibrated:  # then the number is no measure of how sure one may be
+        slots["rated"] = written(words["rated_only"], words, slots)
     sentence = _said(words["verdict"], rng, slots)
     if sheet.runner_up:
         slots |= {"second": spoken(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
