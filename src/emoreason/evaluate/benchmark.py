@@ -61,8 +61,11 @@ class Benchmark:
     anchors: tuple[Anchor, ...] = ()
 
 
+BATTERY = ("explanations", "followups")  # beside the benchmarks, and none themselves
+
+
 def benchmark_names() -> list[str]:
-    return sorted(path.stem for path in resource("eval").glob("*.yaml"))
+    return sorted(path.stem for path in resource("eval").glob("*.yaml") if path.stem not in BATTERY)
 
 
 def load_benchmark(name: str | Path) -> Benchmark:
