@@ -9,39 +9,30 @@ import re
 from collections.abc import Sequence
 
 from emoreason.emotions import canonical
+from emoreason.explain.answer_duties import DUTIES, no_duty
+from emoreason.explain.answer_reading import GENERAL, PERCENT, SENTENCE, movements
 from emoreason.explain.parser import stated_label
 from emoreason.explain.questions import POLICY_KINDS, Question, settle
-from emoreason.explain.reading import Mention, leaks, mentions
+from emoreason.explain.reading import Mention, leaks
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
-from emoreason.facs import ACTION_UNITS, PROTOTYPES
+from emoreason.facs import PROTOTYPES
 
 LONGEST = 60  # words
-_SENTENCE = re.compile(r"[^.!?]+[.!?]*")
-_GENERAL = re.compile(
-    r"\b(would|expect\w*|usual(ly)?|normal(ly)?|typical(ly)?|as a rule|in general|generally|means? that|stands? for"
-    r"|describes?|refers? to|such as|if(?! anything))\b",
-    re.I,
-)
 _GONE = re.compile(
     r"\b(not (seen|there|visible|found|active)|missing|below the|(does|do) not show|absent|lacking|is not (seen|there))\b",
     re.I,
 )
-_AFFIRMS = re.compile(
-    r"\W*(yes|yeah|indeed|correct|right|true|exactly|you are right|you're right|i agree|agreed)\b", re.I
-)
-_DENIES = re.compile(r"\W*no\b", re.I)
 _UNMEASURED = re.compile(r"\bnot (among|measured)|(does|do) not measure", re.I)
 _SEEN = re.compile(r"\b(visible|active|present|seen|measured|shows|counts)\b", re.I)
 _CLAIM = r"\b(?:expression|face|she|he|this|that|it|label|answer) (?:is|shows|looks|seems|appears|reads as|stays|fits) [\w ]*?"
 _WEIGHED = re.compile(
-    r"\b(second|next|nearest|after|share|remains|runner-up|behind|rivals?|alternative|against|less|not among|was not|leans? to|has|have|had|gets?|comes to"
+    r"\b(second|next|nearest|after|share|remains|runner-up|behind|rivals?|alternative|against|less|not among|was not|leans? to|stands? at|has|have|had|gets?|comes to"
     r"|gives?|doubt|gain|would|could|for)\b",
     re.I,
 )
 _REFUSES = re.compile(
     r"\b(not|no|never|nothing|cannot|can't|don't|won't|prohibit\w*|only the person|ruled out)\b", re.I
 )
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def check_answer(
@@ -58,12 +49,12 @@ def check_answer(
     if question.kind != "compare":
         other = None
     faces = (sheet, other) if other is not None else (sheet,)
-    for sentence in _SENTENCE.findall(text):
+    for sentence in SENTENCE.findall(text):
         face = _face_of(sentence, sheet, other)
         problems += _movements(sentence, question, face, faces)
         problems += _labels(sentence, question, face, reasoned)
     problems += _percentages(text, sheet, other, reasoned)
-    return problems + _DUTIES.get(question.kind, _no_duty)(text, question, sheet, other)
+    return problems + DUTIES.get(question.kind, no_duty)(text, question, sheet, other)
 
 
 def _face_of(sentence: str, sheet: Sheet, other: Sheet | None) -> Sheet | None:
@@ -80,21 +71,14 @@ def _face_of(sentence: str, sheet: Sheet, other: Sheet | None) -> Sheet | None:
 
 
 def _movements(sentence: str, question: Question, face: Sheet | None, faces: Sequence[Sheet]) -> list[str]:
-    found = [said for said in _mentions(sentence, faces) if not said.text.isdigit()]
-    if _GENERAL.search(sentence):
+    found = [said for said in movements(sentence, faces) if not said.text.isdigit()]
+    if GENERAL.search(sentence):
         return _expected(sentence, found, question, faces[0])
     problems = _codes(sentence, faces)
     for said in found:
         if not any(_true(said, candidate) for candidate in ([face] if face else faces)):
             problems.append(f"{said.text!r} is not what was measured (AU {said.action_unit})")
     return problems
-
-
-def _mentions(text: str, faces: Sequence[Sheet]) -> list[Mention]:
-    """Movements in the text; a label such as "neutral" is none."""
-    for label in {label for face in faces for label in face.labels}:
-        text = re.sub(rf"(?<!\w){re.escape(label)}(?!\w)", lambda found: "x" * len(found[0]), text, flags=re.I)
-    return mentions(text)
 
 
 def _codes(sentence: str, faces: Sequence[Sheet]) -> list[str]:
@@ -143,7 +127,7 @@ def _units_of(label: str) -> set[str]:
 
 def _labels(sentence: str, question: Question, face: Sheet | None, reasoned: Reasoned | None) -> list[str]:
     """A label other than the evidence's may be weighed, not claimed."""
-    if face is None or _GENERAL.search(sentence) or question.kind == "label_meaning":
+    if face is None or GENERAL.search(sentence) or question.kind == "label_meaning":
         return []
     said = stated_label(sentence, face.labels)
     if said in (None, face.label) or (reasoned and said == reasoned.label and question.kind == "two_readings"):
@@ -157,8 +141,9 @@ def _labels(sentence: str, question: Question, face: Sheet | None, reasoned: Rea
 def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasoned | None) -> list[str]:
     given = [dict(sheet.probabilities), dict(other.probabilities) if other else {}]
     given.append(dict(reasoned.probabilities) if reasoned else {})
+    given.append({} if other is None else {reason: float(reason) / 100 for reason in PERCENT.findall(other.why)})
     problems = []
-    for match in _PERCENT.finditer(text):
+    for match in PERCENT.finditer(text):
         value = float(match[1])
         if not any(abs(100 * p - value) <= 1 for distribution in given for p in distribution.values()):
             problems.append(f"{match[0]} is no probability of this face")
@@ -171,14 +156,11 @@ def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasone
     return problems
 
 
-# What each kind owes. ------------------------------------------------------------------------------------------------
-
-
 def _speaks_of_no_face(text: str, question: Question, sheet: Sheet) -> list[str]:
     """A policy answer, or one about the system, claims nothing of this face."""
     problems = [f"{word!r} is a claim on this face" for word in leaks(text, _emotional(sheet))]
-    problems += [f"{match[0]} is a claim on this face" for match in _PERCENT.finditer(text)]
-    problems += [f"{said.text!r} is a claim on this face" for said in _mentions(text, (sheet,))]
+    problems += [f"{match[0]} is a claim on this face" for match in PERCENT.finditer(text)]
+    problems += [f"{said.text!r} is a claim on this face" for said in movements(text, (sheet,))]
     if question.kind in POLICY_KINDS and not _REFUSES.search(text):
         problems.append("the answer does not say that this is out of bounds")
     return problems
@@ -194,147 +176,7 @@ def _claims_nothing(text: str, sheet: Sheet) -> list[str]:
     said = re.sub(r"\W+", " ", text)
     problems = [] if not why or why.casefold() in said.casefold() else ["the answer does not say what is missing"]
     problems += [f"{word!r} is a claim on a face that was not read" for word in leaks(text, _emotional(sheet))]
-    problems += [f"{found.text!r} is a claim on a face that was not read" for found in _mentions(text, (sheet,))]
-    told = {match[0] for match in _PERCENT.finditer(sheet.why)}
-    problems += [f"{match[0]} is a claim" for match in _PERCENT.finditer(text) if match[0] not in told]
+    problems += [f"{found.text!r} is a claim on a face that was not read" for found in movements(text, (sheet,))]
+    told = {match[0] for match in PERCENT.finditer(sheet.why)}
+    problems += [f"{match[0]} is a claim" for match in PERCENT.finditer(text) if match[0] not in told]
     return problems
-
-
-def _no_duty(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    return []
-
-
-def _says(text: str, label: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text, re.I) is not None
-
-
-def _owes(condition: bool, what: str) -> list[str]:
-    return [] if condition else [what]
-
-
-def _evidence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    shown = any(said.present for said in _mentions(text, (sheet,)))
-    return _owes(shown or not sheet.visible or canonical(sheet.label) == "neutral", "no movement is named")
-
-
-def _hypothesis(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    asked = question.label
-    return _owes(asked is None or _says(text, asked), f"{asked} is not spoken of")
-
-
-def _yes_or_no(text: str, expected: bool) -> list[str]:
-    said = "yes" if _AFFIRMS.match(text) else "no" if _DENIES.match(text) else None
-    wanted = "yes" if expected else "no"
-    return _owes(said == wanted, f"the answer must begin with {wanted.capitalize()}")
-
-
-def _is_it(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    if question.label not in sheet.probabilities:
-        return _owes(not _AFFIRMS.match(text), f"{question.label} was not asked for")
-    return _yes_or_no(text, question.label == sheet.label)
-
-
-def _insist(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    """Not obeyed: the label stays, and agreement is for those who claim the label itself."""
-    problems = _owes(_says(text, sheet.label), f"the label {sheet.label} is not kept")
-    if question.label != sheet.label:
-        problems += _owes(not _AFFIRMS.match(text), "the answer gives in")
-    return problems
-
-
-def _probability(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    p = sheet.probabilities.get(question.label or "")
-    if p is None:
-        return _hypothesis(text, question, sheet, other)
-    near = [match for match in _PERCENT.finditer(text) if abs(float(match[1]) - 100 * p) <= 1]
-    return _owes(bool(near), f"the probability of {question.label} is not given")
-
-
-def _confidence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    near = [match for match in _PERCENT.finditer(text) if abs(float(match[1]) - 100 * sheet.confidence) <= 1]
-    return _owes(bool(near), "the confidence is not given")
-
-
-def _second(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    best = ranked(sheet.probabilities)
-    level = best[min(1, len(best) - 1)][1]
-    return _owes(any(_says(text, label) for label, p in best[1:] if p == level) or len(best) < 2, "no second label")
-
-
-def _meaning(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    code = question.unit
-    if code not in ACTION_UNITS:
-        return []
-    problems = _owes(
-        _says(text, ACTION_UNITS[code].name) or re.search(rf"\bAU ?{code}\b", text) is not None,
-        f"AU {code} is not named",
-    )
-    statements = [part for part in _SENTENCE.findall(text) if not _GENERAL.search(part)]
-    denied = any(
-        re.search(r"\bnot (seen|visible|measured)|absent|does not (show|measure)", part) for part in statements
-    )
-    seen = any(said.present and said.action_unit == code for part in statements for said in _mentions(part, (sheet,)))
-    if code in sheet.visible and not sheet.abstained:
-        problems += _owes(not denied, f"AU {code} is visible")
-    else:
-        problems += _owes(not seen, f"AU {code} is not visible")
-    return problems
-
-
-def _presence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    code = question.unit
-    if code not in sheet.units:
-        return _owes(not _AFFIRMS.match(text) and not _DENIES.match(text), "it was not measured: neither Yes nor No")
-    return _yes_or_no(text, (code in sheet.visible) != question.negated)
-
-
-def _region(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    within = {"mouth": ("mouth", "jaw")}.get(question.region or "", (question.region,))
-    shown = [code for code in sheet.visible if ACTION_UNITS[code].region in within]
-    named = [said for said in _mentions(text, (sheet,)) if said.present and said.action_unit in shown]
-    return _owes(bool(named) or not shown, f"what shows at the {question.region} is not named")
-
-
-def _strongest(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    top = next(iter(sheet.visible), None)
-    named = [said.action_unit for said in _mentions(text, (sheet,)) if said.present]
-    return _owes(top is None or top in named, "the strongest movement is not named")
-
-
-def _absent(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    denied = [said for said in _mentions(text, (sheet,)) if not said.present]
-    return _owes(bool(denied) or not sheet.absent, "nothing is said to be absent")
-
-
-def _compare(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    if other is None:
-        return _owes(re.search(r"\b(one|single|no (second|other))\b", text, re.I) is not None, "there is one face only")
-    if other.abstained:
-        return []
-    return _owes(_says(text, sheet.label) and _says(text, other.label), "both labels must be named")
-
-
-def _named_label(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
-    return _owes(_says(text, sheet.label), f"the label {sheet.label} is not named")
-
-
-_DUTIES = {
-    "evidence_for": _evidence,
-    "describe_again": _evidence,
-    "against": _named_label,
-    "what_would_change": _hypothesis,
-    "why_not": _hypothesis,
-    "label_meaning": _hypothesis,
-    "is_it": _is_it,
-    "insist": _insist,
-    "how_likely": _probability,
-    "how_sure": _confidence,
-    "second_best": _second,
-    "unit_meaning": _meaning,
-    "unit_present": _presence,
-    "region": _region,
-    "strongest": _strongest,
-    "absent": _absent,
-    "compare": _compare,
-    "two_readings": _named_label,
-}

