@@ -3,7 +3,8 @@
 import random
 
 from emoreason.emotions import canonical
-from emoreason.explain.answers import Slots, answer, words
+from emoreason.explain.answer_words import Slots, words
+from emoreason.explain.answers import answer
 from emoreason.explain.grammar import Sentence, sample, template, text
 from emoreason.explain.questions import KINDS, Question
 from emoreason.explain.sheet import Reasoned, Sheet

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emoreason.errors import UsageError
+from emoreason.resources import resource
+
+PACKAGED = resource("finetune")
 
 
 @dataclass
@@ -86,7 +89,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
     from emoreason.train.explainer_config import ExplainerConfig
 
     try:
-        given = yaml.safe_load(Path(path).read_text()) or {}
+        given = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
@@ -104,6 +107,12 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
             nested = {parent: nested}
         _fill(config, nested, where=f"--{key}", prefix="")
     return config
+
+
+def _recipe(path: Path) -> Path:
+    """The file, or the recipe of that name that travels in the package."""
+    packaged = PACKAGED / path.name
+    return packaged if not path.is_file() and path.parent.name == "finetune" and packaged.is_file() else path
 
 
 def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
