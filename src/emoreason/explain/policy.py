@@ -14,16 +14,16 @@ _PATTERNS = {
         r"\b(depress(ed|ion|ive)|diagnos\w+|autis\w+|adhd|ptsd|bipolar|schizo\w+|psych(osis|otic|iatr\w+|opath\w*)|mental(ly)?"
         r"|disorders?|disease|ill(ness)?|sick|suicid\w+|therap\w+|stroke|parkinson\w*|dementia|alzheimer\w*|palsy|symptoms?"
         r"|neuro\w+|medical(ly)?|medication|drugs?|drunk|stoned|intoxicated|doctor|patients?|burn-?out|traumati[sz]ed|trauma"
-        r"|panic attack|anorex\w+|healthy?|unwell|syndrome)\b"
+        r"|panic attack|anorex\w+|healthy?|unwell|wrong with (his|her|their) (brain|head|mind)|syndrome)\b"
     ),
     "policy_deception": (
         r"\b(l(ies|ied|ying|iars?)|honest(y|ly)?|dishonest\w*|truthful\w*|tell(s|ing)? (me )?the truth|deceiv\w*|decept\w*|deceit\w*"
-        r"|fak(e|es|ed|ing)|genuine(ly)?|sincere(ly)?|insincere|guilty|innocent|pretend(s|ing|ed)?|hid(es?|ing)|bluff\w*"
+        r"|fak(e|es|ed|ing)|genuine(ly)?|sincere(ly)?|insincere|guilty|innocent|pretend(s|ing|ed)?(?! (that )?(the|it|this))|hid(es?|ing)|bluff\w*"
         r"|trust (him|her|them|this (man|woman|person|guy))|believe (him|her|them)|trustworthy person|cheat(s|ing|ed)?"
-        r"|stole|crime|betray\w*|scam\w*|acting|posed|put(ting)? on an act)\b"
+        r"|stole|crime|betray\w*|scam\w*|real smile|(smile|laugh|expression|emotion|grief|tears?) (is )?real|putting (on a show|it on)|acting|posed|put(ting)? on an act)\b"
     ),
     "policy_identity": (
-        r"\b(who(['’]?s| is| are)? (this|that|the|he|she|it|they|these)( \w+)?( \w+)?( in| on|\?|$)"
+        r"\b(who am i looking at|(?!who(['’]?s| is) the (runner|winner|second))who(['’]?s| is| are)? (this|that|the|he|she|it|they|these)( \w+)?( \w+)?( in| on|\?|$)"
         r"|who (is|are) (this|that|these|he|she|they)\b|identity|identify (him|her|this|the) ?|recogni[sz]e (him|her|them|this"
         r" (man|woman|person|guy|face|girl|boy))|(his|her|their|person['’]?s) (last |first |full )?name|name of (this|the)"
         r" (man|woman|person|guy|girl|boy)|what(['’]?s| is) (he|she) called|celebrit\w+|famous|same person|know (him|her)\b"

@@ -155,7 +155,7 @@ def _unit(words: str) -> tuple[str | None, bool]:
     words = re.sub(r"^\W*(?:so |and |but )?(is|are|do|does|did|has|have|can|could|would|was|were)n't\b", r"\1", words)
     named = next((code for name, code in UNIT_NAMES.items() if name in words), None)
     code = CODE.search(words)
-    denied = re.search(r"\b(not|n't|absent|inactive|missing)\b|n't\b", words) is not None
+    denied = re.search(r"\b(not|n't|absent|inactive|missing)\b|n't\b|\bno \w+ (\w+ )?\w+er\b|\bno jaw drop", words) is not None
     if named or code:
         return (named or (code[1] if code else None)), denied
     said = mentions(words)
