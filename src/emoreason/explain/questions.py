@@ -141,7 +141,7 @@ def _label(words: str, labels: tuple[str, ...]) -> str | None:
     spots = find(words, _vocabulary(labels))
     if spots:
         return spots[-1].entry
-    known = sorted({*emotion_words(), *(label.casefold() for label in labels)} - {"repression", "repressed"})
+    known = sorted({*emotion_words(), *(label.casefold() for label in labels)} - {"repression", "repressed", "pleased"})
     for word in re.findall(r"[a-z]{5,}", words):  # a slip of the pen; "tightened" is not one of "frightened"
         near = difflib.get_close_matches(word, known, n=1, cutoff=0.87)
         if near and near[0][0] == word[0] and (spots := find(near[0], _vocabulary(labels))):
@@ -155,7 +155,10 @@ def _unit(words: str) -> tuple[str | None, bool]:
     words = re.sub(r"^\W*(?:so |and |but )?(is|are|do|does|did|has|have|can|could|would|was|were)n't\b", r"\1", words)
     named = next((code for name, code in UNIT_NAMES.items() if name in words), None)
     code = CODE.search(words)
-    denied = re.search(r"\b(not|n't|absent|inactive|missing)\b|n't\b|\bno \w+ (\w+ )?\w+er\b|\bno jaw drop", words) is not None
+    denied = (
+        re.search(r"\b(not|n't|absent|inactive|missing)\b|n't\b|\bno \w+ (\w+ )?\w+er\b|\bno jaw drop", words)
+        is not None
+    )
     if named or code:
         return (named or (code[1] if code else None)), denied
     said = mentions(words)
