@@ -1,0 +1,60 @@
+"""What Prometheus is told. Labels come from closed lists, never from what a client sends."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from emoreason.engine import Engine
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+STATES = ("loading", "ready", "failed", "closed")
+
+
+class Metrics:
+    """One set of counters, with a registry of its own so that several apps can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        where = ("route", "method")
+        self.requests = Counter("emoreason_requests", "Answered requests", (*where, "status"), registry=registry)
+        self.seconds = Histogram(
+            "emoreason_request_seconds", "Time to the last byte", where, registry=registry, buckets=SECONDS
+        )
+        self.open = Gauge("emoreason_requests_open", "Requests under /v1 that are being answered", registry=registry)
+        self.pictures = Counter("emoreason_pictures", "Pictures that were opened", registry=registry)
+        self.bad_pictures = Counter("emoreason_pictures_refused", "Pictures that could not be read", registry=registry)
+        self.faces = Counter("emoreason_faces", "Faces that were measured", registry=registry)
+        self.tokens = Counter("emoreason_generated_tokens", "Tokens of the texts that were sent", registry=registry)
+        self.rows = Histogram(
+            "emoreason_batch_rows", "Faces or questions that went through a model together", ("kind",),
+            registry=registry, buckets=ROWS,
+        )  # fmt: skip
+        self.batch_seconds = Histogram(
+            "emoreason_batch_seconds", "Time that a batch took", ("kind",), registry=registry, buckets=SECONDS
+        )
+        model = ("model",)
+        self.state = Gauge("emoreason_model_state", "1 for the state of a model", (*model, "state"), registry=registry)
+        self.info = Gauge("emoreason_model_info", "1 for a loaded model", (*model, "revision"), registry=registry)
+        self.running = Gauge("emoreason_running", "Texts that are being written", model, registry=registry)
+        self.waiting = Gauge("emoreason_waiting", "Requests that wait for the model", model, registry=registry)
+
+    def batch(self, kind: str, rows: int, seconds: float) -> None:
+        """Takes what Engine.on_batch gives."""
+        self.rows.labels(kind).observe(rows)
+        self.batch_seconds.labels(kind).observe(seconds)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        self.requests.labels(route, method, str(status)).inc()
+        self.seconds.labels(route, method).observe(seconds)
+
+    def text(self, engines: Iterable[Engine]) -> bytes:
+        """The page that Prometheus reads."""
+        for engine in engines:
+            for state in STATES:
+                self.state.labels(engine.name, state).set(engine.state == state)
+            if engine.state == "ready":
+                self.info.labels(engine.name, engine.reasoner.revision).set(1)
+            self.running.labels(engine.name).set(engine.running)
+            self.waiting.labels(engine.name).set(engine.waiting)
+        return generate_latest(self.registry)

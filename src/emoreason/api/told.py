@@ -1,0 +1,152 @@
+"""What clients get, as types: they are the schema in /docs, and a test holds every answer against them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = dict[str, Share]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(BaseModel):
+    error: ErrorDetail
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    state: Annotated[Literal["idle", "loading", "ready", "failed", "closed"], Field(description="idle: not wanted yet")]
+    revision: Annotated[str | None, Field(description="Known once it is loaded.")]
+    labels: Annotated[list[str] | None, Field(description="What it chooses among where no labels are given.")]
+    explains: Annotated[bool | None, Field(description="It has a language model.")]
+
+
+class Models(BaseModel):
+    object: Literal["list"]
+    data: list[Model]
+
+
+# ---- chat completions ------------------------------------------------------------------------------------------------
+
+
+class AssistantMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class Choice(BaseModel):
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(BaseModel):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: Annotated[str, Field(description="The revision of the model.")]
+    choices: list[Choice]
+    usage: Usage
+
+
+# ---- emotions --------------------------------------------------------------------------------------------------------
+
+
+class Observation(BaseModel):
+    action_unit: str
+    band: str | None
+    region: str
+    present: bool
+    side: str | None
+    text: str
+
+
+class Reasoned(BaseModel):
+    label: str
+    probabilities: Shares
+
+
+class Explanation(BaseModel):
+    observations: list[Observation]
+    interpretation: str | None
+    conclusion: str | None
+    text: Annotated[str, Field(description="The three sections as written.")]
+    reasoned: Annotated[Reasoned | None, Field(description="The language model's own verdict.")]
+    agreement: Annotated[bool | None, Field(description="Of that verdict with the evidence.")]
+    checks: dict[str, Any]
+    explainer: str
+    repaired: bool
+
+
+class Face(BaseModel):
+    face_id: int
+    box: Annotated[list[int] | None, Field(description="x, y, width, height in pixels; null for a whole picture.")]
+    face_score: float | None
+    status: Literal["ok", "abstained"]
+    why: Annotated[str | None, Field(description="Why it abstained.")]
+    quality: dict[str, float]
+    label: str
+    confidence: Share
+    calibrated: Annotated[bool, Field(description="The confidence was checked on held-out faces for these labels.")]
+    probabilities: Annotated[Shares, Field(description="Sums to 1 over the asked labels.")]
+    valence: float | None
+    arousal: float | None
+    valence_arousal_source: Literal["derived"] | None
+    action_units: Annotated[Shares, Field(description="Intensity by the code of the action unit.")]
+    explanation: Explanation | None
+    evidence: Annotated[Reasoned | None, Field(description="The evidence's own, where `decide` was another's.")] = None
+
+
+class Analysis(BaseModel):
+    source: str
+    frame: int | None
+    time_s: float | None
+    width: int
+    height: int
+    model: str
+    revision: str
+    prompt_id: str
+    faces: Annotated[list[Face], Field(description="Left to right; empty where none was found.")]
+
+
+class Refused(BaseModel):
+    """A picture that could not be read. The others are answered."""
+
+    source: str
+    error: str
+
+
+class Emotions(BaseModel):
+    object: Literal["list"]
+    model: str
+    data: Annotated[list[Analysis | Refused], Field(description="One entry per picture, in the order of the request.")]
+
+
+# ---- operation -------------------------------------------------------------------------------------------------------
+
+
+class Ready(BaseModel):
+    ready: bool
+    state: Literal["loading", "ready", "failed", "closed", "draining"]
+    reason: str | None
