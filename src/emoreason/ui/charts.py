@@ -3,6 +3,7 @@
 Nothing is told by colour alone: the chosen label is bold and marked, amounts stand beside their bars as words or numbers.
 """
 
+import math
 from collections.abc import Mapping
 from html import escape
 
@@ -42,10 +43,10 @@ def distribution_bars(
 
 
 def _bar(name: str, p: float, chosen: bool, words: Words) -> str:
-    mark = f'<span class="er-mark">{escape(words["chosen"])}</span>' if chosen else ""
+    current = f' aria-current="true" title="{escape(words["chosen"])}"' if chosen else ""
     return (
-        f'<li class="er-bar{" er-best" if chosen else ""}"><span class="er-name">{escape(name)}{mark}</span>'
-        f'<span class="er-value">{escape(percent(p))}</span>{_track(p)}</li>'
+        f'<li class="er-bar{" er-best" if chosen else ""}"{current}><span class="er-name">{escape(name)}</span>'
+        f'{_track(p)}<span class="er-value">{escape(percent(p))}</span></li>'
     )
 
 
@@ -95,10 +96,10 @@ def circumplex(valence: float | None, arousal: float | None, words: Words) -> st
     said = words["point"].format(across=across, up=up, valence=f"{valence:+.2f}", arousal=f"{arousal:+.2f}")
     x, y = _place(valence, arousal)
     drawn = (
-        f'<svg class="er-circle" viewBox="-150 -124 300 248" role="img" aria-label="{escape(said)}">'
+        f'<svg class="er-circle" viewBox="-178 -124 356 248" role="img" aria-label="{escape(said)}">'
         f'<circle class="er-rim" r="{SCALE}"/>'
         f'<path class="er-axes" d="M{-SCALE} 0H{SCALE}M0 {-SCALE}V{SCALE}"/>'
-        f"{''.join(_landmark(name, side) for name, side in LANDMARKS.items())}"
+        f"{''.join(_landmark(name, side, (x, y)) for name, side in LANDMARKS.items())}"
         f'<g class="er-axis-names"><text y="-110" text-anchor="middle">{escape(words["activated"])}</text>'
         f'<text y="119" text-anchor="middle">{escape(words["calm"])}</text>'
         f'<text x="-104" y="-5" text-anchor="end">{escape(words["unpleasant"])}</text>'
@@ -109,9 +110,10 @@ def circumplex(valence: float | None, arousal: float | None, words: Words) -> st
     return _section("er-circumplex", words["circumplex"], drawn + notes)
 
 
-def _landmark(name: str, side: str) -> str:
+def _landmark(name: str, side: str, point: tuple[float, float]) -> str:
     x, y = _place(*CIRCUMPLEX[name])
-    dx, dy = {"start": (4, 3), "end": (-4, 3), "middle": (0, -5)}[side]
+    gap = 13 if math.dist((x, y), point) < 13 else 4  # the point covers no name
+    dx, dy = {"start": (gap, 3), "end": (-gap, 3), "middle": (0, -gap)}[side]
     return (
         f'<g class="er-landmark"><circle cx="{x}" cy="{y}" r="1.6"/>'
         f'<text x="{x + dx}" y="{y + dy}" text-anchor="{side}">{name}</text></g>'

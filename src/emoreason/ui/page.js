@@ -7,8 +7,20 @@
   const share = (a, b) => a.some((item) => b.includes(item));
   const faceOf = (element) => element.dataset.face || panel()?.dataset.chosen;
 
+  // Gradio drops data attributes from messages and keeps classes: what a movement is stands there.
+  function restore() {
+    for (const span of document.querySelectorAll("span.er-au:not([data-au])")) {
+      const named = (start) => [...span.classList].filter((name) => name.startsWith(start)).map((name) => name.slice(start.length));
+      span.dataset.au = named("er-unit-").join(" ");
+      span.dataset.region = named("er-region-").join(" ");
+      span.dataset.face = named("er-face-")[0];
+      span.setAttribute("aria-pressed", "false");
+    }
+  }
+
   // Marks what stands on the page now. Gradio writes parts of it anew, so this runs after every change.
   function mark() {
+    restore();
     for (const element of document.querySelectorAll("[data-au]")) {
       const on = chosen !== null && faceOf(element) === chosen.face && share(list(element.dataset.au), chosen.units);
       element.setAttribute("aria-pressed", String(on));
@@ -97,7 +109,7 @@
   });
   let waits = false;
   new MutationObserver(() => {
-    if (waits || !chosen) return;
+    if (waits) return;
     waits = true;
     requestAnimationFrame(() => ((waits = false), mark()));
   }).observe(document.documentElement, { childList: true, subtree: true });

@@ -19,9 +19,11 @@ from emoreason.ui.charts import circumplex, distribution_bars, percent, unit_lis
 
 Shown = tuple[int, Analysis, FaceAnalysis]  # number in the conversation, its picture's analysis, the face
 
+LETTER = 24  # letters on a picture are this part of its longer side
 LONGEST, CHIP = 720, 96  # pixels of the pictures that travel
 MARGIN = 0.12  # around the crop, as a share of its side
 SMALL_SHARE = 0.5  # a face below this share of its picture is also shown from near
+WIDE = 1.4  # a picture that wide gets a row of its own
 POOR = (  # quality note, below or above, text
     ("size", 0, 40, "small"),
     ("sharpness", 0, 0.3, "blurred"),
@@ -53,8 +55,7 @@ def panel(faces: Sequence[Shown], chosen: int | None, words: Mapping[str, Any], 
     charts = words["charts"]
     parts = (
         _chips(faces, number, said),
-        _picture(here, [shown for shown in faces if shown[1] is here[1] and shown is not here], said),
-        _answer(number, face, said),
+        _read(here, [shown for shown in faces if shown[1] is here[1] and shown is not here], said),
         distribution_bars(evidence.probabilities, evidence.label, evidence.calibrated, evidence.abstained, charts),
         unit_list(face, charts),
         circumplex(evidence.valence, evidence.arousal, charts),
@@ -91,8 +92,8 @@ def _chip(number: int, face: FaceAnalysis, chosen: bool, said: Mapping[str, str]
 # ---- the picture -----------------------------------------------------------------------------------------------------
 
 
-def _picture(here: Shown, others: Sequence[Shown], said: Mapping[str, str]) -> str:
-    """The picture with its faces framed; a face that is small in it is shown from near as well, with its regions."""
+def _read(here: Shown, others: Sequence[Shown], said: Mapping[str, str]) -> str:
+    """The picture with its faces framed, and the answer. A small face is also shown from near, with its regions."""
     number, analysis, face = here
     image = analysis.picture.image
     near = _near(face, image.size)
@@ -103,12 +104,14 @@ def _picture(here: Shown, others: Sequence[Shown], said: Mapping[str, str]) -> s
     boxes = "".join(_box(other, "er-other") for other in others) + _box(here, "er-box")
     whole = (0, 0, *image.size)
     if near[2] >= SMALL_SHARE * image.width or near[3] >= SMALL_SHARE * image.height:
-        views = _view(image, whole, boxes + regions, whole_text, LONGEST)
+        layout, views = "er-one", _view("er-whole", image, whole, boxes + regions, whole_text)
     else:
+        layout = "er-wide" if image.width >= WIDE * image.height else "er-beside"
         cited = ", ".join(_cited(face))
         near_text = said["closeup" if cited else "closeup_plain"].format(number=number, regions=cited)
-        views = _view(image, near, regions, near_text, LONGEST // 2) + _view(image, whole, boxes, whole_text, LONGEST)
-    return f'<figure class="er-views">{views}<figcaption>{escape(name)}</figcaption></figure>'
+        views = _view("er-near", image, near, regions, near_text) + _view("er-whole", image, whole, boxes, whole_text)
+    source = f'<p class="er-source" title="{escape(name)}">{escape(name)}</p>'
+    return f'<div class="er-views {layout}">{views}{source}{_answer(number, face, said)}</div>'
 
 
 def _near(face: FaceAnalysis, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -121,13 +124,13 @@ def _near(face: FaceAnalysis, size: tuple[int, int]) -> tuple[int, int, int, int
     return left, top, min(size[0], int(x + half) + 1) - left, min(size[1], int(y + half) + 1) - top
 
 
-def _view(image: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str, longest: int) -> str:
+def _view(kind: str, image: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str) -> str:
     left, top, width, height = box
     part = image if (width, height) == image.size else image.crop((left, top, left + width, top + height))
     return (
-        f'<svg class="er-view" viewBox="{left} {top} {width} {height}" role="img" aria-label="{escape(text)}"'
-        f' style="font-size:{max(width, height) / 20:.1f}px">'
-        f'<image href="{_data_uri(part, longest)}" x="{left}" y="{top}" width="{width}" height="{height}"'
+        f'<svg class="er-view {kind}" viewBox="{left} {top} {width} {height}" role="img" aria-label="{escape(text)}"'
+        f' style="--er-ratio:{width / height:.3f};font-size:{max(width, height) / LETTER:.1f}px">'
+        f'<image href="{_data_uri(part, LONGEST)}" x="{left}" y="{top}" width="{width}" height="{height}"'
         f' preserveAspectRatio="none"/>{overlay}</svg>'
     )
 
@@ -139,7 +142,7 @@ def _box(shown: Shown, kind: str) -> str:
     x, y, w, h = face.face.box
     return (
         f'<g class="{kind}" data-face="{number}"><rect x="{x}" y="{y}" width="{w}" height="{h}"/>'
-        f'<text x="{x}" y="{max(y, 0)}" dx=".3em" dy="1.1em">{number}</text></g>'
+        f'<text x="{x}" y="{max(y, 0)}" dy="{"-.25em" if y > h / 3 else "1em"}">{number}</text></g>'
     )
 
 
@@ -189,7 +192,7 @@ def _answer(number: int, face: FaceAnalysis, said: Mapping[str, str]) -> str:
     notes += _verdicts(face, said)
     notes += [_note("warn", text) for text in _poor(face.face.quality, said)]
     title = f'{escape(said["face"].format(number=number))}: <span class="er-label">{escape(head)}</span>'
-    return f'<h3 class="er-answer">{title}</h3><ul class="er-badges">{"".join(notes)}</ul>'
+    return f'<div class="er-answer"><h3>{title}</h3><ul class="er-badges">{"".join(notes)}</ul></div>'
 
 
 def _verdicts(face: FaceAnalysis, said: Mapping[str, str]) -> list[str]:

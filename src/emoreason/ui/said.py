@@ -1,7 +1,7 @@
-"""An explanation as HTML for the conversation: the thoughts to fold away, and the conclusion.
+"""An explanation as Markdown for the conversation: the thoughts to fold away, and the conclusion.
 
-Gradio reads messages as Markdown, which leaves a block of HTML alone until an empty line. So every part is one block on
-one line, with its line breaks as character references.
+What a person wrote is never read as Markdown or HTML: letters that would act are character references. Gradio keeps the
+classes of a span and drops its data attributes, so the unit, the region and the face stand in classes; page.js reads them.
 """
 
 import re
@@ -13,6 +13,7 @@ from emoreason.explain.parser import HEADINGS
 from emoreason.explain.reading import Mention
 
 _HEADING = re.compile(rf"(?:^|\n)[^\w\n]*({'|'.join(HEADINGS)})[ \t*_]*(?::[ \t*_]*|\n+|$)", re.IGNORECASE)
+_ACTIVE = re.compile(r"[\\`*_\[\]#~|$@\r]|:(?=//)|^[ \t\-+=\d]+", re.MULTILINE)  # in Markdown, some at line starts only
 
 
 def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
@@ -21,10 +22,10 @@ def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
     A text without the three sections is not folded away: it is the conclusion as it stands."""
     sections = explanation.sections
     if sections is None:
-        return "", _block(_plain(explanation.text))
+        return "", _plain(explanation.text)
     observations = _with_units(sections.observations, explanation.mentions, number)
-    thoughts = _part(HEADINGS[0], observations) + _part(HEADINGS[1], _plain(sections.interpretation))
-    return thoughts, _block(_plain(sections.conclusion))
+    thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], _plain(sections.interpretation)))
+    return "\n\n".join(thoughts), _plain(sections.conclusion)
 
 
 def streaming(text: str) -> tuple[str, str]:
@@ -33,39 +34,32 @@ def streaming(text: str) -> tuple[str, str]:
     if any(heading.startswith(last) for heading in HEADINGS):  # half a heading is not shown as a sentence
         text = text.removesuffix(last)
     first, *rest = _HEADING.split(text)
-    thoughts = _block(_plain(first.strip())) if first.strip() else ""
-    conclusion = ""
+    thoughts, conclusion = [_plain(first.strip())], ""
     for heading, body in zip(rest[::2], rest[1::2], strict=True):
         if heading.lower() == HEADINGS[2].lower():
-            conclusion = _block(_plain(body.strip())) if body.strip() else ""
+            conclusion = _plain(body.strip())
         else:
-            thoughts += _part(heading, _plain(body.strip()))
-    return thoughts, conclusion
+            thoughts.append(_part(heading, _plain(body.strip())))
+    return "\n\n".join(filter(None, thoughts)), conclusion
 
 
 def _part(heading: str, body: str) -> str:
-    return f'<div class="er-said"><b class="er-part">{_plain(heading)}</b><span>{body}</span></div>'
-
-
-def _block(body: str) -> str:
-    return f'<div class="er-said">{body}</div>'
+    return f"**{heading}**\n\n{body}".rstrip()
 
 
 def _plain(text: str) -> str:
-    return escape(text).replace("\r", "&#13;").replace("\n", "&#10;")
+    return _ACTIVE.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), escape(text, quote=False))
 
 
 def _with_units(text: str, mentions: Sequence[Mention], number: int) -> str:
     pieces, end = [], 0
     for group in _together(mentions):
         start, stop = group[0].start, max(m.end for m in group)
-        codes = " ".join(dict.fromkeys(m.action_unit for m in group))
-        regions = " ".join(dict.fromkeys(m.region for m in group))
-        pieces.append(_plain(text[end:start]))
-        pieces.append(
-            f'<span class="er-au" role="button" tabindex="0" aria-pressed="false" data-au="{escape(codes)}"'
-            f' data-region="{escape(regions)}" data-face="{number}">{_plain(text[start:stop])}</span>'
-        )
+        units = dict.fromkeys(f"er-unit-{m.action_unit}" for m in group)
+        regions = dict.fromkeys(f"er-region-{m.region}" for m in group)
+        names = " ".join(("er-au", f"er-face-{number}", *units, *regions))
+        pressed = f'<span class="{names}" role="button" tabindex="0">{_plain(text[start:stop])}</span>'
+        pieces += [_plain(text[end:start]), pressed]
         end = stop
     return "".join(pieces) + _plain(text[end:])
 
