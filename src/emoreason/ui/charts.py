@@ -1,6 +1,6 @@
 """The charts of the evidence side: label bars, action units, circumplex. Pure functions to HTML and SVG.
 
-Nothing is told by colour alone: the chosen label is bold and marked, amounts stand beside their bars as words or numbers.
+Nothing is told by colour alone: the chosen label is bold and marked, and beside every bar stands a word or a number.
 """
 
 import math
@@ -25,7 +25,7 @@ MIDDLE = 0.1  # nearer to an axis than this is on neither side of it
 
 def percent(p: float) -> str:
     """Whole percents; never 0 % or 100 %, which no measurement gives."""
-    return "<1%" if p < 0.005 else ">99%" if p > 0.995 else f"{p:.0%}"
+    return "<1%" if p < 0.01 else ">99%" if p > 0.99 else f"{p:.0%}"
 
 
 def distribution_bars(

@@ -46,8 +46,8 @@ def panel(faces: Sequence[Shown], chosen: int | None, words: Mapping[str, Any], 
     said = words["panel"]
     if not faces:
         key = "no_face" if pictures else "empty"
-        lines = f'<p class="er-empty">{escape(said[key])}</p><p class="er-note">{escape(said[f"{key}_more"])}</p>'
-        return f'<aside class="er-panel" aria-label="{escape(said["title"])}"><div class="er-nothing">{lines}</div></aside>'
+        lines = f'<p>{escape(said[key])}</p><p class="er-note">{escape(said[f"{key}_more"])}</p>'
+        return _aside(f'<div class="er-nothing">{lines}</div>', "", said)
     newest = faces[-1][1]
     here = next((shown for shown in faces if shown[0] == chosen), None) or next(s for s in faces if s[1] is newest)
     number, _, face = here
@@ -60,9 +60,11 @@ def panel(faces: Sequence[Shown], chosen: int | None, words: Mapping[str, Any], 
         unit_list(face, charts),
         circumplex(evidence.valence, evidence.arousal, charts),
     )
-    return (
-        f'<aside class="er-panel" data-chosen="{number}" aria-label="{escape(said["title"])}">{"".join(parts)}</aside>'
-    )
+    return _aside("".join(parts), f' data-chosen="{number}"', said)
+
+
+def _aside(body: str, chosen: str, said: Mapping[str, str]) -> str:
+    return f'<aside class="er-panel"{chosen} aria-label="{escape(said["title"])}">{body}</aside>'
 
 
 # ---- chips -----------------------------------------------------------------------------------------------------------
@@ -228,4 +230,5 @@ def _poor(quality: Mapping[str, float], said: Mapping[str, str]) -> list[str]:
 def _note(kind: str, text: str, more: Sequence[str] = ()) -> str:
     """A line with a sign: ok, warn or info. The signs differ in shape; the texts say it in words."""
     listed = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in more)}</ul>" if more else ""
-    return f'<li class="er-badge er-{kind}"><span class="er-sign" aria-hidden="true"></span><div>{escape(text)}{listed}</div></li>'
+    sign = '<span class="er-sign" aria-hidden="true"></span>'
+    return f'<li class="er-badge er-{kind}">{sign}<div>{escape(text)}{listed}</div></li>'

@@ -1,7 +1,7 @@
 """An explanation as Markdown for the conversation: the thoughts to fold away, and the conclusion.
 
-What a person wrote is never read as Markdown or HTML: letters that would act are character references. Gradio keeps the
-classes of a span and drops its data attributes, so the unit, the region and the face stand in classes; page.js reads them.
+No text is read as Markdown or HTML: letters that would act are character references. Gradio keeps the classes of a span
+and drops its data attributes, so the unit, the region and the face stand in classes; page.js reads them there.
 """
 
 import re
