@@ -198,6 +198,8 @@ def test_what_is_not_opened_is_told(tmp_path):
     for data in (b"", b"no zip", inner[:-10], inner[:20]):
         assert "damaged" in only_refusal(list(read_files([upload(tmp_path, data, "broken.zip")])))
     assert "no picture" in only_refusal(list(read_files([upload(tmp_path, packed({"a.txt": b"x"}), "empty.zip")])))
+    nameless = upload(tmp_path, by_hand("", b"0", 1, zipfile.ZIP_STORED))
+    assert "no picture" in only_refusal(list(read_files([nameless])))
     assert "cannot be opened" in only_refusal(list(read_files([tmp_path / "gone.png"])))
 
 
@@ -235,7 +237,7 @@ def test_what_comes_out_went_in_and_keeps_to_the_limits(
         assert len(read) == len(members)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(places=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
 def test_broken_bytes_are_sentences(tmp_path_factory, places):
     """Whatever is changed in a zip: members or refusals come out, and nothing is raised."""

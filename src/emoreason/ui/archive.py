@@ -153,7 +153,7 @@ def _wanted(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for info in archive.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         hidden = any(part.startswith(".") and part != ".." or part == "__MACOSX" for part in path.parts)
-        if not info.is_dir() and not hidden and path.suffix.lower() in images.SUFFIXES | {".zip"}:
+        if not info.filename.endswith("/") and not hidden and path.suffix.lower() in images.SUFFIXES | {".zip"}:
             found.append(info)
     return found
 

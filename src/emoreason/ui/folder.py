@@ -5,6 +5,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 BATCH = 16  # pictures measured at once, so that chats of others come in between
 EXPLAINED = 16  # faces after which a batch that is to be explained is full
 # One pool for the folders of all sessions: however many there are, only so many pictures are decoded at a time.
-OPENING = ThreadPoolExecutor(cores(), thread_name_prefix="folder")
+WORKERS = min(4, cores())
+OPENING = ThreadPoolExecutor(WORKERS, thread_name_prefix="folder")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _opened(caller: Any, job: Job, files: Sequence[Path], limits: UploadLimits) 
     try:
         for entry in read_files(files, limits):
             flying.append(OPENING.submit(_open, caller, job, entry))
-            if len(flying) > 2 * cores():
+            if len(flying) > 2 * WORKERS:
                 yield flying.popleft().result()
         while flying:
             yield flying.popleft().result()
@@ -110,13 +112,14 @@ def _open(caller: Any, job: Job, entry: Member | Refused) -> Opened:
 
 def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Generator[Progress, None, list[Analysis]]:
     """The explained analyses; of what is told on the way, how many come first."""
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            return end.value
-        if isinstance(piece, Waits):
-            yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
+    with closing(pieces):
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                return end.value
+            if isinstance(piece, Waits):
+                yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
 
 
 def _rows(caller: Any, opened: list[Opened], analyses: list[Analysis]) -> Iterator[Row]:
