@@ -36,14 +36,12 @@ def create_app(engines: Engines, settings: ApiSettings = ApiSettings(), metrics:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         _ = engines[engines.default]  # begins to load it
         yield
-        service.close()
 
     app = FastAPI(
         title="emoreason",
         version=__version__,
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        root_path=settings.root_path,
         lifespan=life,
         responses={"4XX": {"model": told.Error}, "5XX": {"model": told.Error}},
     )

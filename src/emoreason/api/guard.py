@@ -18,12 +18,14 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
 
 
 class Watch:
-    """Counts every request, and turns what nobody expected into a short sentence."""
+    """Around everything: counts requests, and turns what nobody expected into a short sentence."""
 
     def __init__(self, app: ASGIApp, service: Service):
         self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if root := self.service.settings.root_path.rstrip("/"):
+            scope["root_path"] = root  # here, so that it does not matter whether the proxy takes the prefix off
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         begun, status = time.perf_counter(), 0

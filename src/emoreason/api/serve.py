@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -73,17 +74,19 @@ def run(
     """Serve until SIGTERM or SIGINT; comes back when all is finished. port 0: any free one, told to `on_ready`.
 
     options: of uvicorn.Config, such as log_level."""
+    service: Service = app.state.service
     if root_path:
-        app.root_path = root_path
+        service.settings = replace(service.settings, root_path=root_path)
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"
     config = uvicorn.Config(app, timeout_graceful_shutdown=GOODBYE, **{"log_level": "warning", **options})
     try:
-        Server(config, app.state.service, lambda: on_ready(address)).run(sockets=[listening])
+        Server(config, service, lambda: on_ready(address)).run(sockets=[listening])
     finally:
         listening.close()
         engines.close(PATIENCE)
+        service.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
