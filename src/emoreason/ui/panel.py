@@ -19,7 +19,7 @@ from emoreason.ui.charts import circumplex, distribution_bars, percent, unit_lis
 
 Shown = tuple[int, Analysis, FaceAnalysis]  # number in the conversation, its picture's analysis, the face
 
-LETTER = 24  # letters on a picture are this part of its longer side
+LETTER, LETTER_BESIDE = 24, 14  # letters on a picture are this part of its longer side: more where it is shown small
 LONGEST, CHIP = 720, 96  # pixels of the pictures that travel
 MARGIN = 0.12  # around the crop, as a share of its side
 SMALL_SHARE = 0.5  # a face below this share of its picture is also shown from near
@@ -98,20 +98,23 @@ def _read(here: Shown, others: Sequence[Shown], said: Mapping[str, str]) -> str:
     """The picture with its faces framed, and the answer. A small face is also shown from near, with its regions."""
     number, analysis, face = here
     image = analysis.picture.image
-    near = _near(face, image.size)
-    regions = _regions(face, image.size)
-    name = PurePath(analysis.picture.source).name
-    key = "picture" if others else "picture_one"
-    whole_text = said[key].format(source=name, n=len(others) + 1, number=number)
-    boxes = "".join(_box(other, "er-other") for other in others) + _box(here, "er-box")
-    whole = (0, 0, *image.size)
-    if near[2] >= SMALL_SHARE * image.width or near[3] >= SMALL_SHARE * image.height:
-        layout, views = "er-one", _view("er-whole", image, whole, boxes + regions, whole_text)
+    left, top, width, height = _near(face, image.size)
+    if width >= SMALL_SHARE * image.width or height >= SMALL_SHARE * image.height:
+        layout = "er-one"
     else:
         layout = "er-wide" if image.width >= WIDE * image.height else "er-beside"
+    letter = LETTER_BESIDE if layout == "er-beside" else LETTER
+    room = max(image.size) / letter
+    boxes = "".join(_box(other, "er-other", room) for other in others) + _box(here, "er-box", room)
+    regions = _regions(face, image.size)
+    name = PurePath(analysis.picture.source).name
+    text = said["picture" if others else "picture_one"].format(source=name, n=len(others) + 1, number=number)
+    overlay = boxes + regions if layout == "er-one" else boxes
+    views = _view("er-whole", image, (0, 0, *image.size), overlay, text, letter)
+    if layout != "er-one":
         cited = ", ".join(_cited(face))
-        near_text = said["closeup" if cited else "closeup_plain"].format(number=number, regions=cited)
-        views = _view("er-near", image, near, regions, near_text) + _view("er-whole", image, whole, boxes, whole_text)
+        text = said["closeup" if cited else "closeup_plain"].format(number=number, regions=cited)
+        views += _view("er-near", image, (left, top, width, height), regions, text, LETTER_BESIDE)
     source = f'<p class="er-source" title="{escape(name)}">{escape(name)}</p>'
     return f'<div class="er-views {layout}">{views}{source}{_answer(number, face, said)}</div>'
 
@@ -126,25 +129,26 @@ def _near(face: FaceAnalysis, size: tuple[int, int]) -> tuple[int, int, int, int
     return left, top, min(size[0], int(x + half) + 1) - left, min(size[1], int(y + half) + 1) - top
 
 
-def _view(kind: str, image: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str) -> str:
+def _view(kind: str, image: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str, letter: int) -> str:
     left, top, width, height = box
     part = image if (width, height) == image.size else image.crop((left, top, left + width, top + height))
     return (
         f'<svg class="er-view {kind}" viewBox="{left} {top} {width} {height}" role="img" aria-label="{escape(text)}"'
-        f' style="--er-ratio:{width / height:.3f};font-size:{max(width, height) / LETTER:.1f}px">'
+        f' style="--er-ratio:{width / height:.3f};font-size:{max(width, height) / letter:.1f}px">'
         f'<image href="{_data_uri(part, LONGEST)}" x="{left}" y="{top}" width="{width}" height="{height}"'
         f' preserveAspectRatio="none"/>{overlay}</svg>'
     )
 
 
-def _box(shown: Shown, kind: str) -> str:
+def _box(shown: Shown, kind: str, letter: float) -> str:
     number, _, face = shown
     if face.face.box is None:
         return ""
     x, y, w, h = face.face.box
+    down = "-.25em" if y > letter else "1em"  # above the box where there is room
     return (
         f'<g class="{kind}" data-face="{number}"><rect x="{x}" y="{y}" width="{w}" height="{h}"/>'
-        f'<text x="{x}" y="{max(y, 0)}" dy="{"-.25em" if y > h / 3 else "1em"}">{number}</text></g>'
+        f'<text x="{max(x, 0)}" y="{max(y, 0)}" dy="{down}">{number}</text></g>'
     )
 
 
@@ -170,10 +174,10 @@ def _regions(face: FaceAnalysis, size: tuple[int, int]) -> str:
 
 
 def _data_uri(image: Image.Image, longest: int) -> str:
-    small = image.copy()
-    small.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    scale = min(1.0, longest / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
     buffer = io.BytesIO()
-    small.convert("RGB").save(buffer, "JPEG", quality=85)
+    image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
