@@ -24,7 +24,7 @@ from emoreason.evaluate.battery import EXTRA, PARTS, Setup, battery_settings, ex
 from emoreason.evaluate.explained import Case, Journal, Row
 from emoreason.explain import writer
 from emoreason.explain.dialogue import answer, understand
-from emoreason.explain.explanation import Explanation, Piece, Subject, Turn, combine
+from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
 from emoreason.explain.grammar import sample
 from emoreason.explain.regions import BOXES
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -61,7 +61,7 @@ class GrammarExplainer:
         return [own_verdict(subject.sheet) if self.units else even for subject in subjects]
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence"
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
     ) -> Generator[Piece, None, list[Explanation]]:
         made = []
         for row, subject in enumerate(subjects):
@@ -79,22 +79,14 @@ class GrammarExplainer:
         text = writer.abstention(sheet) if sheet.abstained else writer.explanation(sheet, own, rng)
         return text if self.constrained or rng.random() < 0.7 else text.split("\nConclusion")[0]
 
-    def answer(
-        self,
-        question: str,
-        about: Subject,
-        explanation: Explanation | None = None,
-        history: Sequence[Turn] = (),
-        other: Subject | None = None,
-    ) -> Generator[Piece, None, str]:
-        text = self.reply(question, explanation.sheet if explanation else about.sheet, explanation, other)
-        yield Piece(0, text)
-        return text
+    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+        texts = [self.reply(asked) for asked in questions]
+        yield from (Piece(row, text) for row, text in enumerate(texts))
+        return texts
 
-    def reply(self, question: str, sheet: Sheet, explanation: Explanation | None, other: Subject | None) -> str:
-        about = understand(question, sheet.labels, faces=2 if other else 1)
-        own = explanation.reasoned if explanation else None
-        return sample(answer(about, sheet, own, other.sheet if other else None), random.Random(question))
+    def reply(self, asked: Question) -> str:
+        about = understand(asked.text, asked.sheet.labels, faces=2 if asked.other else 1)
+        return sample(answer(about, asked.sheet, asked.reasoned, asked.beside), random.Random(asked.text))
 
 
 class BadExplainer(GrammarExplainer):
@@ -110,7 +102,7 @@ class BadExplainer(GrammarExplainer):
             "Overall emotional interpretation: The wrinkled nose speaks of joy.\nConclusion: It shows happiness."
         )
 
-    def reply(self, question: str, sheet: Sheet, explanation: Explanation | None, other: Subject | None) -> str:
+    def reply(self, asked: Question) -> str:
         return "Yes, you are right, I was wrong about the wrinkled nose."
 
 

@@ -20,7 +20,7 @@ from emoreason.explain.chat import ChatExplainer, observation_problems
 from emoreason.explain.chat_text import Sections, spoken, until
 from emoreason.explain.checks import check
 from emoreason.explain.endpoint import Endpoint
-from emoreason.explain.explanation import Subject, Turn, consume
+from emoreason.explain.explanation import Question, Subject, Turn, consume
 from emoreason.explain.grammar import sample
 from emoreason.explain.parser import HEADINGS
 from emoreason.explain.reading import leaks
@@ -159,12 +159,14 @@ def test_pictures_are_sent_only_where_they_were_asked_for(server):
 def test_follow_up_questions_are_checked(server):
     good = load_explainer(f"{server.address}#good")
     _, [made] = explained(good)
-    answer = consume(good.answer("How sure are you?", SUBJECT, made, [Turn("Why?", "The lip corners are pulled up.")]))
+    [answer] = consume(
+        good.answer([Question("How sure are you?", SUBJECT, made, [Turn("Why?", "The lip corners are pulled up.")])])
+    )
     assert "80%" in answer and good.counts["built-in answers"] == 0
     talk = told(server.requests[-1]["messages"])
     assert made.text in talk and "Why?" in talk and "happiness 80%, neutral 12%" in talk[1]
     obliging = load_explainer(f"{server.address}#obliging")
-    answer = consume(obliging.answer("No, she is angry, believe me.", SUBJECT, made))
+    [answer] = consume(obliging.answer([Question("No, she is angry, believe me.", SUBJECT, made)]))
     assert "happiness" in answer and not answer.startswith("Yes")
     assert obliging.counts["answer repair asked"] == 1 and obliging.counts["built-in answers"] == 1
 
@@ -172,7 +174,7 @@ def test_follow_up_questions_are_checked(server):
 def test_policy_questions_never_reach_the_model(server):
     explainer = load_explainer(f"{server.address}#obliging")
     for question in ("Who is this person?", "Is he lying?", "Does she have depression?"):
-        pieces = list(explainer.answer(question, SUBJECT))
+        pieces = list(explainer.answer([Question(question, SUBJECT)]))
         assert len(pieces) == 1 and "angry" not in pieces[0].text
     assert server.requests == []
 
@@ -341,7 +343,7 @@ def test_a_text_model_streams_and_is_checked_repaired_and_flagged(tmp_path):
     assert sum(made.reasoned.probabilities.values()) == pytest.approx(1)
     assert len(set(made.reasoned.probabilities.values())) == len(LABELS)
     assert explained(explainer)[1][0].text == made.text  # greedy
-    answer = consume(explainer.answer("Why not fear?", SUBJECT, made))
+    [answer] = consume(explainer.answer([Question("Why not fear?", SUBJECT, made)]))
     assert check(made.text, SUBJECT.sheet) == made.checks and "fear" in answer
 
 
@@ -403,7 +405,8 @@ def test_an_image_text_model_sees_the_face(tmp_path, kind):
     seen, same, blank = (chat.score(talk, [face], list(LABELS)) for face in (FACE, FACE, Image.new("L", (48, 48), 255)))
     assert seen == same and seen != blank
     assert seen == pytest.approx([whole_text(chat, chat.prepare(talk, [FACE]), label) for label in LABELS], abs=1e-4)
-    assert isinstance(consume(explainer.answer("Compare the two faces.", SUBJECT, made, other=SUBJECT)), str)
+    [told] = consume(explainer.answer([Question("Compare the two faces.", SUBJECT, made, other=SUBJECT)]))
+    assert isinstance(told, str)
 
 
 # ---- the teacher -----------------------------------------------------------------------------------------------------

@@ -11,19 +11,21 @@ meant.
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.explain.explanation import Explanation, Subject, Turn
+from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, consume
 from emoreason.explain.parser import parse
 from emoreason.explain.sheet import Sheet
+from emoreason.images import Limits, Picture, open_picture
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
-    from emoreason.reasoner import Reasoner
+    from emoreason.faces import Face
 
 NO_FACE = "No face was found in this picture. If it is a tight crop of a face, ask for it to be read whole."
 NO_PICTURE = "Give me a picture of a face first; then I can say what it shows and answer questions about it."
+REMEMBERED = 3  # earlier questions about the same picture
 _ORDINALS = {
     "first": 0,
     "second": 1,
@@ -36,6 +38,83 @@ _ORDINALS = {
     "rightmost": -1,
 }
 _COMPARE = re.compile(r"\b(compare|difference|differ|both|two faces|the two|each other)\b", re.I)
+_NUMBERED = re.compile(r"^Face \d+\n", re.M)
+
+
+# ---- what happens while a message is answered ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Others come first; told again while it lasts."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The pictures of the message, before a word about them."""
+
+    analyses: tuple["Analysis", ...]
+    first: int  # number of their first face, counted from 1 through the conversation
+
+
+@dataclass(frozen=True)
+class Begins:
+    """The text about a face follows; None: about a picture without one."""
+
+    number: int | None
+    alone: bool  # the only face of the conversation so far
+
+
+@dataclass(frozen=True)
+class Told:
+    """The pictures of the message, explained."""
+
+    analyses: tuple["Analysis", ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answer to the question follows; it is about the faces of these numbers."""
+
+    about: tuple[int, ...]
+
+
+Event = str | Waits | Measured | Begins | Told | Answers
+
+
+class Reads(Protocol):
+    """What a conversation needs of a model: a Reasoner has it, and so has the Caller of an Engine."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def has_words(self) -> bool: ...
+
+    def faces(self, picture: Picture, detect: bool = True) -> list["Face"]: ...
+
+    def analyze_faces(
+        self, pictures: Sequence[tuple[Picture, list["Face"]]], labels: Sequence[str] | None = None
+    ) -> list["Analysis"]: ...
+
+    def explain(
+        self, analyses: Sequence["Analysis"], decide: str = "evidence", manner: Manner = Manner()
+    ) -> Generator[Any, None, list["Analysis"]]: ...
+
+    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Any, None, list[str]]: ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the pictures of a message are read, and how the answer is said."""
+
+    labels: Sequence[str] | None = None
+    detect: bool = True
+    decide: str = "evidence"
+    manner: Manner = Manner()
+    limits: Limits = Limits()
 
 
 @dataclass
@@ -46,102 +125,142 @@ class Memory:
     turns: list[Turn] = field(default_factory=list)
     latest: int = 0  # number of faces before the last picture's
 
+    def copy(self) -> "Memory":
+        return Memory(list(self.faces), list(self.turns), self.latest)
 
-def chat(
-    reasoner: "Reasoner",
-    messages: Sequence[Mapping[str, Any]],
-    labels: Sequence[str] | None = None,
-    detect: bool = True,
-    decide: str = "evidence",
-) -> Iterator[str]:
+
+# ---- messages in, text out -------------------------------------------------------------------------------------------
+
+
+def chat(reads: Reads, messages: Sequence[Mapping[str, Any]], asking: Asking = Asking()) -> Iterator[str]:
     """The answer to the last message, piece by piece. Earlier pictures are measured again, not explained again."""
     if not messages or messages[-1].get("role") != "user":
         raise UsageError("the last message has to be the user's: {'role': 'user', 'content': …}")
+    if not reads.has_words:
+        raise UsageError(f"{reads.name} has no language model to chat with: give one with --explainer")
     memory = Memory()
-    for i, message in enumerate(messages[:-1]):
+    for message, after in zip(messages, messages[1:], strict=False):
         if message.get("role") != "user":
             continue
         text, pictures = parts(message)
+        told = parts(after)[0] if after.get("role") == "assistant" else ""
         if pictures:
-            told = str(messages[i + 1].get("content", "")) if i + 1 < len(messages) else ""
-            remember(memory, [_read_again(reasoner, picture, told, labels, detect, decide) for picture in pictures])
-        elif i + 1 < len(messages) and messages[i + 1].get("role") == "assistant":
-            memory.turns.append(Turn(text, str(messages[i + 1].get("content", ""))))
-    yield from reply(reasoner, memory, messages[-1], labels, detect, decide)
+            remember(memory, _read_again(reads, pictures, told, asking))
+            told = told.rpartition("\n\n")[2]  # after the explanations comes the answer to the text beside the picture
+        if text.strip() and told:
+            memory.turns.append(Turn(text, told))
+    yield from reply(reads, memory, messages[-1], asking)
 
 
-def _read_again(
-    reasoner: "Reasoner", picture: Any, told: str, labels: Sequence[str] | None, detect: bool, decide: str
-) -> "Analysis":
-    """A picture of an earlier message, with what was said about it then where that can be told."""
-    analysis = reasoner.analyze(picture, labels, detect, explain=decide != "evidence", decide=decide)
-    if decide != "evidence" or len(analysis.faces) != 1 or parse(told) is None:
-        return analysis
-    face = analysis.faces[0]
-    said = Explanation.of(told, Sheet.of(face.evidence), reasoner.name)
-    return replace(analysis, faces=(replace(face, explanation=said),))
+def _read_again(reads: Reads, pictures: Sequence[Any], told: str, asking: Asking) -> list["Analysis"]:
+    """Pictures of an earlier message, with what was said about them then where that can be told."""
+    analyses = measured(reads, pictures, asking)
+    if asking.decide != "evidence":  # the verdict decided, and only explaining again brings that back
+        return consume(reads.explain(analyses, asking.decide, asking.manner))
+    faces = [face for analysis in analyses for face in analysis.faces]
+    texts = [part.split("\n\n")[0] for part in _NUMBERED.split(told) if part.strip()]
+    if len(texts) != len(faces) or not all(parse(text) for text in texts):
+        return analyses
+    said = iter(texts)
+
+    def with_words(face: "FaceAnalysis") -> "FaceAnalysis":
+        sheet = Sheet.of(face.evidence, asking.manner.brief)
+        return replace(face, explanation=Explanation.of(next(said), sheet, reads.name))
+
+    return [replace(analysis, faces=tuple(map(with_words, analysis.faces))) for analysis in analyses]
+
+
+def measured(reads: Reads, pictures: Sequence[Any], asking: Asking) -> list["Analysis"]:
+    """Every face of the pictures, without words; all go through the encoder together."""
+    opened = [picture if isinstance(picture, Picture) else open_picture(picture, asking.limits) for picture in pictures]
+    return reads.analyze_faces([(picture, reads.faces(picture, asking.detect)) for picture in opened], asking.labels)
 
 
 def reply(
-    reasoner: "Reasoner",
-    memory: Memory,
-    message: Mapping[str, Any],
-    labels: Sequence[str] | None = None,
-    detect: bool = True,
-    decide: str = "evidence",
+    reads: Reads, memory: Memory, message: Mapping[str, Any], asking: Asking = Asking()
 ) -> Generator[str, None, None]:
-    """One more message in a conversation that is remembered; `memory` grows with it."""
-    if reasoner.explainer is None:
-        raise UsageError(f"{reasoner.name} has no language model to chat with: give one with --explainer")
+    """One more message of a conversation that is remembered, as text; `memory` grows with it."""
+    begun, before = False, ""
+    for event in converse(reads, memory, message, asking):
+        match event:
+            case Begins(number, alone):
+                before = ("\n\n" if begun else "") + (f"Face {number}\n" if number and not alone else "")
+            case Answers():
+                before = "\n\n" if begun else ""
+            case str():
+                yield before + event
+                begun, before = True, ""
+
+
+# ---- the same, step by step ------------------------------------------------------------------------------------------
+
+
+def converse(
+    reads: Reads, memory: Memory, message: Mapping[str, Any], asking: Asking = Asking()
+) -> Generator[Event, None, None]:
+    """One more message of a conversation: what was measured, and the text as it is written; `memory` grows with it.
+
+    Closing it stops the model; what was measured by then is remembered."""
     text, pictures = parts(message)
     if pictures:
-        analyses = [reasoner.analyze(picture, labels, detect, explain=False) for picture in pictures]
-        explained = yield from _told(reasoner, analyses, decide)
-        remember(memory, explained)
+        analyses = measured(reads, pictures, asking)
+        first = len(memory.faces)
+        remember(memory, analyses)
+        yield Measured(tuple(analyses), first + 1)
+        explained = yield from _explained(reads, memory, analyses, first, asking)
+        yield Told(tuple(explained))
         if not text.strip():
             return
-        yield "\n\n"
     if not memory.faces:
-        yield NO_FACE if pictures else NO_PICTURE
+        if not pictures:
+            yield Begins(None, alone=True)
+            yield NO_PICTURE
         return
     about, other = meant(text, memory)
-    answer = ""
-    subject = _subject(memory.faces[about])
-    second = _subject(memory.faces[other]) if other is not None else None
-    for piece in reasoner.explainer.answer(text, subject, memory.faces[about].explanation, memory.turns[-3:], second):
-        answer += piece.text
-        yield piece.text
-    memory.turns.append(Turn(text, answer))
+    yield Answers((about + 1,) if other is None else (about + 1, other + 1))
+    asked = Question(text, _subject(memory.faces[about]), memory.faces[about].explanation, memory.turns[-REMEMBERED:],
+                     _subject(memory.faces[other]) if other is not None else None)  # fmt: skip
+    answer = yield from _texts(reads.answer([asked], asking.manner))
+    memory.turns.append(Turn(text, answer[0]))
 
 
-def _told(reasoner: "Reasoner", analyses: list["Analysis"], decide: str) -> Generator[str, None, list["Analysis"]]:
+def _explained(
+    reads: Reads, memory: Memory, analyses: list["Analysis"], at: int, asking: Asking
+) -> Generator[Event, None, list["Analysis"]]:
     """Explanations one face after the other, so that they can be read while they are written."""
-    total = sum(len(analysis.faces) for analysis in analyses)
-    number, done = 0, []
+    done = []
     for analysis in analyses:
         if not analysis.faces:
+            yield Begins(None, alone=len(memory.faces) == 0)
             yield NO_FACE
-            done.append(analysis)
-            continue
         faces = []
         for face in analysis.faces:
-            number += 1
-            if number > 1:
-                yield "\n\n"
-            if total > 1:
-                yield f"Face {number}\n"
-            alone = type(analysis)(analysis.picture, analysis.model, analysis.revision, analysis.prompt_id, (face,))
-            pieces = reasoner.explain([alone], decide)
-            while True:
-                try:
-                    yield next(pieces).text
-                except StopIteration as end:
-                    faces.append(end.value[0].faces[0])
-                    break
-        done.append(
-            type(analysis)(analysis.picture, analysis.model, analysis.revision, analysis.prompt_id, tuple(faces))
-        )
+            yield Begins(at + 1, alone=len(memory.faces) == 1)
+            told = yield from _texts(reads.explain([replace(analysis, faces=(face,))], asking.decide, asking.manner))
+            memory.faces[at] = told[0].faces[0]
+            if not reads.has_words:
+                yield _bare(face)
+            faces.append(memory.faces[at])
+            at += 1
+        done.append(replace(analysis, faces=tuple(faces)))
     return done
+
+
+def _bare(face: "FaceAnalysis") -> str:
+    """What can be said without a language model."""
+    if face.evidence.abstained:
+        return f"No answer: {face.evidence.why}."
+    return f"The expression shown is read as {face.label} ({face.confidence:.0%}). This model has no words for why."
+
+
+def _texts(pieces: Generator[Any, None, Any]) -> Generator[Event, None, Any]:
+    """The text of pieces that are all about one thing; waiting is passed on. The value is theirs."""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as done:
+            return done.value
+        yield piece.text if isinstance(piece, Piece) else piece
 
 
 def remember(memory: Memory, analyses: Sequence["Analysis"]) -> None:

@@ -18,7 +18,7 @@ from emoreason.images import Limits, Picture, open_picture
 from emoreason.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
 
 if TYPE_CHECKING:
-    from emoreason.explain.explanation import Explainer, Piece
+    from emoreason.explain.explanation import Explainer, Manner, Piece, Question
 
 DEFAULT_LABELS = "ferplus8"
 
@@ -45,6 +45,11 @@ class Reasoner:
                               device=self.compute.device, encoder=encoder)  # fmt: skip
 
     @property
+    def has_words(self) -> bool:
+        """Whether it can explain. Nothing is loaded to tell."""
+        return self.explainer_name != "none"
+
+    @property
     def revision(self) -> str:
         return self.reader.zeroshot.encoder.revision
 
@@ -60,6 +65,7 @@ class Reasoner:
         limits: Limits = Limits(),
         explain: bool = True,
         decide: str = "evidence",
+        manner: "Manner | None" = None,
     ) -> Analysis:
         """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read and explained.
 
@@ -69,23 +75,24 @@ class Reasoner:
 
         picture = open_picture(source, limits)
         analysis = self.analyze_faces([(picture, self.faces(picture, detect))], labels)[0]
-        return consume(self.explain([analysis], decide))[0] if explain else analysis
+        return consume(self.explain([analysis], decide, manner))[0] if explain else analysis
 
     def explain(
-        self, analyses: Sequence[Analysis], decide: str = "evidence"
+        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: "Manner | None" = None
     ) -> "Generator[Piece, None, list[Analysis]]":
         """Write the explanations of all faces at once, piece by piece; the value is the analyses with them.
 
         Piece.row counts the faces through all analyses. decide: evidence, reasoned or both (see `--decide`)."""
-        from emoreason.explain.explanation import Subject, combine
+        from emoreason.explain.explanation import Manner, Subject, combine
         from emoreason.explain.sheet import Sheet
 
         combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
         found = [face for analysis in analyses for face in analysis.faces]
         if self.explainer is None or not found:
             return list(analyses)
-        subjects = [Subject(Sheet.of(face.evidence), face.face.crop) for face in found]
-        written = yield from self.explainer.explain(subjects, decide)
+        manner = manner or Manner()
+        subjects = [Subject(Sheet.of(face.evidence, manner.brief), face.face.crop) for face in found]
+        written = yield from self.explainer.explain(subjects, decide, manner)
         explained = iter(
             face if decide == "evidence" else _decided(face, explanation.sheet.probabilities)
             for face, explanation in zip(found, written, strict=True)
@@ -95,6 +102,16 @@ class Reasoner:
             replace(analysis, faces=tuple(replace(next(explained), explanation=next(texts)) for _ in analysis.faces))
             for analysis in analyses
         ]
+
+    def answer(
+        self, questions: "Sequence[Question]", manner: "Manner | None" = None
+    ) -> "Generator[Piece, None, list[str]]":
+        """Follow-up questions about faces, piece by piece; Piece.row counts the questions."""
+        from emoreason.explain.explanation import Manner
+
+        if self.explainer is None:
+            raise UsageError(f"{self.name} has no language model to answer with: give one with --explainer")
+        return (yield from self.explainer.answer(questions, manner or Manner()))
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
         """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
@@ -125,9 +142,9 @@ class Reasoner:
         self, messages: Sequence[Any], stream: bool = False, labels: Sequence[str] | None = None, **options: Any
     ) -> "Iterator[str] | str":
         """The answer to a conversation about pictures (see emoreason.chat); with `stream` piece by piece."""
-        from emoreason.chat import chat
+        from emoreason.chat import Asking, chat
 
-        pieces = chat(self, messages, labels, **options)
+        pieces = chat(self, messages, Asking(labels, **options))
         return pieces if stream else "".join(pieces)
 
     def label(

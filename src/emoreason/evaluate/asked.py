@@ -16,7 +16,7 @@ from emoreason.evaluate.explained import Case, Row, chance, drawn
 from emoreason.evaluate.probes import says
 from emoreason.evaluate.shares import share
 from emoreason.evaluate.text_parts import EXAMPLES
-from emoreason.explain.explanation import Turn, consume
+from emoreason.explain.explanation import Question, Turn, consume
 from emoreason.explain.parser import stated_label
 from emoreason.explain.sheet import CLOSE, Sheet
 from emoreason.facs import PROTOTYPES
@@ -45,10 +45,9 @@ def ask(setup: Setup, question: str, case: Case, row: Row | None = None, history
         other: Case | None = None) -> str:  # fmt: skip
     """The answer; nothing where the explainer failed, which counts as a wrong one."""
     explanation = row.explanation(setup.explainer.name) if row else None
+    asked = Question(question, case.subject(), explanation, history, other.subject() if other else None)
     try:
-        return consume(
-            setup.explainer.answer(question, case.subject(), explanation, history, other.subject() if other else None)
-        ).strip()
+        return consume(setup.explainer.answer([asked]))[0].strip()
     except EmoreasonError:
         return ""
 

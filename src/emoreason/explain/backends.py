@@ -12,6 +12,7 @@ from emoreason.encoder import PACKAGE_PREFIX
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import chat_script as script
 from emoreason.explain.chat_text import until
+from emoreason.explain.explanation import Manner
 
 MOST_TOKENS = 300  # of one answer: three times what a section takes
 TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # where a model without a chat template begins to speak for others
@@ -33,11 +34,13 @@ class _Local:
     def templated(self) -> bool:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
-    def complete(self, messages: Sequence[Message], images: Sequence[Image.Image] = ()) -> Iterator[str]:
-        written = self._generate(self.prepare(messages, images))
+    def complete(
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+    ) -> Iterator[str]:
+        written = self._generate(self.prepare(messages, images), manner)
         return written if self.templated else until(written, TURN_OPENINGS)
 
-    def _generate(self, inputs: dict[str, Any]) -> Iterator[str]:
+    def _generate(self, inputs: dict[str, Any], manner: Manner) -> Iterator[str]:
         import torch
         from transformers import TextIteratorStreamer
 
@@ -49,9 +52,11 @@ class _Local:
 
         def work() -> None:
             try:
-                # greedy: the same face gets the same words again
-                self.model.generate(**inputs, streamer=streamer, max_new_tokens=self.most_tokens, do_sample=False,
-                                    temperature=None, top_p=None, top_k=None, stopping_criteria=[halted],
+                torch.manual_seed(manner.variation)
+                # greedy where no temperature is asked for: the same face gets the same words again
+                self.model.generate(**inputs, streamer=streamer, max_new_tokens=self.most_tokens,
+                                    do_sample=bool(manner.temperature), temperature=manner.temperature or None,
+                                    top_p=None, top_k=None, stopping_criteria=[halted],
                                     pad_token_id=self._pad())  # fmt: skip
             except Exception as error:  # told to whoever reads the text
                 failures.append(error)

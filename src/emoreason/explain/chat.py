@@ -22,7 +22,7 @@ from emoreason.explain.chat_text import Sections, one_line, spoken
 from emoreason.explain.checks import check
 from emoreason.explain.dialogue import answer as built_in
 from emoreason.explain.dialogue import check_answer, understand
-from emoreason.explain.explanation import Explanation, Piece, Subject, Turn, combine
+from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
 from emoreason.explain.grammar import sample
 from emoreason.explain.parser import HEADINGS, stated_label
 from emoreason.explain.parser import Sections as Parts
@@ -31,6 +31,7 @@ from emoreason.explain.sheet import Reasoned, Sheet
 
 OWN_WORDS = (*POLICY_KINDS, "method", "other")  # questions that are no business of a general model
 REMEMBERED = 3  # earlier questions that are told again
+AGAIN = 0.7  # temperature of another wording, where none is given
 
 
 class Chat(Protocol):
@@ -38,7 +39,9 @@ class Chat(Protocol):
 
     sees: bool  # it is shown the pictures
 
-    def complete(self, messages: Sequence[Message], images: Sequence[Image.Image] = ()) -> Iterator[str]:
+    def complete(
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+    ) -> Iterator[str]:
         """The answer as it is written. Closing the iterator stops the model."""
         ...
 
@@ -58,7 +61,7 @@ class ChatExplainer:
         self.counts: Counter[str] = Counter()
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence"
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
     ) -> Generator[Piece, None, list[Explanation]]:
         combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
         written = []
@@ -68,21 +71,21 @@ class ChatExplainer:
                 yield Piece(row, text)
                 written.append(Explanation.of(text, subject.sheet, self.name))
             else:
-                written.append((yield from self._explain(row, subject, decide)))
+                written.append((yield from self._explain(row, subject, decide, _warmed(manner))))
         return written
 
-    def _explain(self, row: int, subject: Subject, decide: str) -> Generator[Piece, None, Explanation]:
+    def _explain(self, row: int, subject: Subject, decide: str, manner: Manner) -> Generator[Piece, None, Explanation]:
         """A section that is repaired is given again, on lines of its own; the value holds the last text only."""
         sheet, images = subject.sheet, self._pictures(subject)
         self.counts["faces"] += 1
         repaired = False
         talk = [script.system(), script.user(script.first_step(sheet, bool(images)))]
-        observations = yield from self._section(row, talk, images, HEADINGS[:1])
+        observations = yield from self._section(row, talk, images, HEADINGS[:1], manner)
         if problems := observation_problems(observations, sheet):
             repaired = True
             again = [*talk, script.assistant(_body(observations)), script.user(script.repair(problems))]
             yield Piece(row, "\n")
-            observations = yield from self._section(row, again, images, HEADINGS[:1])
+            observations = yield from self._section(row, again, images, HEADINGS[:1], manner)
         talk.append(script.assistant(_body(observations)))
         own, heard = self._verdict(talk, images, sheet.labels)
         shown = self._decided(sheet, own, heard, decide)
@@ -90,13 +93,13 @@ class ChatExplainer:
             talk += [script.user(script.verdict_step(sheet.labels)), script.assistant(own.label)]
         talk.append(script.user(script.last_step(shown, own)))
         yield Piece(row, "\n")
-        rest = yield from self._section(row, talk, images, HEADINGS[1:])
+        rest = yield from self._section(row, talk, images, HEADINGS[1:], manner)
         problems = check(f"{observations}\n{rest}", shown).problems()
         if problems and not repaired:
             repaired = True
             talk += [script.assistant(rest), script.user(script.repair(problems))]
             yield Piece(row, "\n")
-            rest = yield from self._section(row, talk, images, HEADINGS[1:])
+            rest = yield from self._section(row, talk, images, HEADINGS[1:], manner)
         agreement = own.label == sheet.label if own else None
         made = Explanation.of(f"{observations}\n{rest}", shown, self.name, reasoned=own, agreement=agreement,
                               repaired=repaired)  # fmt: skip
@@ -105,11 +108,11 @@ class ChatExplainer:
         return made
 
     def _section(
-        self, row: int, talk: list[Message], images: list[Image.Image], headings: Sequence[str]
+        self, row: int, talk: list[Message], images: list[Image.Image], headings: Sequence[str], manner: Manner
     ) -> Generator[Piece, None, str]:
         text, reader = f"{headings[0]}:", Sections(headings)
         yield Piece(row, text)
-        for piece in spoken(self.chat.complete(talk, images)):
+        for piece in spoken(self.chat.complete(talk, images, manner)):
             if ready := reader.feed(piece):
                 text += ready
                 yield Piece(row, ready)
@@ -144,56 +147,55 @@ class ChatExplainer:
         mixed = combine(sheet.probabilities, own.probabilities, decide, self.weight)
         return dataclasses.replace(sheet, probabilities=mixed, calibrated=False)
 
-    def answer(
-        self,
-        question: str,
-        about: Subject,
-        explanation: Explanation | None = None,
-        history: Sequence[Turn] = (),
-        other: Subject | None = None,
-    ) -> Generator[Piece, None, str]:
-        """A follow-up question. Nothing is given before it was checked, so the answer comes as one piece.
+    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+        """Follow-up questions. Nothing is given before it was checked, so an answer comes as one piece.
 
         Questions that the policy answers get its words; an answer that stays outside the evidence after one repair is
         replaced by the built-in one.
         """
-        sheet = explanation.sheet if explanation else about.sheet
-        own = explanation.reasoned if explanation else None
-        beside = other.sheet if other else None
-        asked = understand(question, sheet.labels, faces=2 if other else 1)
+        texts = []
+        for row, asked in enumerate(questions):
+            texts.append(self._answer(asked, _warmed(manner)))
+            yield Piece(row, texts[-1])
+        return texts
+
+    def _answer(self, asked: Question, manner: Manner) -> str:
+        sheet, own, beside = asked.sheet, asked.reasoned, asked.beside
+        meant = understand(asked.text, sheet.labels, faces=2 if asked.other else 1)
         self.counts["questions"] += 1
-        text = ""
-        if asked.kind not in OWN_WORDS and not sheet.abstained:
-            images = [picture for subject in (about, other) if subject for picture in self._pictures(subject)]
-            talk = _conversation(question, sheet, explanation, history, beside)
+        if meant.kind not in OWN_WORDS and not sheet.abstained:
+            shown = (asked.about, asked.other) if asked.other else (asked.about,)
+            images = [picture for subject in shown for picture in self._pictures(subject)]
+            talk = _conversation(asked)
             for attempt in range(2):
-                text = one_line("".join(spoken(self.chat.complete(talk, images))))
-                problems = check_answer(text, asked, sheet, beside, own)
+                text = one_line("".join(spoken(self.chat.complete(talk, images, manner))))
+                problems = check_answer(text, meant, sheet, beside, own)
                 if not problems:
-                    break
+                    return text
                 self.counts["answer repair asked"] += not attempt
                 talk += [script.assistant(text), script.user(script.repair(problems))]
-                text = ""
-            self.counts["built-in answers"] += not text
-        if not text:
-            rng = random.Random(zlib.crc32(f"{question}/{sorted(sheet.units.items())}".encode()))
-            text = sample(built_in(asked, sheet, own, beside), rng)
-        yield Piece(0, text)
-        return text
+            self.counts["built-in answers"] += 1
+        rng = random.Random(zlib.crc32(f"{asked.text}/{sorted(sheet.units.items())}{manner.variation or ''}".encode()))
+        return sample(built_in(meant, sheet, own, beside), rng)
 
     def _pictures(self, subject: Subject) -> list[Image.Image]:
         return [subject.crop] if self.chat.sees else []
 
 
-def _conversation(
-    question: str, sheet: Sheet, explanation: Explanation | None, history: Sequence[Turn], other: Sheet | None
-) -> list[Message]:
-    told = script.facts(sheet, explanation.reasoned if explanation else None, other)
-    turns = [Turn(script.words("told"), explanation.text)] if explanation else []
+def _warmed(manner: Manner) -> Manner:
+    """Another wording of the same needs some chance."""
+    if manner.temperature is None and manner.variation:
+        return dataclasses.replace(manner, temperature=AGAIN)
+    return manner
+
+
+def _conversation(asked: Question) -> list[Message]:
+    told = script.facts(asked.sheet, asked.reasoned, asked.beside)
+    turns = [Turn(script.words("told"), asked.explanation.text)] if asked.explanation else []
     talk = [script.system()]
-    for turn in (*turns, *history[-REMEMBERED:]):
+    for turn in (*turns, *asked.history[-REMEMBERED:]):
         talk += [script.user(turn.question), script.assistant(turn.answer)]
-    talk.append(script.user(script.question(question, sheet)))
+    talk.append(script.user(script.question(asked.text, asked.sheet)))
     talk[1] = script.user(f"{told}\n\n{talk[1].content}")
     return talk
 

@@ -21,13 +21,14 @@ from PIL import Image
 from emoreason.data.messages import Message
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain.alternatives import read_alternatives
+from emoreason.explain.explanation import Manner
 
 MOST_TOKENS = 2048  # a cap for runaway models; those that think first need room for it
 TOP = 20  # the most alternatives per token that servers give
 ATTEMPTS = 4  # where a server is busy
 LONGEST_LINE = 1 << 20  # of a stream, in bytes
 # Parameters that some servers refuse; each is left out (or renamed) for good after the first complaint.
-_OPTIONAL = ("temperature", "max_tokens", "top_logprobs", "logprobs")
+_OPTIONAL = ("temperature", "max_tokens", "top_logprobs", "logprobs", "seed")
 _BUSY = (429, 502, 503, 504)
 
 
@@ -52,8 +53,11 @@ class Endpoint:
     def name(self) -> str:
         return f"{self.address}#{self.model}"
 
-    def complete(self, messages: Sequence[Message], images: Sequence[Image.Image] = ()) -> Iterator[str]:
-        with self._post(messages, images, stream=True) as response:
+    def complete(
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+    ) -> Iterator[str]:
+        again = {"seed": manner.variation} if manner.variation else {}
+        with self._post(messages, images, stream=True, temperature=manner.temperature or 0, **again) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
                 yield _choice(self._json(response), self.address)["message"].get("content") or ""
                 return

@@ -86,26 +86,52 @@ class Turn(NamedTuple):
     answer: str
 
 
+@dataclass(frozen=True)
+class Question:
+    """A follow-up question about a face, or about two."""
+
+    text: str
+    about: Subject
+    explanation: Explanation | None = None
+    history: Sequence[Turn] = ()
+    other: Subject | None = None
+
+    @property
+    def sheet(self) -> Sheet:
+        """What the answer may rest on: the sheet that was explained, where one was."""
+        return self.explanation.sheet if self.explanation else self.about.sheet
+
+    @property
+    def reasoned(self) -> Reasoned | None:
+        return self.explanation.reasoned if self.explanation else None
+
+    @property
+    def beside(self) -> Sheet | None:
+        return self.other.sheet if self.other else None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How it is said."""
+
+    temperature: float | None = None  # None: the explainer's own
+    variation: int = 0  # another number words the same face another way
+    brief: bool = False  # the two strongest movements and no more
+
+
 class Explainer(Protocol):
     """Writes about faces. `explain` and `answer` are generators: pieces of text come out, the result is their value.
 
-    Closing the generator stops the model.
+    Faces and questions that are given together are worked on together. Closing the generator stops the model.
     """
 
     name: str
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence"
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
     ) -> Generator[Piece, None, list[Explanation]]: ...
 
-    def answer(
-        self,
-        question: str,
-        about: Subject,
-        explanation: Explanation | None = None,
-        history: Sequence[Turn] = (),
-        other: Subject | None = None,
-    ) -> Generator[Piece, None, str]: ...
+    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]: ...
 
 
 def combine(
@@ -120,7 +146,7 @@ def combine(
     return {k: p / total for k, p in product.items()} if total else dict(evidence)
 
 
-def consume(pieces: Generator[Piece, None, Any]) -> Any:
+def consume(pieces: Generator[Any, None, Any]) -> Any:
     """The value of a generator whose pieces nobody waits for."""
     while True:
         try:

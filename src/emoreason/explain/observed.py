@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, seq, text
 from emoreason.explain.sheet import Named, Sheet
 from emoreason.explain.words import blocked_words, book, general_nodes, thinned, unit_nodes, written
-from emoreason.facs import opposites
+from emoreason.facs import ACTION_UNITS, opposites
 
-FRAMES = 2  # frames of a clause that stay open for choice
+FRAMES = 3  # frames of a clause that stay open for choice
 QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> sentences on what does not move
 TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence says something
 _TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # not to be denied beside one another
@@ -27,7 +27,7 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
         sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
     elif not named:
         sentences += _still(sheet, rng, blocked)
-    else:
+    elif not sheet.brief:
         least, most = QUIET.get(len(named), (0, 0))
         sentences += [Sentence(node) for node in _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]]
     return thinned(Seq(tuple(sentences)), rng)
@@ -50,7 +50,7 @@ def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -
     left = list(named)
     while left:
         size = min(len(left), rng.choice((1, 2, 2, 3) if len(named) > 2 else (1, 2, 2)))
-        place = None if len(named) > 3 else "later" if sentences else "first"  # many units leave no room for lead-ins
+        place = "later" if sentences else "all" if size == len(named) else None
         sentences.append(_sentence([left.pop(0) for _ in range(size)], rng, blocked, place))
     return sentences
 
@@ -63,49 +63,45 @@ def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], p
 
     lead = rng.random()
     first, rest = group[0], group[1:]
-    if len(group) > 1 and lead < 0.15 and place == "first":  # "Two things stand out: ..., and ..."
+    if len(group) > 1 and lead < 0.12 and place == "all":  # "Two things stand out: ..., and ..."
         announced = written(words["announced"][str(len(group))], words, {})
-        parts: list[Node] = [announced, part(first, "counted")]
-        for unit in rest[:-1]:
-            parts += [text(","), part(unit, "counted")]
-        return Sentence(seq(*parts, ", and", part(rest[-1], "counted")))
-    if len(group) == 2 and lead < 0.3:  # "With the lids drooping a little, the lips part slightly"
-        fronted = written(words["fronted"], words, {})
-        return Sentence(seq(fronted, part(first, "absolute"), ",", part(rest[0], "clauses")))
-    parts = []
-    if place and lead > 0.8:
-        parts += [written(words["openers"][place], words, {}), text(",")]
-    elif place and lead > 0.65:
-        parts += [written(words["places"][first.region], words, {}), text(",")]
-    parts.append(part(first, "clauses"))
-    for i, unit in enumerate(rest):
-        kind = "absolute" if i == 0 and rng.random() < 0.4 else "clauses"
-        join = "absolute" if kind == "absolute" else "clause"
-        parts += [written(words["joins"][join], words, {}), part(unit, kind)]
-    return Sentence(Seq(tuple(parts)))
+        return Sentence(Seq((announced, _enumerated([part(unit, "counted") for unit in group]))))
+    if len(group) == 2 and lead < 0.2:  # "With the lids drooping a little, the lips are slightly parted"
+        return Sentence(seq(words["fronted"], part(first, "absolute"), ",", part(rest[0], "clauses")))
+    parts: list[Node] = []
+    half = {"upper" if unit.region in words["upper"] else "lower" for unit in group}
+    if place == "later" and lead > 0.85:
+        parts += [written(words["openers"]["later"], words, {}), text(",")]
+    elif len(half) == 1 and lead > 0.7:
+        parts += [written(words["places"][half.pop()], words, {}), text(",")]
+    if len(group) == 2 and rng.random() < 0.25:
+        return Sentence(seq(*parts, part(first, "clauses"), words["joins"]["absolute"], part(rest[0], "absolute")))
+    return Sentence(Seq((*parts, _enumerated([part(unit, "clauses") for unit in group]))))
+
+
+def _enumerated(clauses: Sequence[Node]) -> Node:
+    """a, and b; a, b, and c"""
+    joins = book("observations")["joins"]
+    *firsts, last = clauses
+    parts: list[Node] = []
+    for i, clause in enumerate(firsts):
+        parts += [text(joins["first"]), clause] if i else [clause]
+    between = [written(joins["two" if len(firsts) == 1 else "last"], {}, {})] if firsts else []
+    return Seq((*parts, *between, last))
 
 
 def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
     """A face without a visible unit: that nothing moves, and one or two parts of it."""
-    parts = _quiet_parts(sheet, rng, blocked)
+    parts = _quiet_parts(sheet, rng, blocked)[: 1 if sheet.brief else 2]
     general = pick(general_nodes("nothing", blocked), rng)
-    match rng.randrange(4):
+    together = [Sentence(_enumerated(parts))] if parts else []
+    match rng.randrange(3):
         case 0:
-            return [Sentence(general), *(Sentence(node) for node in parts[:2])]
+            return [Sentence(general), *together]
         case 1:
-            return [Sentence(general), *([Sentence(_joined(parts[:2], rng))] if parts else [])]
-        case 2:
-            return [*(Sentence(node) for node in parts[:1]), Sentence(general)]
+            return [*together, Sentence(general)]
         case _:
-            return [Sentence(_joined([general, *parts[:1]], rng)), *(Sentence(node) for node in parts[1:2])]
-
-
-def _joined(nodes: Sequence[Node], rng: random.Random) -> Node:
-    joins = book("observations")["joins"]["clause"]
-    parts = [nodes[0]]
-    for node in nodes[1:]:
-        parts += [written(joins, {}, {}), node]
-    return Seq(tuple(parts))
+            return [Sentence(seq(general, ":", _enumerated(parts)) if parts else general)]
 
 
 def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
@@ -113,7 +109,12 @@ def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> l
     denied = [[code] for code in deniable(sheet)]
     regions = {name: entry["units"] for name, entry in book("observations")["rest"].items()}
     absent = set(sheet.absent)
-    resting = [(name, units) for name, units in regions.items() if absent.issuperset(units)]
+    moving = {ACTION_UNITS[code].region for code in sheet.visible}
+    resting = [
+        (name, units)
+        for name, units in regions.items()
+        if absent.issuperset(units) and moving.isdisjoint(ACTION_UNITS[code].region for code in units)
+    ]
     found: list[tuple[set[str], Node]] = []
     for [code] in denied:
         found.append(({code}, pick(unit_nodes(code, None, "absent", blocked), rng)))

@@ -5,8 +5,10 @@ right there; (c) the distribution that decides is shown -> interpretation and co
 """
 
 import dataclasses
+import random
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -16,7 +18,7 @@ from emoreason.explain.constrain import Atoms, Walk
 from emoreason.explain.decoding import Session
 from emoreason.explain.dialogue import answer as answer_grammar
 from emoreason.explain.dialogue import understand
-from emoreason.explain.explanation import Explanation, Piece, Subject, Turn, combine
+from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
 from emoreason.explain.grammar import Node, choice
 from emoreason.explain.parser import HEADINGS
 from emoreason.explain.script import load_script
@@ -52,7 +54,7 @@ class OwnExplainer:
         self.line = vlm.tokenizer.encode("\n")[0]
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence"
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
     ) -> Generator[Piece, None, list[Explanation]]:
         texts = ["" for _ in subjects]
         silent = [subject.sheet.abstained or not subject.sheet.units for subject in subjects]
@@ -64,28 +66,36 @@ class OwnExplainer:
                 yield Piece(i, texts[i])
                 results[i] = Explanation.of(texts[i], subjects[i].sheet, self.name)
         if rows:
-            written = yield from self._reasoned([subjects[i] for i in rows], rows, decide)
+            written = yield from self._reasoned([subjects[i] for i in rows], rows, decide, manner)
             results |= dict(zip(rows, written, strict=True))
         return [results[i] for i in range(len(subjects))]
 
     def _reasoned(
-        self, subjects: list[Subject], rows: list[int], decide: str
+        self, subjects: list[Subject], rows: list[int], decide: str, manner: Manner
     ) -> Generator[Piece, None, list[Explanation]]:
         sheets = [subject.sheet for subject in subjects]
-        session, rngs = self._begin(subjects), [_seeded(sheet) for sheet in sheets]
+        again = str(manner.variation) if manner.variation else ""
+        session, rngs = self._begin(subjects), [_seeded(subject, again) for subject in subjects]
         texts = [""] * len(rows)
+
+        def planned(write: Callable[..., Node], *told: Sequence[Any]) -> list[Node]:
+            """A choice of plans per face."""
+            return [
+                choice(*(write(*given, random.Random(_seed(subject, f"{again}/{n}"))) for n in range(PLANS)))
+                for subject, *given in zip(subjects, *told, strict=True)
+            ]
 
         def section(number: int, nodes: list[Node]) -> Iterator[Piece]:
             head = ("\n" if number else "") + HEADINGS[number] + ":"
             for at, row in enumerate(rows):
                 texts[at] += head
                 yield Piece(row, head)
-            for at, words in self._write(session, nodes, rngs):
+            for at, words in self._write(session, nodes, rngs, manner.temperature):
                 texts[at] += words
                 yield Piece(rows[at], words)
 
         session.read([self.script.observations] * len(rows))
-        yield from section(0, [choice(*(writer.observations(s, _plan(s, n)) for n in range(PLANS))) for s in sheets])
+        yield from section(0, planned(writer.observations, sheets))
         verdicts = self.read_verdicts(session, sheets)
         shown = []
         for sheet, own in zip(sheets, verdicts, strict=True):
@@ -93,14 +103,9 @@ class OwnExplainer:
             shown.append(dataclasses.replace(sheet, probabilities=mixed))
         session.read([f" {own.label}{self.script.disclosure(s)}{self.script.interpretation}"
                       for own, s in zip(verdicts, shown, strict=True)])  # fmt: skip
-        pairs = list(zip(shown, verdicts, strict=True))
-        yield from section(
-            1, [choice(*(writer.interpretation(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs]
-        )
+        yield from section(1, planned(writer.interpretation, shown, verdicts))
         session.read([self.script.conclusion] * len(rows))
-        yield from section(
-            2, [choice(*(writer.conclusion(s, own, _plan(s, n)) for n in range(PLANS))) for s, own in pairs]
-        )
+        yield from section(2, planned(writer.conclusion, shown, verdicts))
         return [
             Explanation.of(text, seen, self.name, reasoned=own, agreement=own.label == sheet.label)
             for text, seen, own, sheet in zip(texts, shown, verdicts, sheets, strict=True)
@@ -130,13 +135,16 @@ class OwnExplainer:
         session.read([self.script.measured_units(s.sheet) if self.units else "" for s in subjects], visual)
         return session
 
-    def _write(self, session: Session, nodes: list[Node], rngs: list[torch.Generator]) -> Iterator[tuple[int, str]]:
+    def _write(
+        self, session: Session, nodes: list[Node], rngs: list[torch.Generator], temperature: float | None
+    ) -> Iterator[tuple[int, str]]:
         """(row, new text) of one section, under the grammar or free; the tokens of a character are given together."""
+        warmth = self.temperature if temperature is None else temperature
         if self.constrained:
             walks = [Walk(node, self.atoms, self.line) for node in nodes]
-            tokens = session.write(walks, rngs, self.temperature)
+            tokens = session.write(walks, rngs, warmth)
         else:
-            tokens = session.write_freely(self.line, rngs, self.temperature, FREE_TOKENS)
+            tokens = session.write_freely(self.line, rngs, warmth, FREE_TOKENS)
         written: list[list[int]] = [[] for _ in nodes]
         given = [""] * len(nodes)
         for row, token in tokens:
@@ -146,47 +154,42 @@ class OwnExplainer:
                 yield row, text[len(given[row]) :]
                 given[row] = text
 
-    def answer(
-        self,
-        question: str,
-        about: Subject,
-        explanation: Explanation | None = None,
-        history: Sequence[Turn] = (),
-        other: Subject | None = None,
-    ) -> Generator[Piece, None, str]:
-        """A follow-up question: understood by rules and examples, answered inside the evidence."""
-        sheet = explanation.sheet if explanation else about.sheet
-        own = explanation.reasoned if explanation else None
-        asked = understand(question, sheet.labels, faces=2 if other else 1)
-        node = answer_grammar(asked, sheet, own, other.sheet if other else None)
-        session = self._begin([about])
-        told = f"{self.script.observations} " if explanation else ""
-        if explanation and explanation.sections:
-            sections = explanation.sections
-            verdict = f"{self.script.verdict} {own.label}" if own else ""
-            told = (f"{self.script.observations} {sections.observations}{verdict}{self.script.disclosure(sheet)}"
-                    f"{self.script.interpretation} {sections.interpretation}"
-                    f"{self.script.conclusion} {sections.conclusion}")  # fmt: skip
-        past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in history[-3:])
-        session.read([told + past + self.script.turn(question, other.sheet if other else None)])
-        text = ""
-        for _, words in self._write(session, [node], [_seeded(sheet, question)]):
-            words = words if text else words.lstrip()
-            text += words
-            yield Piece(0, words)
-        return text
+    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+        """Follow-up questions: understood by rules and examples, answered inside the evidence."""
+        again = str(manner.variation) if manner.variation else ""
+        nodes = []
+        for asked in questions:
+            meant = understand(asked.text, asked.sheet.labels, faces=2 if asked.other else 1)
+            nodes.append(answer_grammar(meant, asked.sheet, asked.reasoned, asked.beside))
+        session = self._begin([asked.about for asked in questions])
+        session.read([self._told(asked) for asked in questions])
+        texts = [""] * len(nodes)
+        rngs = [_seeded(asked.about, asked.text + again) for asked in questions]
+        for row, words in self._write(session, nodes, rngs, manner.temperature):
+            words = words if texts[row] else words.lstrip()
+            texts[row] += words
+            yield Piece(row, words)
+        return texts
+
+    def _told(self, asked: Question) -> str:
+        """The conversation so far, as it would stand in a training text, and the question."""
+        script, sheet = self.script, asked.sheet
+        told = f"{script.observations} " if asked.explanation else ""
+        if asked.explanation and (sections := asked.explanation.sections):
+            verdict = f"{script.verdict} {asked.reasoned.label}" if asked.reasoned else ""
+            told = (f"{script.observations} {sections.observations}{verdict}{script.disclosure(sheet)}"
+                    f"{script.interpretation} {sections.interpretation}"
+                    f"{script.conclusion} {sections.conclusion}")  # fmt: skip
+        past = "".join(f"{script.turn(turn.question)} {turn.answer}" for turn in asked.history[-3:])
+        return told + past + script.turn(asked.text, asked.beside)
 
 
-def _plan(sheet: Sheet, number: int):
-    import random
+def _seed(subject: Subject, more: str = "") -> int:
+    """The same face gets the same words again, another face others.
 
-    return random.Random(_key(sheet, str(number)))
-
-
-def _seeded(sheet: Sheet, more: str = "") -> torch.Generator:
-    """The same face gets the same words again, another face others."""
-    return torch.Generator().manual_seed(_key(sheet, more))
+    Of the picture and not of what was measured on it: measured in a batch, the last digits are others."""
+    return zlib.crc32(more.encode(), zlib.crc32(subject.crop.tobytes()))
 
 
-def _key(sheet: Sheet, more: str) -> int:
-    return zlib.crc32(repr((sorted(sheet.units.items()), more)).encode())
+def _seeded(subject: Subject, more: str = "") -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(subject, more))

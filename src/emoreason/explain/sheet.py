@@ -7,6 +7,7 @@ from emoreason.evidence import Evidence
 from emoreason.facs import ACTION_UNITS, REGIONS, band, opposites
 
 MOST_NAMED = 5  # a careful person names what stands out; a list of twelve is a form
+BRIEFLY_NAMED = 2
 CLOSE = 0.6  # a runner-up with this share of the winner's probability is worth a word
 
 
@@ -35,10 +36,12 @@ class Sheet:
     calibrated: bool = True
     abstained: bool = False
     why: str = ""
+    brief: bool = False  # fewer units are to be named
 
     @classmethod
-    def of(cls, evidence: Evidence) -> "Sheet":
-        return cls(evidence.action_units, evidence.probabilities, evidence.calibrated, evidence.abstained, evidence.why)
+    def of(cls, evidence: Evidence, brief: bool = False) -> "Sheet":
+        return cls(evidence.action_units, evidence.probabilities, evidence.calibrated, evidence.abstained,
+                   evidence.why, brief)  # fmt: skip
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -75,8 +78,9 @@ class Sheet:
     def named(self) -> tuple[Named, ...]:
         """The visible units that the observations name: strongest ones, none beside its opposite, from the top."""
         chosen: list[str] = []
+        most = BRIEFLY_NAMED if self.brief else MOST_NAMED
         for code in self.visible:
-            if len(chosen) < MOST_NAMED and not set(opposites(code)).intersection(chosen):
+            if len(chosen) < most and not set(opposites(code)).intersection(chosen):
                 chosen.append(code)
         order = {code: i for i, code in enumerate(self.visible)}
         chosen.sort(key=lambda code: (REGIONS.index(ACTION_UNITS[code].region), order[code]))

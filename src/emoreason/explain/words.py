@@ -37,6 +37,19 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
+def articled(node: Node) -> Node:
+    """The article before whatever a phrase begins with."""
+    match node:
+        case Text(atoms):
+            return Text((*with_article(atoms[0]).split()[:1], *atoms))
+        case Seq(parts):
+            return Seq((articled(parts[0]), *parts[1:]))
+        case Choice(options):
+            return Choice(tuple(articled(option) for option in options))
+        case _:
+            return node
+
+
 def written(source: str, words: Mapping[str, Any], given: Mapping[str, Node], many: bool = True) -> Node:
     """A template whose {slots} are given or stand in the book `words`; `^verb` takes the number."""
     slots = {name: given.get(name) or _entry(words[name], words, given, many) for name in _slots(source)}
@@ -83,39 +96,36 @@ def numbers(code: str) -> tuple[bool, ...]:
 @cache
 def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
     """What a frame about this unit may ask for."""
-    words = book("observations")
-    unit = words["units"][code]
-    number = "many" if many else "one"
-    slots = {name: _plain(unit[name], many) for name in ("participle", "attribute", "noun", "mass", "compound", "at")}
-    slots["bare"] = _plain(unit[number])
-    slots["subject"] = Seq((_plain(words["determiner"][number]), slots["bare"]))
+    unit = book("observations")["units"][code]
+    slots = {name: _plain(unit[name], many) for name in ("participle", "attribute", "noun", "at", "nominal", "mass")}
+    slots["bare"] = _plain(unit["many" if many else "one"])
+    slots["subject"] = Seq((text("the"), slots["bare"]))
     slots["verb"] = _plain(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
     if band:
-        odd = {
-            *words["odd"][unit["kind"]],
-            *unit.get("odd", ()),
-            "as far as they go" if not many else "as far as it goes",
-        }
-        cues = {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
-        slots |= {name: choice(*listed) for name, listed in cues.items()}
-        slots["an_adjective"] = choice(*map(with_article, cues["adjective"]))
-        slots["an_adverb"] = choice(*(with_article(cue) for cue in cues["adverb"] if not cue.startswith("a ")))
+        fitting = cues(code, band, many)
+        slots |= {name: choice(*listed) for name, listed in fitting.items() if listed}
+        slots["an_adjective"] = choice(*map(with_article, fitting["adjective"]))
+        slots["before"] = choice(*(cue for cue in fitting["adverb"] if not cue.startswith(("a ", "only"))))
     return slots
+
+
+def cues(code: str, band: str, many: bool) -> dict[str, list[str]]:
+    """The words for a band that suit the unit, by where they stand."""
+    words = book("observations")
+    odd = {*words["odd"][words["units"][code]["kind"]], "as far as it goes" if many else "as far as they go"}
+    return {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
 
 
 @cache
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
     """One node per frame of the list called `frames`, for each number of the unit, without the blocked words."""
-    words = book("observations")
+    words = book("interpretation" if frames == "reference" else "observations")
+    own = words["units"][code].get("own", []) if frames == "clauses" else []
     found: list[Node] = []
     for many in numbers(code):
-        number = "many" if many else "one"
         slots = unit_slots(code, band, many)
-        if frames == "reference":
-            found.append(written(book("interpretation")["reference"][number], words, slots, many))
-            continue
-        sources = [*words[frames], *(words["more"][number] if frames == "clauses" else [])]
-        found += [written(source, words, slots, many) for source in sources]
+        asked = [source for source in (*words[frames], *own) if slots.keys() >= set(_slots(source)) - words.keys()]
+        found += [written(source, words, slots, many) for source in asked]
     return _allowed(found, blocked)
 
 
@@ -123,19 +133,10 @@ def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str]
 def general_nodes(name: str, blocked: frozenset[str], region: str | None = None) -> tuple[Node, ...]:
     """The sentences called `name` that speak of no unit, about a region at rest where one is given."""
     words = book("observations")
-    found: list[Node] = []
-    for many in (True, False):
-        given: dict[str, Node] = {}
-        if region:
-            entry, number = words["rest"][region], "many" if many else "one"
-            if number not in entry:
-                continue
-            determiner = _plain(entry.get("determiner", words["determiner"][number]))
-            given = {"rested": Seq((determiner, _plain(entry[number]))), "way": _plain(entry["way"])}
-        elif not many:
-            continue
-        found += [written(source, words, given, many) for source in words[name]]
-    return _allowed(found, blocked)
+    entry = words["rest"][region] if region else {}
+    many = "one" not in entry
+    given = {"rested": _plain(entry["many" if many else "one"]), "way": _plain(entry["way"])} if region else {}
+    return _allowed([written(source, words, given, many) for source in words[name]], blocked)
 
 
 def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]:
@@ -200,9 +201,8 @@ def _words(running: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", running)
 
 
-def spoken(label: str) -> Node:
+def spoken(label: str, key: str = "spoken") -> Node:
     """A label in the ways in which a sentence may hold it, verbatim in each."""
-    kinds = book("interpretation")["spoken"]
     known = canonical(label) == label and label not in ("positive", "negative", "other")
     kind = "neutral" if label == "neutral" else "noun" if known else "own"
-    return template(kinds[kind], name=text(label))
+    return template(book("interpretation")[key][kind], name=text(label))

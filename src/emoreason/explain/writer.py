@@ -12,7 +12,7 @@ from emoreason.emotions import canonical
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, sample, seq, text
 from emoreason.explain.observed import FRAMES, deniable, observations, plan_of
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.words import book, numbers, spoken, thinned, unit_nodes, unit_slots, written
+from emoreason.explain.words import articled, book, numbers, spoken, thinned, unit_nodes, unit_slots, written
 from emoreason.facs import PROTOTYPES
 
 __all__ = ["abstention", "conclusion", "explanation", "interpretation", "observations"]
@@ -38,12 +38,12 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
         key, cited = "supported", support
     else:
         key, cited = "faint" if typical & set(sheet.visible) or not sheet.units else "unsupported", []
-    sentences: list[Node] = [_said(words[key], rng, slots, cited)]
+    sentences: list[Node] = [_said(words[key], rng, slots, _referred(sheet, cited))]
     if reasoned and reasoned.label != sheet.label:
         sentences.append(_said(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
     elif sheet.runner_up:
         sentences.append(_second(sheet, sheet.runner_up, rng, slots, named, typical))
-    else:
+    elif not sheet.brief:
         sentences += _rest(sheet, rng, slots, named, typical)
     return thinned(Seq(tuple(sentences)), rng)
 
@@ -56,12 +56,14 @@ def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[
     kinds = ["alone", "alone"] + ["aside"] * bool(aside) + ["incomplete"] * bool(lacking and named)
     kind = rng.choice(kinds) if rng.random() < 0.8 else None
     if kind == "incomplete":
-        slots = slots | {"lacking": _missing(rng.choice(lacking))}
-    return [_said(words[kind], rng, slots, aside if kind == "aside" else ())] if kind else []
+        slots = slots | _missing(rng.choice(lacking))
+    frames = words["alone"][sureness(sheet.confidence)] if kind == "alone" else words[kind] if kind else []
+    return [_said(frames, rng, slots, _referred(sheet, aside) if kind == "aside" else ())] if kind else []
 
 
-def _missing(code: str) -> Node:
-    return unit_slots(code, None, numbers(code)[0])["compound"]
+def _missing(code: str) -> dict[str, Node]:
+    lacking = unit_slots(code, None, numbers(code)[0])["nominal"]
+    return {"lacking": lacking, "a_lacking": articled(lacking)}
 
 
 def _second(
@@ -74,10 +76,10 @@ def _second(
     shared = [code for code in named if code in other]
     lacking = [code for code in deniable(sheet) if code in other - typical]
     if shared and (not lacking or rng.random() < 0.6):
-        return _said(words["shared"], rng, slots, shared)
+        return _said(words["shared"], rng, slots, _referred(sheet, shared))
     if lacking:
         code = rng.choice(lacking)
-        return _said(words["lacking"], rng, slots | {"lacking": _missing(code)})
+        return _said(words["lacking"], rng, slots | _missing(code))
     return _said(words["plain"], rng, slots)
 
 
@@ -85,49 +87,49 @@ def _voice(confidence: float) -> dict[str, Node]:
     """The words that depend on how sure the evidence is."""
     words = book("interpretation")
     how = sureness(confidence)
-    adverb = written(words["adverb"][how], words, {})
-    given = {
-        "adverb": adverb,
-        **{name: written(words[name][how], words, {}) for name in ("i_adverb", "degree_of", "likely", "firm")},
+    said = {
+        name: written(words[name][how], words, {}, many=False)
+        for name in ("suggest", "fits", "evidence", "reads", "hedge", "choose")
     }
-    signs = words["sign_open"] if how in ("unsure", "open") else words["signs"]
-    return given | {
-        "saying": written(words["saying"][how], words, given, many=False),
-        "saying_all": written(words["saying"][how], words, given),
-        "goes": written(words["goes"][how], words, given),
-        "signs": written(signs, words, given),
+    return said | {
+        "speak": written(words["speak"][how], words, {}),
+        "speak_one": written(words["speak"][how], words, {}, many=False),
     }
 
 
-def _said(frames: Sequence[str], rng: random.Random, slots: dict[str, Node], cited: Sequence[str] = ()) -> Node:
+Reference = tuple[Node, bool]  # a unit as a noun phrase, and whether that is many
+
+
+def _said(frames: Sequence[str], rng: random.Random, slots: dict[str, Node], cited: Sequence[Reference] = ()) -> Node:
     """A sentence of one of a few frames. The units that it cites are its subject's number as well."""
     many = True
     if cited:
         units, many = _listed(cited, rng)
         slots = slots | {"units": units, "units2": units}
         if not many:
-            slots = slots | {"saying_all": slots["saying"]}
+            slots = slots | {"speak": slots["speak_one"]}
     chosen = rng.sample(frames, min(FRAMES, len(frames)))
     words = book("interpretation")
     nodes = tuple(written(frame, words, slots, many) for frame in chosen)
     return Sentence(nodes[0] if len(nodes) == 1 else Choice(nodes))
 
 
-def _listed(codes: Sequence[str], rng: random.Random) -> tuple[Node, bool]:
-    """One or two units as noun phrases, and whether they are many."""
-    chosen = sorted(rng.sample(codes, min(rng.choice((1, 2, 2)), len(codes))), key=list(codes).index)
-    parts = [_reference(code, rng) for code in chosen]
-    if len(parts) == 2:
-        return seq(parts[0][0], "and", parts[1][0]), True
-    return parts[0]
+def _listed(cited: Sequence[Reference], rng: random.Random) -> Reference:
+    """One or two units as noun phrases."""
+    chosen = sorted(rng.sample(range(len(cited)), min(rng.choice((1, 2, 2)), len(cited))))
+    if len(chosen) == 2:
+        return seq(cited[chosen[0]][0], "and", cited[chosen[1]][0]), True
+    return cited[chosen[0]]
 
 
-def _reference(code: str, rng: random.Random) -> tuple[Node, bool]:
-    """A named unit as "the raised brows" or "brow raising"."""
-    many = numbers(code)[0]
-    if rng.random() < 0.4:
-        return unit_slots(code, None, many)["compound"], False
-    return unit_nodes(code, None, "reference")[0], many
+def _referred(sheet: Sheet, codes: Sequence[str]) -> list[Reference]:
+    """Named units as "the raised brows", "the slightly raised brows" or "the raising of the brows"."""
+    found = []
+    for code in codes:
+        many = numbers(code)[0]
+        *phrases, movement = unit_nodes(code, sheet.visible[code], "reference")
+        found.append((Choice(tuple(phrases)), many) if zlib.crc32(code.encode()) % 5 else (movement, False))
+    return found
 
 
 def _typical(label: str) -> set[str]:
@@ -144,12 +146,14 @@ def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | N
     """The label, how sure, the runner-up when it is close."""
     rng = order or plan_of(sheet)
     words = book("interpretation")
-    slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "percent": _percent(sheet.confidence)}
+    slots = _voice(sheet.confidence) | {"label": spoken(sheet.label, "stated"), "name": text(sheet.label)}
+    slots |= {"percent": _percent(sheet.confidence)}
+    frames = words["verdict"] + words["calibrated"] if sheet.calibrated else words["verdict"]
     if not sheet.calibrated:  # then the number is no measure of how sure one may be
         slots["rated"] = written(words["rated_only"], words, slots)
-    sentence = _said(words["verdict"], rng, slots)
+    sentence = _said(frames, rng, slots)
     if sheet.runner_up:
-        slots |= {"second": spoken(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
+        slots |= {"second": spoken(sheet.runner_up, "stated"), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
         sentence = Sentence(Seq((_body(sentence), _body(_said(words["runner_up"], rng, slots)))))
     sentences = [sentence]
     if not sheet.calibrated:

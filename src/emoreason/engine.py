@@ -1,0 +1,397 @@
+"""One model for many callers: a thread owns it, and what waits together goes through it together.
+
+    engine = Engine(lambda: load("mini"), "mini")
+    caller = engine.caller(stop)              # one request; the methods of a Reasoner, safe in many threads
+    for piece in caller.explain(analyses): ...
+
+Pictures are opened and faces found in the callers' threads. Measuring is quick and always goes first; texts are written
+by up to TOGETHER faces at a time, and a second group begins while the first is still written, so that nobody waits for
+the end of another's text.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from emoreason.chat import Waits
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.explain.explanation import Manner, Piece, Question
+from emoreason.images import Limits, Picture, open_picture
+
+if TYPE_CHECKING:
+    from emoreason.analysis import Analysis
+    from emoreason.faces import Face
+    from emoreason.reasoner import Reasoner
+
+TOGETHER = 16  # texts written side by side: more gain little on a processor and keep the first ones waiting
+GROUPS = 2  # of them at once
+TICK = 0.1  # seconds until a waiting request looks whether it was stopped
+_END = object()
+
+log = logging.getLogger("emoreason")
+
+
+class Busy(EmoreasonError):
+    """More requests wait than are let in."""
+
+
+class Stopped(EmoreasonError):
+    """The caller stopped it."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request for the model: measuring pictures, explaining analyses or answering questions."""
+
+    kind: str  # measure, explain or answer
+    items: Sequence[Any]
+    key: tuple[Any, ...]  # jobs of one kind and key can go through the model together
+    size: int  # faces or questions
+    stop: threading.Event  # of the request
+    out: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)  # pieces, then _END or an exception
+    value: Any = None
+    left: bool = False  # nobody reads it any more
+    given: bool = False  # a piece of it was told
+
+    @property
+    def over(self) -> bool:
+        return self.left or self.stop.is_set()
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        self.value = value
+        self.out.put(error or _END)
+
+
+@dataclass
+class Group:
+    """Jobs whose texts are being written together."""
+
+    jobs: list[Job]
+    pieces: Generator[Piece, None, list[Any]]
+    begun: float
+
+    def step(self) -> bool:
+        """One more piece to whom it belongs; False when all is written."""
+        if all(job.over for job in self.jobs):
+            self.pieces.close()  # the model stops
+            return False
+        try:
+            piece = next(self.pieces)
+        except StopIteration as done:
+            values = iter(done.value)
+            for job in self.jobs:
+                job.end([next(values) for _ in job.items])
+            return False
+        row = piece.row
+        for job in self.jobs:
+            if row < job.size:
+                job.given = True
+                job.out.put(Piece(row, piece.text))
+                return True
+            row -= job.size
+        raise AssertionError(f"piece for row {piece.row} of {sum(job.size for job in self.jobs)}")
+
+
+class Engine:
+    """Loads a model in a thread of its own and serves it from there."""
+
+    def __init__(
+        self,
+        load: "Callable[[], Reasoner]",
+        name: str,
+        *,
+        together: int = TOGETHER,
+        most_waiting: int = 200,
+        on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
+    ):
+        self.name, self.together, self.most_waiting, self.on_batch = name, together, most_waiting, on_batch
+        self.state, self.problem = "loading", ""
+        self._load = load
+        self._reasoner: Reasoner | None = None
+        self._jobs: deque[Job] = deque()  # waiting, oldest first
+        self._groups: deque[Group] = deque()  # being written, the next one to get a turn first
+        self._news = threading.Condition()
+        self._loaded = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"engine-{name}", daemon=True)
+        self._thread.start()
+
+    # ---- for those who ask -------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def running(self) -> int:
+        return sum(len(group.jobs) for group in self._groups)
+
+    @property
+    def reasoner(self) -> "Reasoner":
+        self.wait_ready()
+        assert self._reasoner is not None
+        return self._reasoner
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        if not self._loaded.wait(timeout):
+            raise Busy(f"{self.name} is still being loaded; ask again in a few seconds")
+        if self.state == "failed":
+            raise EmoreasonError(f"{self.name} could not be loaded: {self.problem}")
+
+    def caller(self, stop: threading.Event | None = None) -> "Caller":
+        return Caller(self, stop or threading.Event())
+
+    def submit(self, job: Job) -> None:
+        with self._news:
+            if self.state == "closed":
+                raise Busy(f"{self.name} is shutting down")
+            if len(self._jobs) >= self.most_waiting:
+                raise Busy(f"{len(self._jobs)} requests wait already; try again in a moment")
+            self._jobs.append(job)
+            self._news.notify()
+
+    def ahead(self, job: Job) -> int | None:
+        """How many are before this one; None once it is taken."""
+        with self._news:
+            return next((at for at, other in enumerate(self._jobs) if other is job), None)
+
+    def close(self, timeout: float = 30) -> None:
+        """Take no more, finish what is there, end the thread."""
+        with self._news:
+            if self.state != "failed":
+                self.state = "closed"
+            self._news.notify()
+        self._thread.join(timeout)
+
+    # ---- the thread that owns the model ------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            self._reasoner = self._load()
+            if self._reasoner.has_words:
+                _ = self._reasoner.explainer
+        except Exception as error:
+            log.error("%s could not be loaded", self.name, exc_info=not isinstance(error, EmoreasonError))
+            self.problem, self.state = str(error) or type(error).__name__, "failed"
+        else:
+            self.state = "ready" if self.state == "loading" else self.state
+        self._loaded.set()
+        while self._wait_for_work():
+            self._measure(self._take("measure", None))
+            if len(self._groups) < GROUPS and (jobs := self._take("texts", self.together)):
+                self._begin(jobs)
+            if self._groups:
+                self._turn()
+
+    def _wait_for_work(self) -> bool:
+        with self._news:
+            while not self._jobs and not self._groups:
+                if self.state == "closed":
+                    return False
+                self._news.wait()
+            return True
+
+    def _take(self, kind: str, most: int | None) -> list[Job]:
+        """The oldest waiting job and those behind it that can go with it. Stopped ones are let go."""
+        taken: list[Job] = []
+        with self._news:
+            kept: deque[Job] = deque()
+            for job in self._jobs:
+                if job.over:
+                    continue
+                if (job.kind == "measure") == (kind == "measure") and self._fits(job, taken, most):
+                    taken.append(job)
+                else:
+                    kept.append(job)
+            self._jobs = kept
+        return taken
+
+    @staticmethod
+    def _fits(job: Job, taken: list[Job], most: int | None) -> bool:
+        if not taken:
+            return True
+        return job.key == taken[0].key and (most is None or sum(other.size for other in taken) + job.size <= most)
+
+    def _measure(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        begun = time.perf_counter()
+        try:
+            assert self._reasoner is not None, self.problem
+            analyses = iter(self._reasoner.analyze_faces([item for job in jobs for item in job.items], jobs[0].key[1]))
+            values = [[next(analyses) for _ in job.items] for job in jobs]
+        except Exception as error:
+            self._failed(jobs, error, self._measure)
+            return
+        self.on_batch("measure", sum(job.size for job in jobs), time.perf_counter() - begun)
+        for job, value in zip(jobs, values, strict=True):
+            job.end(value)
+
+    def _begin(self, jobs: list[Job]) -> None:
+        assert self._reasoner is not None, self.problem
+        items = [item for job in jobs for item in job.items]
+        match jobs[0].key:
+            case ("explain", _, decide, manner):
+                pieces: Generator[Piece, None, list[Any]] = self._reasoner.explain(items, decide, manner)
+            case (_, manner):
+                pieces = self._reasoner.answer(items, manner)
+        self._groups.append(Group(jobs, pieces, time.perf_counter()))
+
+    @staticmethod
+    def _failed(jobs: list[Job], error: Exception, again: Callable[[list[Job]], None]) -> None:
+        """What one request broke must not break the others: those that were told nothing yet go once more, alone."""
+        for job in jobs:
+            if len(jobs) > 1 and not job.given:
+                again([job])
+            else:
+                job.end(error=error)
+
+    def _turn(self) -> None:
+        """A piece of the group whose turn it is."""
+        group = self._groups.popleft()
+        try:
+            going = group.step()
+        except Exception as error:
+            self._failed(group.jobs, error, self._begin)
+            return
+        if going:
+            self._groups.append(group)
+        else:
+            rows = sum(job.size for job in group.jobs)
+            self.on_batch(group.jobs[0].kind, rows, time.perf_counter() - group.begun)
+
+
+class Caller:
+    """What one request sees of an engine: the methods of a Reasoner. Setting `stop` ends whatever it waits for."""
+
+    def __init__(self, engine: Engine, stop: threading.Event):
+        self._engine, self._stop = engine, stop
+
+    def __getattr__(self, name: str) -> Any:
+        """Name, revision, default labels and the like are the model's own."""
+        return getattr(self._engine.reasoner, name)
+
+    @property
+    def name(self) -> str:
+        return self._engine.reasoner.name
+
+    @property
+    def has_words(self) -> bool:
+        return self._engine.reasoner.has_words
+
+    def faces(self, picture: Picture, detect: bool = True) -> "list[Face]":
+        return self._engine.reasoner.faces(picture, detect)
+
+    def analyze_faces(
+        self,
+        pictures: "Sequence[tuple[Picture, list[Face]]]",
+        labels: Sequence[str] | None = None,
+        batch_size: int = 128,
+    ) -> "list[Analysis]":
+        from emoreason.zeroshot import check_labels
+
+        asked = check_labels(labels) if labels is not None else None  # a wrong label is its own request's mistake
+        size = sum(len(faces) for _, faces in pictures)
+        return self._value(Job("measure", list(pictures), ("measure", asked), size, self._stop))
+
+    def analyze(
+        self,
+        source: Any,
+        labels: Sequence[str] | None = None,
+        detect: bool = True,
+        limits: Limits = Limits(),
+        explain: bool = True,
+        decide: str = "evidence",
+        manner: Manner = Manner(),
+    ) -> "Analysis":
+        picture = source if isinstance(source, Picture) else open_picture(source, limits)
+        analyses = self.analyze_faces([(picture, self.faces(picture, detect))], labels)
+        if not explain:
+            return analyses[0]
+        from emoreason.explain.explanation import consume
+
+        return consume(self.explain(analyses, decide, manner))[0]
+
+    def explain(
+        self, analyses: "Sequence[Analysis]", decide: str = "evidence", manner: Manner = Manner()
+    ) -> "Generator[Piece | Waits, None, list[Analysis]]":
+        from emoreason.explain.explanation import combine
+
+        combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
+        faces = [face for analysis in analyses for face in analysis.faces]
+        if not faces or not self.has_words:
+            return list(analyses)
+        labels = tuple(faces[0].probabilities)
+        job = Job("explain", list(analyses), ("explain", labels, decide, manner), len(faces), self._stop)
+        return (yield from self._pieces(job))
+
+    def answer(
+        self, questions: Sequence[Question], manner: Manner = Manner()
+    ) -> Generator[Piece | Waits, None, list[str]]:
+        job = Job("answer", list(questions), ("answer", manner), len(questions), self._stop)
+        return (yield from self._pieces(job))
+
+    def _value(self, job: Job) -> Any:
+        for _ in self._pieces(job):
+            pass
+        return job.value
+
+    def _pieces(self, job: Job) -> Generator[Piece | Waits, None, Any]:
+        """The model goes on for a job as long as somebody reads here."""
+        self._engine.wait_ready()
+        self._engine.submit(job)
+        told = None
+        try:
+            while not self._stop.is_set():
+                try:
+                    piece = job.out.get(timeout=TICK)
+                except queue.Empty:
+                    ahead = self._engine.ahead(job)
+                    if ahead is not None and ahead != told:
+                        told = ahead
+                        yield Waits(ahead)
+                    continue
+                if piece is _END:
+                    return job.value
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+            raise Stopped("stopped")
+        finally:
+            job.left = True
+
+
+class Engines:
+    """The models that were named at the start, each loaded when it is first wanted."""
+
+    def __init__(self, loaders: "Mapping[str, Callable[[], Reasoner]]", **options: Any):
+        self._loaders, self._options = dict(loaders), options
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._loaders)
+
+    @property
+    def default(self) -> str:
+        return self.names[0]
+
+    def __getitem__(self, name: str) -> Engine:
+        if name not in self._loaders:
+            raise UsageError(f"there is no model {name!r} here; there is {', '.join(self.names)}")
+        with self._lock:
+            if name not in self._engines:
+                self._engines[name] = Engine(self._loaders[name], name, **self._options)
+            return self._engines[name]
+
+    def loaded(self) -> list[Engine]:
+        return list(self._engines.values())
+
+    def close(self, timeout: float = 30) -> None:
+        for engine in self.loaded():
+            engine.close(timeout)

@@ -1,0 +1,222 @@
+"""One model for many callers: the same answers as alone, batched where they wait together, stopped when asked."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+import emoreason
+from emoreason.chat import Answers, Begins, Measured, Memory, Told, Waits, chat, converse
+from emoreason.engine import Busy, Engine, Engines, Stopped
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.explain.explanation import Manner, Piece, consume
+
+
+@pytest.fixture(scope="module")
+def model():
+    return emoreason.load("mini", device_name="cpu")
+
+
+@pytest.fixture
+def batches():
+    return []
+
+
+@pytest.fixture
+def engine(model, batches):
+    made = Engine(lambda: model, "mini", on_batch=lambda *batch: batches.append(batch))
+    made.wait_ready(60)
+    yield made
+    made.close()
+
+
+def idle(engine: Engine, within: float = 5) -> float:
+    """Seconds until nothing runs any more."""
+    begun = time.perf_counter()
+    while engine.running or engine.waiting:
+        assert time.perf_counter() - begun < within, "the model still runs"
+        time.sleep(0.005)
+    return time.perf_counter() - begun
+
+
+def test_it_answers_as_the_model_alone(engine, model, astronaut):
+    assert engine.caller().analyze(astronaut).to_dict() == model.analyze(astronaut).to_dict()
+
+
+def test_what_waits_together_goes_together_and_says_the_same(engine, batches, astronaut):
+    alone = engine.caller().analyze(astronaut).faces[0].explanation.text
+    batches.clear()
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda _: engine.caller().analyze(astronaut).faces[0].explanation.text, range(8)))
+    assert texts == [alone] * 8
+    assert sum(rows for kind, rows, _ in batches if kind == "explain") == 8
+    assert max(rows for kind, rows, _ in batches if kind == "explain") > 1, batches
+
+
+def test_different_wishes_do_not_mix(engine, astronaut):
+    own = ["bored", "engaged"]
+
+    def ask(labels):
+        return engine.caller().analyze(astronaut, labels).faces[0]
+
+    with ThreadPoolExecutor(6) as pool:
+        faces = list(pool.map(ask, [None, own] * 3))
+    assert [tuple(face.probabilities) == tuple(own) for face in faces] == [False, True] * 3
+
+
+def test_stopping_stops_the_model(engine, astronaut):
+    stop = threading.Event()
+    caller = engine.caller(stop)
+    pieces = caller.explain([caller.analyze(astronaut, explain=False)])
+    next(pieces)
+    stop.set()
+    with pytest.raises(Stopped):
+        consume(pieces)
+    assert idle(engine) < 0.3
+
+
+def test_who_goes_away_leaves_nothing_running(engine, astronaut):
+    caller = engine.caller()
+    pieces = caller.explain([caller.analyze(astronaut, explain=False)])
+    next(pieces)
+    pieces.close()
+    assert idle(engine) < 0.3
+
+
+def test_one_who_stops_does_not_stop_the_other(engine, astronaut):
+    seen = engine.caller().analyze(astronaut, explain=False)
+    stop, texts = threading.Event(), []
+    first, second = engine.caller(stop).explain([seen]), engine.caller().explain([seen])
+    other = threading.Thread(target=lambda: texts.append(consume(second)))
+    other.start()
+    next(first)
+    stop.set()
+    first.close()
+    other.join(20)
+    assert texts[0][0].faces[0].explanation.checks.ok
+
+
+def test_a_mistake_is_its_own_requests(engine, astronaut):
+    """A face that breaks the writer must not take those with it that were waiting beside it."""
+    seen = engine.caller().analyze(astronaut, explain=False)
+    broken = replace(seen, faces=(replace(seen.faces[0], evidence=None),))
+
+    def ask(analysis):
+        try:
+            return consume(engine.caller().explain([analysis]))
+        except AttributeError:
+            return "broken"
+
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            told = list(pool.map(ask, [seen, broken, seen, seen]))
+        assert [answer == "broken" for answer in told] == [False, True, False, False]
+    assert engine.caller().analyze(astronaut).faces[0].explanation
+
+
+def test_too_many_are_turned_away_and_those_who_wait_are_told(model, astronaut):
+    engine = Engine(lambda: model, "mini", together=1, most_waiting=2)
+    seen = engine.caller().analyze(astronaut, explain=False)
+    running = [engine.caller().explain([seen], manner=Manner(variation=n)) for n in range(2)]
+    for pieces in running:
+        assert isinstance(next(pieces), Piece)  # both places where texts are written are taken
+    told = []
+
+    def wait():
+        told.extend(event for event in engine.caller().explain([seen]) if isinstance(event, Waits))
+
+    waiting = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    while engine.waiting < 2 and engine.running == 2:
+        time.sleep(0.005)
+    if engine.waiting == 2:
+        with pytest.raises(Busy):
+            next(engine.caller().explain([seen]))
+    for thread in waiting:
+        thread.join(30)
+    assert all(event.ahead < 2 for event in told)
+    for pieces in running:
+        pieces.close()
+    engine.close()
+
+
+def test_a_model_that_cannot_be_loaded_says_why(astronaut):
+    engine = Engine(lambda: emoreason.load("no/such"), "no/such")
+    with pytest.raises(EmoreasonError, match="no/such"):
+        engine.caller().analyze(astronaut)
+    assert engine.state == "failed" and engine.problem
+    engine.close()
+
+
+def test_closing_finishes_what_was_begun(model, astronaut):
+    engine = Engine(lambda: model, "mini")
+    seen = engine.caller().analyze(astronaut, explain=False)
+    done = []
+    thread = threading.Thread(target=lambda: done.append(consume(engine.caller().explain([seen]))))
+    thread.start()
+    while not engine.running:
+        time.sleep(0.001)
+    engine.close()
+    thread.join(5)
+    assert done[0][0].faces[0].explanation
+    with pytest.raises(Busy):
+        engine.caller().analyze(astronaut)
+
+
+def test_only_named_models_are_had(model):
+    engines = Engines({"mini": lambda: model})
+    assert engines["mini"] is engines["mini"] and engines.default == "mini"
+    with pytest.raises(UsageError, match="mini"):
+        engines["../../etc"]
+    engines.close()
+
+
+def test_a_conversation_step_by_step(engine, model, astronaut):
+    message = {
+        "role": "user",
+        "content": [{"type": "image", "image": str(astronaut)}, {"type": "text", "text": "Why?"}],
+    }
+    memory = Memory()
+    events = list(converse(engine.caller(), memory, message))
+    kinds = [type(event) for event in events if not isinstance(event, str | Waits)]
+    assert kinds == [Measured, Begins, Told, Answers]
+    text = "".join(event for event in events if isinstance(event, str))
+    assert memory.faces[0].explanation.text in text and memory.turns[0].answer in text
+    assert chat(engine.caller(), [message]) and "".join(chat(model, [message])).replace("\n\n", "") == text
+
+
+def test_stopped_in_the_middle_the_face_is_still_known(engine, astronaut):
+    memory = Memory()
+    content = [{"type": "image", "image": str(astronaut)}]
+    for event in (events := converse(engine.caller(), memory, {"role": "user", "content": content})):
+        if isinstance(event, Begins):
+            events.close()
+            break
+    assert len(memory.faces) == 1 and memory.faces[0].explanation is None
+    answer = [e for e in converse(engine.caller(), memory, {"role": "user", "content": "Why not fear?"})]
+    assert "fear" in "".join(e for e in answer if isinstance(e, str))
+
+
+def test_said_again_it_is_said_another_way_and_still_true(model, astronaut):
+    texts = {n: model.analyze(astronaut, manner=Manner(variation=n)).faces[0].explanation for n in range(4)}
+    assert len({made.text for made in texts.values()}) > 1
+    assert all(made.checks.ok for made in texts.values())
+
+
+def test_brief_is_shorter_and_still_true(model, astronaut):
+    full, brief = (model.analyze(astronaut, manner=Manner(brief=b)).faces[0].explanation for b in (False, True))
+    assert len(brief.text) < len(full.text) and brief.checks.ok
+    assert len({m.action_unit for m in brief.mentions}) <= 2
+
+
+def test_earlier_words_are_known_again(model, astronaut):
+    """The second picture's text begins with its number, and is understood all the same."""
+    shown = {"role": "user", "content": [{"type": "image", "image": str(astronaut)}]}
+    first = model.chat([shown])
+    second = model.chat([shown, {"role": "assistant", "content": first}, shown])
+    assert second.startswith("Face 2\n")
+    memory_of = [shown, {"role": "assistant", "content": first}, shown, {"role": "assistant", "content": second}]
+    assert model.chat([*memory_of, {"role": "user", "content": "Compare the two faces."}])
