@@ -80,8 +80,8 @@ def made(probabilities=None, units=None, text: str = "", source: str = "a.png", 
     label = max(probabilities, key=lambda name: probabilities[name])
     read = Evidence(probabilities, label, probabilities[label], True, units, **evidence)
     image = Image.new("RGB", (300, 200), "gray")
-    square = (60.0, 50.0, 100.0, 20.0)  # turned, and its upper left corner lies outside of the picture
-    face = Face(0, (20, 5, 80, 90), 0.9, image.crop((10, 0, 110, 100)), {"size": 90.0}, square)
+    square = (30.0, 30.0, 100.0, 20.0)  # turned, and partly outside of the picture
+    face = Face(0, (-5, -10, 80, 90), 0.9, image.crop((10, 0, 110, 100)), {"size": 90.0}, square)
     explanation = Explanation.of(text, Sheet.of(read), "test") if text else None
     return Analysis(Picture(source, image), "m", "r", "p", (FaceAnalysis(face, read, explanation),))
 
