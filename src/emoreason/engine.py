@@ -67,7 +67,7 @@ class Job:
         self.out.put(error or _END)
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Jobs whose texts are being written together."""
 
@@ -165,7 +165,8 @@ class Engine:
             if self.state != "failed":
                 self.state = "closed"
             self._news.notify()
-        self._thread.join(timeout)
+        if self.state != "failed":  # then there is nothing to finish
+            self._thread.join(timeout)
 
     # ---- the thread that owns the model ------------------------------------------------------------------------------
 
@@ -252,15 +253,17 @@ class Engine:
 
     def _turn(self) -> None:
         """A piece of the group whose turn it is."""
-        group = self._groups.popleft()
+        group = self._groups[0]
         try:
             going = group.step()
         except Exception as error:
+            self._groups.remove(group)
             self._failed(group.jobs, error, self._begin)
             return
         if going:
-            self._groups.append(group)
+            self._groups.rotate(-1)
         else:
+            self._groups.remove(group)
             rows = sum(job.size for job in group.jobs)
             self.on_batch(group.jobs[0].kind, rows, time.perf_counter() - group.begun)
 
