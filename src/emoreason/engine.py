@@ -128,7 +128,7 @@ class Engine:
 
     @property
     def running(self) -> int:
-        return sum(len(group.jobs) for group in self._groups)
+        return sum(len(group.jobs) for group in list(self._groups))  # read from other threads
 
     @property
     def reasoner(self) -> "Reasoner":

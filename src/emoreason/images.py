@@ -26,7 +26,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +78,20 @@ class Picture:
     image: Image.Image
     frame: int | None = None
     time_s: float | None = None
+    full: tuple[int, int] | None = None  # its size before it was made smaller for keeping
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that boxes count in."""
+        return self.full or self.image.size
+
+    def smaller(self, longest: int) -> Picture:
+        """For keeping and showing it, after it was read."""
+        if max(self.image.size) <= longest:
+            return self
+        image = self.image.copy()
+        image.thumbnail((longest, longest), reducing_gap=2.0)
+        return replace(self, image=image, full=self.size)
 
 
 @dataclass(frozen=True)

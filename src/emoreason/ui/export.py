@@ -161,10 +161,10 @@ def picture_uri(analysis: Analysis, numbers: Sequence[int]) -> str:
     image = analysis.picture.image
     small = image.copy()
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    scale = small.width / image.width
+    scale = small.width / analysis.picture.size[0]
     draw, font = ImageDraw.Draw(small), ImageFont.load_default(14)
     for number, face in zip(numbers, analysis.faces, strict=True):
-        x, y, w, h = (side * scale for side in face.face.box or (0, 0, *image.size))
+        x, y, w, h = (side * scale for side in face.face.box or (0, 0, *analysis.picture.size))
         colour = WITHHELD if face.evidence.abstained else ACCENT
         draw.rectangle((x, y, min(x + w, small.width - 1), min(y + h, small.height - 1)), outline=colour, width=2)
         left, top, right, bottom = draw.textbbox((x + 4, y + 3), str(number), font=font)

@@ -22,10 +22,10 @@ def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
     A text without the three sections is not folded away: it is the conclusion as it stands."""
     sections = explanation.sections
     if sections is None:
-        return "", _plain(explanation.text)
+        return "", plain(explanation.text)
     observations = _with_units(sections.observations, explanation.mentions, number)
-    thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], _plain(sections.interpretation)))
-    return "\n\n".join(thoughts), _plain(sections.conclusion)
+    thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], plain(sections.interpretation)))
+    return "\n\n".join(thoughts), plain(sections.conclusion)
 
 
 def streaming(text: str) -> tuple[str, str]:
@@ -34,12 +34,12 @@ def streaming(text: str) -> tuple[str, str]:
     if any(heading.startswith(last) for heading in HEADINGS):  # half a heading is not shown as a sentence
         text = text.removesuffix(last)
     first, *rest = _HEADING.split(text)
-    thoughts, conclusion = [_plain(first.strip())], ""
+    thoughts, conclusion = [plain(first.strip())], ""
     for heading, body in zip(rest[::2], rest[1::2], strict=True):
         if heading.lower() == HEADINGS[2].lower():
-            conclusion = _plain(body.strip())
+            conclusion = plain(body.strip())
         else:
-            thoughts.append(_part(heading, _plain(body.strip())))
+            thoughts.append(_part(heading, plain(body.strip())))
     return "\n\n".join(filter(None, thoughts)), conclusion
 
 
@@ -47,7 +47,8 @@ def _part(heading: str, body: str) -> str:
     return f"**{heading}**\n\n{body}".rstrip()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that is read as neither Markdown nor HTML."""
     return _ACTIVE.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), escape(text, quote=False))
 
 
@@ -58,10 +59,10 @@ def _with_units(text: str, mentions: Sequence[Mention], number: int) -> str:
         units = dict.fromkeys(f"er-unit-{m.action_unit}" for m in group)
         regions = dict.fromkeys(f"er-region-{m.region}" for m in group)
         names = " ".join(("er-au", f"er-face-{number}", *units, *regions))
-        pressed = f'<span class="{names}" role="button" tabindex="0">{_plain(text[start:stop])}</span>'
-        pieces += [_plain(text[end:start]), pressed]
+        pressed = f'<span class="{names}" role="button" tabindex="0">{plain(text[start:stop])}</span>'
+        pieces += [plain(text[end:start]), pressed]
         end = stop
-    return "".join(pieces) + _plain(text[end:])
+    return "".join(pieces) + plain(text[end:])
 
 
 def _together(mentions: Sequence[Mention]) -> Iterator[list[Mention]]:

@@ -27,24 +27,27 @@ WIDE = 1.4  # a picture that wide gets a row of its own
 def views(here: Shown, others: Sequence[Shown], said: Mapping[str, str]) -> tuple[str, str]:
     """(layout, pictures): the picture with its faces framed; a small face also from near, with its regions."""
     number, analysis, face = here
-    image = analysis.picture.image
-    near = _near(face, image.size)
-    if near[2] >= SMALL_SHARE * image.width or near[3] >= SMALL_SHARE * image.height:
+    image, size = analysis.picture.image, analysis.picture.size
+    near = _near(face, size)
+    if near[2] >= SMALL_SHARE * size[0] or near[3] >= SMALL_SHARE * size[1]:
         layout = "er-one"
     else:
-        layout = "er-wide" if image.width >= WIDE * image.height else "er-beside"
+        layout = "er-wide" if size[0] >= WIDE * size[1] else "er-beside"
     letter = LETTER_BESIDE if layout == "er-beside" else LETTER
-    room = max(image.size) / letter
+    room = max(size) / letter
     boxes = "".join(_box(other, "er-other", room) for other in others) + _box(here, "er-box", room)
-    regions = _regions(face, image.size)
+    regions = _regions(face, size)
     name = PurePath(analysis.picture.source).name
     text = said["picture" if others else "picture_one"].format(source=name, n=len(others) + 1, number=number)
     overlay = boxes + regions if layout == "er-one" else boxes
-    drawn = _view("er-whole", image, (0, 0, *image.size), overlay, text, letter)
+    drawn = _view("er-whole", image, (0, 0, *size), overlay, text, letter)
     if layout != "er-one":
         cited = ", ".join(_cited(face))
         text = said["closeup" if cited else "closeup_plain"].format(number=number, regions=cited)
-        drawn += _view("er-near", image, near, regions, text, LETTER_BESIDE)
+        scale = image.width / size[0]
+        left, top, width, height = near
+        cut = image.crop((left * scale, top * scale, (left + width) * scale, (top + height) * scale))
+        drawn += _view("er-near", cut, near, regions, text, LETTER_BESIDE)
     return layout, f'{drawn}<p class="er-source" title="{escape(name)}">{escape(name)}</p>'
 
 
@@ -58,9 +61,8 @@ def _near(face: FaceAnalysis, size: tuple[int, int]) -> tuple[int, int, int, int
     return left, top, min(size[0], int(x + half) + 1) - left, min(size[1], int(y + half) + 1) - top
 
 
-def _view(kind: str, image: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str, letter: int) -> str:
+def _view(kind: str, part: Image.Image, box: tuple[int, int, int, int], overlay: str, text: str, letter: int) -> str:
     left, top, width, height = box
-    part = image if (width, height) == image.size else image.crop((left, top, left + width, top + height))
     return (
         f'<svg class="er-view {kind}" viewBox="{left} {top} {width} {height}" role="img" aria-label="{escape(text)}"'
         f' style="--er-ratio:{width / height:.3f};font-size:{max(width, height) / letter:.1f}px">'

@@ -1,0 +1,8 @@
+"""The chat page: `python app.py`. It takes the options of `emoreason chat`."""
+
+import sys
+
+from emoreason.cli import execute
+
+if __name__ == "__main__":
+    sys.exit(execute(["chat", *sys.argv[1:]]))

@@ -1,0 +1,195 @@
+"""The page: what stands where, and which handler answers to what. The handlers are in desk.py and folder_tab.py."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio
+import gradio as gr
+
+from emoreason.emotions import LABEL_SETS
+from emoreason.explain.explanation import DECIDERS
+from emoreason.resources import resource
+from emoreason.ui import about
+from emoreason.ui.desk import EXPORTS, Desk
+from emoreason.ui.folder_tab import folder_tab
+from emoreason.ui.panel import JS_ON_LOAD, panel
+from emoreason.ui.words import words
+
+POLICY = "https://eur-lex.europa.eu/eli/reg/2024/1689/oj"
+PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"]
+TOGETHER = 32  # messages that are answered at once; the model itself batches them
+SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
+
+
+def build(desk: Desk) -> gr.Blocks:
+    said = words()
+    with gr.Blocks(title=said["page"]["title"], analytics_enabled=False, fill_width=True) as page:
+        with gr.Row(elem_classes="er-head"):
+            gr.HTML(f"<h1>{said['page']['title']}</h1><p>{said['page']['lead']}</p>", padding=False)
+            status = gr.HTML(elem_classes="er-status", elem_id="er-status", padding=False)
+        with gr.Tabs():
+            with gr.Tab(said["page"]["tabs"]["chat"], id="chat"):
+                chat_tab(desk)
+            with gr.Tab(said["page"]["tabs"]["folder"], id="folder"):
+                folder_tab(desk.engines, desk.sessions)
+            with gr.Tab(said["page"]["tabs"]["model"], id="model") as tab:
+                model_tab(desk, tab)
+        gr.HTML(_policy(), elem_classes="er-policy", padding=False)
+        page.load(partial(_loading, desk), None, status, show_progress="hidden", api_visibility="private")
+        page.unload(partial(_closed, desk))
+    page.queue(max_size=200, default_concurrency_limit=TOGETHER, api_open=False)
+    return page
+
+
+def head() -> str:
+    """Style and script. Gradio's own way for styles breaks selectors with commas in brackets."""
+    here = files(__package__)
+    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return f"<style>{style}</style><script>{script}</script>"
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+# ---- the conversation ------------------------------------------------------------------------------------------------
+
+
+def chat_tab(desk: Desk) -> None:
+    said = words()["page"]
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320, elem_classes="er-middle"):
+            chat = gr.Chatbot(label=said["conversation"], show_label=False, elem_id="er-chat", height="60vh",
+                              min_height=320, layout="bubble", editable="user", buttons=["copy"],
+                              feedback_options=["Like", "Dislike"], latex_delimiters=[], placeholder=_empty(),
+                              allow_file_downloads=False)  # fmt: skip
+            examples = _examples(said)
+            box = gr.MultimodalTextbox(label=said["box_label"], show_label=False, placeholder=said["box"],
+                                       file_types=PICTURES, file_count="multiple", sources=["upload"], lines=1,
+                                       max_lines=6, elem_id="er-box", stop_btn=False)  # fmt: skip
+            with gr.Accordion(said["webcam"], open=False, elem_id="er-webcam"):
+                webcam = gr.Image(sources=["webcam"], type="filepath", label=said["webcam_label"], format="png",
+                                  height=280, buttons=[])  # fmt: skip
+            wishes = _settings(desk, said)
+        with gr.Column(scale=2, min_width=320, elem_classes="er-side"):
+            side = gr.HTML(panel([], None, words()), js_on_load=JS_ON_LOAD, apply_default_css=False, elem_id="er-panel")
+            _keeping(desk, chat, said)
+    shown = [chat, box, side]
+    live: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
+    at_once = live | {"queue": False}
+    box.submit(desk.send, [box, *wishes], **live)
+    box.stop(desk.stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
+    webcam.input(desk.snapshot, [webcam, *wishes], **live).then(lambda: None, None, webcam, show_progress="hidden",
+                                                                api_visibility="private")  # fmt: skip
+    for button, path in examples:
+        button.click(desk.example(path), wishes, **live)
+    chat.retry(desk.retry, wishes, **live)
+    chat.edit(desk.edit, wishes, **live)
+    chat.undo(desk.undo, None, **at_once)
+    chat.clear(desk.clear, None, **at_once)
+    side.select(desk.choose, None, side, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def _empty() -> str:
+    said = words()["page"]
+    return f'<div class="er-drop"><p>{said["empty"]}</p><p class="er-note">{said["empty_more"]}</p></div>'
+
+
+def _examples(said: dict[str, Any]) -> list[tuple[gr.Button, Path]]:
+    """Pictures that answer when they are pressed."""
+    one = resource("examples/astronaut.jpg")
+    two = resource("examples/two.jpg")
+    with gr.Row(elem_classes="er-examples"):
+        gr.HTML(f'<span class="er-note">{said["examples"]}</span>', padding=False)
+        return [
+            (gr.Button(said[key], size="sm", icon=str(path), elem_id=f"er-{key}"), path)
+            for key, path in (("example_one", one), ("example_two", two))
+        ]
+
+
+def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
+    """What a message is asked with, in the order that Desk reads it."""
+    sets = [(said["own_set"], ""), *((f"{name}: {', '.join(s.labels)}", name) for name, s in LABEL_SETS.items())]
+    with gr.Accordion(said["settings"], open=False, elem_id="er-settings"):
+        with gr.Row():
+            model = gr.Dropdown(list(desk.engines.names), value=desk.engines.default, label=said["model"])
+            label_set = gr.Dropdown(sets, value="", label=said["label_set"])
+        own = gr.Textbox(label=said["own_labels"], info=said["own_labels_info"], max_lines=1, elem_id="er-own-labels")
+        with gr.Row():
+            decide = gr.Radio([(said["deciders"][name], name) for name in DECIDERS], value="evidence",
+                              label=said["decide"], info=said["decide_info"])  # fmt: skip
+            detect = gr.Checkbox(True, label=said["detect"], info=said["detect_info"])
+        with gr.Row():
+            length = gr.Radio([(said["lengths"][name], name) for name in ("full", "brief")], value="full",
+                              label=said["length"])  # fmt: skip
+            temperature = gr.Slider(0, 3, value=2, step=0.1, label=said["temperature"], info=said["temperature_info"],
+                                    buttons=[])  # fmt: skip
+    return [model, label_set, own, decide, detect, length, temperature]
+
+
+def _keeping(desk: Desk, chat: gr.Chatbot, said: dict[str, Any]) -> None:
+    """Files for the user, and opinions for training."""
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    with gr.Accordion(said["keep"], open=False, elem_id="er-keep"), gr.Row():
+        file = gr.JSON(visible=False)
+        for kind in EXPORTS:
+            button = gr.Button(said[kind], size="sm", elem_id=f"er-export-{kind}")
+            button.click(desk.export(kind), None, file, **quiet).then(None, file, file, js=SAVE, **quiet)
+    with gr.Accordion(said["opinion"], open=False, elem_id="er-opinion"):
+        info = said["opt_in_info"].format(place=desk.feedback.file)
+        opted = gr.Checkbox(False, label=said["opt_in"], info=info)
+        with gr.Row():
+            right = gr.Textbox(label=said["right_label"], max_lines=1, scale=3)
+            keep = gr.Button(said["save_label"], size="sm", scale=1)
+    chat.like(desk.like, opted, None, **quiet)
+    keep.click(desk.correct, [opted, right], right, **quiet)
+    right.submit(desk.correct, [opted, right], right, **quiet)
+
+
+# ---- the model -------------------------------------------------------------------------------------------------------
+
+
+def model_tab(desk: Desk, tab: gr.Tab) -> None:
+    said = words()["model_tab"]
+    facts = gr.Markdown(said["waiting"])
+    with gr.Accordion(said["policy"], open=True):
+        gr.Markdown(about.policy())
+    parts = []
+    for name in ("scores", "card", "licence", "versions"):
+        with gr.Accordion(said[name], open=name == "scores"):
+            parts.append(gr.Markdown())
+
+    def show() -> list[str]:
+        reasoner = desk.engines[desk.engines.default].reasoner
+        return [about.facts(reasoner), about.scores(reasoner), about.card(reasoner), about.licence(reasoner),
+                about.versions()]  # fmt: skip
+
+    tab.select(show, None, [facts, *parts], show_progress="hidden", api_visibility="private")
+
+
+# ---- while it loads, and when it is closed ---------------------------------------------------------------------------
+
+
+async def _loading(desk: Desk) -> AsyncIterator[str]:
+    """The page is there before the model is, and says so."""
+    said, engine = words()["page"], desk.engines[desk.engines.default]
+    name, seconds = escape(engine.name), 0.0
+    while engine.state == "loading":
+        yield said["loading_model"].format(name=name, seconds=seconds)
+        await anyio.sleep(0.5)
+        seconds += 0.5
+    key = "failed" if engine.state == "failed" else "ready"
+    yield said[key].format(name=name, why=escape(engine.problem))
+
+
+def _closed(desk: Desk, request: gr.Request) -> None:
+    desk.sessions.end(str(request.session_hash))
+
+
+def _policy() -> str:
+    said = words()["page"]
+    return f'{said["policy"]} <a href="{POLICY}" target="_blank" rel="noopener">{said["policy_link"]}</a>'

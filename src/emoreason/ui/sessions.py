@@ -1,0 +1,102 @@
+"""Browser tabs and their uploads. What a tab brought is gone when the tab is closed, at the latest with the server."""
+
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emoreason.ui.conversation import Conversation
+
+MOST = 500  # tabs that are remembered
+MOST_BYTES = 2 * 2**30  # of all their pictures; the tabs that were silent for longest are forgotten first
+UNCLAIMED = 3600.0  # seconds after which an upload that no tab asked about is deleted
+
+
+@dataclass
+class Tab:
+    conversation: Conversation = field(default_factory=Conversation)
+    uploads: dict[Path, float] = field(default_factory=dict)  # and when the tab took them
+    labeling: threading.Event = field(default_factory=threading.Event)  # stops the folder that is being labeled
+    rows: list = field(default_factory=list)  # of the folder that was labeled last
+    columns: list[str] = field(default_factory=list)
+    seen: float = field(default_factory=time.monotonic)
+
+
+class Sessions:
+    """A tab per session hash, and the folder that uploads go to."""
+
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES):
+        self.folder = Path(tempfile.mkdtemp(prefix="emoreason-"))  # readable by this user only
+        self._most, self._most_bytes = most, most_bytes
+        self._tabs: dict[str, Tab] = {}
+        self._lock = threading.RLock()
+
+    def tab(self, key: str) -> Tab:
+        with self._lock:
+            tab = self._tabs.pop(key, None) or Tab()
+            tab.seen = time.monotonic()
+            self._tabs[key] = tab  # the newest is the last one
+            self._forget()
+            return tab
+
+    def _forget(self) -> None:
+        held = {key: tab.conversation.bytes for key, tab in self._tabs.items()}
+        total = sum(held.values())
+        for key in list(self._tabs)[:-1]:
+            if len(self._tabs) <= self._most and total <= self._most_bytes:
+                return
+            total -= held[key]
+            self.end(key)
+
+    def claim(self, key: str, path: str | Path) -> Path:
+        """An upload belongs to this tab now. Only what lies in the folder of uploads can be claimed."""
+        claimed = Path(path).resolve()
+        if not claimed.is_relative_to(self.folder.resolve()):
+            raise ValueError("not an upload")
+        self.tab(key).uploads[claimed] = time.time()
+        return claimed
+
+    def end(self, key: str) -> None:
+        """The tab was closed: stop what it waits for, delete what it brought."""
+        with self._lock:
+            tab = self._tabs.pop(key, None)
+            if tab is None:
+                return
+            tab.conversation.stop.set()
+            tab.labeling.set()
+            others = {path for other in self._tabs.values() for path in other.uploads}
+        for path, taken in tab.uploads.items():
+            # the same picture has the same place: another tab may hold it, or be about to (it was sent again since)
+            if path not in others and _sent(path) <= taken:
+                _remove(path)
+        self._sweep(others)
+
+    def _sweep(self, claimed: set[Path]) -> None:
+        """Uploads that no tab ever asked about."""
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.resolve() not in claimed and time.time() - _sent(path) > UNCLAIMED:
+                _remove(path)
+
+    def __len__(self) -> int:
+        return len(self._tabs)
+
+    def close(self) -> None:
+        for key in list(self._tabs):
+            self.end(key)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _sent(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()  # Gradio gives every upload a folder of its own
