@@ -152,6 +152,19 @@ def test_one_face_cannot_be_compared():
         assert "happiness" in said and "sadness" in said
 
 
+@pytest.mark.parametrize("first", [SMILE, dataclasses.replace(SMILE, abstained=True, why=REASONS[1])])
+def test_a_comparison_may_say_why_the_second_face_was_not_read(first):
+    question = Question("compare")
+    for why in (REASONS[2], "the best label has 34.5%, below the 40% that was asked for"):
+        unread = dataclasses.replace(SMILE, abstained=True, why=why)
+        for said in replies(question, first, other=unread):
+            assert check_answer(said, question, first, unread) == [], said
+        reason = first.why if first.abstained else "It could be read"
+        said = f"No comparison is possible. On the first face: {reason}. On the second, {why}."
+        assert check_answer(said, question, first, unread) == [], said
+        assert check_answer(said.replace("40%", "43%"), question, first, unread), said
+
+
 WRONG = [
     (Question("evidence_for"), "The lip corners are clearly pulled down, and that speaks for happiness."),
     (Question("evidence_for"), "The lip corners are slightly pulled up, and that speaks for happiness."),
@@ -181,7 +194,7 @@ def test_the_check_finds_what_is_wrong(question, said):
 
 
 def test_answers_vary():
-    for kind, least in {"evidence_for": 60, "why_not": 40, "insist": 40, "how_sure": 15, "policy_identity": 5}.items():
+    for kind, least in {"evidence_for": 35, "why_not": 35, "insist": 40, "how_sure": 10, "policy_identity": 5}.items():
         assert len(set(replies(Question(kind, label="anger"), n=100))) >= least, kind
 
 

@@ -43,11 +43,11 @@ def check_answer(
     problems = [] if 3 <= len(text.split()) <= LONGEST else [f"an answer has 3 to {LONGEST} words"]
     if question.kind in (*POLICY_KINDS, "other", "method"):
         return problems + _speaks_of_no_face(text, question, sheet)
-    general = question.kind in ("unit_meaning", "label_meaning")
-    if sheet.abstained and not general:
-        return problems + _claims_nothing(text, sheet)
     if question.kind != "compare":
         other = None
+    general = question.kind in ("unit_meaning", "label_meaning")
+    if sheet.abstained and not general:
+        return problems + _claims_nothing(text, sheet, other)
     faces = (sheet, other) if other is not None else (sheet,)
     for sentence in SENTENCE.findall(text):
         face = _face_of(sentence, sheet, other)
@@ -171,12 +171,13 @@ def _emotional(sheet: Sheet) -> list[str]:
     return [label for label in sheet.labels if canonical(label) is not None]
 
 
-def _claims_nothing(text: str, sheet: Sheet) -> list[str]:
+def _claims_nothing(text: str, sheet: Sheet, other: Sheet | None) -> list[str]:
     why = re.sub(r"\W+", " ", sheet.why).strip()
     said = re.sub(r"\W+", " ", text)
     problems = [] if not why or why.casefold() in said.casefold() else ["the answer does not say what is missing"]
     problems += [f"{word!r} is a claim on a face that was not read" for word in leaks(text, _emotional(sheet))]
     problems += [f"{found.text!r} is a claim on a face that was not read" for found in movements(text, (sheet,))]
-    told = {match[0] for match in PERCENT.finditer(sheet.why)}
+    reasons = [face.why for face in (sheet, other) if face is not None and face.abstained]
+    told = {match[0] for why in reasons for match in PERCENT.finditer(why)}
     problems += [f"{match[0]} is a claim" for match in PERCENT.finditer(text) if match[0] not in told]
     return problems

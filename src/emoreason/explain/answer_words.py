@@ -9,12 +9,12 @@ from typing import Any
 from emoreason.emotions import canonical
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, choice, template, text
 from emoreason.explain.sheet import Sheet, ranked
-from emoreason.explain.words import book, with_article
+from emoreason.explain.words import book, cues, with_article
 from emoreason.facs import ACTION_UNITS, PROTOTYPES, opposites
 
-ADJECTIVES, ADVERBS, DEGREES = 5, 5, 2  # how many words for a band are used: enough to vary
+DEGREES = 2  # so many of them suit every movement
 TELLING = ("12", "4", "1", "25", "5", "15", "24", "26", "2", "7", "14", "27", "43")  # whose absence says most, first
-WHOLE = "the picture as a whole, without a single telling movement"
+WHOLE = "the picture as a whole"
 
 Slots = dict[str, Node | str]
 
@@ -38,13 +38,12 @@ def sentences(source: str, slots: Slots) -> Node:
 
 
 def with_band(code: str, band: str) -> Node:
-    adjectives = book("bands")[band]["adjective"][:ADJECTIVES]
+    adjectives = cues(code, band)["adjective"]
     return template("{band} {noun}", band=choice(*map(with_article, adjectives)), noun=words()["units"][code]["noun"])
 
 
 def bare(code: str) -> Node:
-    noun = words()["units"][code]["noun"]
-    return choice(with_article(noun), words()["units"][code]["bare"])
+    return template(words()["units"][code]["bare"])
 
 
 def denied(code: str) -> Node:
@@ -57,7 +56,7 @@ def are(code: str) -> str:
 
 
 def phrase(code: str, band: str) -> Node:
-    cues = book("bands")[band]
+    said = cues(code, band)
     unit = words()["units"][code]
     unit = {**unit, **unit.get("seen", {})}
     are = "are" if unit["subject"].endswith("s") else "is"
@@ -66,8 +65,8 @@ def phrase(code: str, band: str) -> Node:
         "state": unit["state"],
         "are": are,
         "look": "look" if are == "are" else "looks",
-        "adverb": choice(*[word for word in cues["adverb"] if word != "just"][:ADVERBS]),
-        "degree": choice(*cues["degree"][:DEGREES]),
+        "adverb": choice(*said["adverb"]),
+        "degree": choice(*said["degree"][:DEGREES]),
     }
     return choice(*(template(frame, **slots) for frame in words()["clauses"]))
 
@@ -76,7 +75,7 @@ def unit_slots(sheet: Sheet, code: str) -> Slots:
     unit = words()["units"][code]
     slots: Slots = {
         "code": text(f"AU {code}"),
-        "unit_name": text(ACTION_UNITS[code].name),
+        "the_unit": text(_named(ACTION_UNITS[code].name)),
         "subject": unit["subject"],
         "are": are(code),
         "state": unit["state"],
@@ -84,6 +83,11 @@ def unit_slots(sheet: Sheet, code: str) -> Slots:
     if band := sheet.visible.get(code):
         slots |= {"phrase": phrase(code, band), "band": "a trace" if band == "trace" else band}
     return slots
+
+
+def _named(unit: str) -> str:
+    """ "the brow lowerer", but "lips part": some names are sentences."""
+    return unit if unit.split()[0].endswith("s") else f"the {unit}"
 
 
 def listed(nodes: Iterable[Node]) -> Node:
@@ -177,7 +181,7 @@ class Face:
         if self.rests and not self.sheet.visible:
             return text("a face near its rest")
         if self.sheet.visible and not self.rests:
-            return Seq((text(WHOLE.split(",")[0]), text("and"), self.units(self.shown, 1)))
+            return Seq((text(WHOLE), text("and"), self.units(self.shown, 1)))
         return text(WHOLE)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_ATOM = re.compile(r"\d+%|[\w'’]+(?:-[\w'’]+)*|[^\w\s]")
+_ATOM = re.compile(r"\d+(?:\.\d+)?%|[\w'’]+(?:-[\w'’]+)*|[^\w\s]")
 _NO_SPACE_BEFORE = set(".,;:!?")
 
 

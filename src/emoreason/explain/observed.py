@@ -65,28 +65,26 @@ def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], p
     first, rest = group[0], group[1:]
     if len(group) > 1 and lead < 0.12 and place == "all":  # "Two things stand out: ..., and ..."
         announced = written(words["announced"][str(len(group))], words, {})
-        return Sentence(Seq((announced, _enumerated([part(unit, "counted") for unit in group]))))
-    if len(group) == 2 and lead < 0.2:  # "With the lids drooping a little, the lips are slightly parted"
-        return Sentence(seq(words["fronted"], part(first, "absolute"), ",", part(rest[0], "clauses")))
+        return Sentence(Seq((announced, _enumerated([part(unit, "counted") for unit in group], "last"))))
     parts: list[Node] = []
     half = {"upper" if unit.region in words["upper"] else "lower" for unit in group}
-    if place == "later" and lead > 0.85:
+    if place == "later" and lead > 0.9:
         parts += [written(words["openers"]["later"], words, {}), text(",")]
-    elif len(half) == 1 and lead > 0.7:
-        parts += [written(words["places"][half.pop()], words, {}), text(",")]
-    if len(group) == 2 and rng.random() < 0.25:
-        return Sentence(seq(*parts, part(first, "clauses"), words["joins"]["absolute"], part(rest[0], "absolute")))
+    elif len(half) == 1 and lead > 0.78:
+        parts += [written(words["places"][min(half)], words, {}), text(",")]
+    if len(group) == 2 and len(half) == 1 and rng.random() < 0.4:
+        return Sentence(seq(*parts, part(first, "counted"), words["joins"]["absolute"], part(rest[0], "absolute")))
     return Sentence(Seq((*parts, _enumerated([part(unit, "clauses") for unit in group]))))
 
 
-def _enumerated(clauses: Sequence[Node]) -> Node:
+def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
     """a, and b; a, b, and c"""
     joins = book("observations")["joins"]
     *firsts, last = clauses
     parts: list[Node] = []
     for i, clause in enumerate(firsts):
         parts += [text(joins["first"]), clause] if i else [clause]
-    between = [written(joins["two" if len(firsts) == 1 else "last"], {}, {})] if firsts else []
+    between = [written(joins[pair if len(firsts) == 1 else "last"], {}, {})] if firsts else []
     return Seq((*parts, *between, last))
 
 
@@ -94,14 +92,14 @@ def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[No
     """A face without a visible unit: that nothing moves, and one or two parts of it."""
     parts = _quiet_parts(sheet, rng, blocked)[: 1 if sheet.brief else 2]
     general = pick(general_nodes("nothing", blocked), rng)
-    together = [Sentence(_enumerated(parts))] if parts else []
+    together = [Sentence(_enumerated(parts, "last"))] if parts else []
     match rng.randrange(3):
         case 0:
             return [Sentence(general), *together]
         case 1:
             return [*together, Sentence(general)]
         case _:
-            return [Sentence(seq(general, ":", _enumerated(parts)) if parts else general)]
+            return [Sentence(seq(general, ":", _enumerated(parts, "last")) if parts else general)]
 
 
 def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:

@@ -87,46 +87,45 @@ def thinned(node: Node, rng: random.Random, most: int = MOST) -> Node:
             return node
 
 
-def numbers(code: str) -> tuple[bool, ...]:
-    """Whether the unit is spoken of in the plural, the singular, or both."""
-    unit = book("observations")["units"][code]
-    return tuple(many for many in (True, False) if ("many" if many else "one") in unit)
+def plural(code: str) -> bool:
+    """Whether the unit is spoken of in the plural: "the lips are", "the jaw is"."""
+    return "many" in book("observations")["units"][code]
 
 
 @cache
-def unit_slots(code: str, band: str | None, many: bool) -> dict[str, Node]:
+def unit_slots(code: str, band: str | None) -> dict[str, Node]:
     """What a frame about this unit may ask for."""
+    many = plural(code)
     unit = book("observations")["units"][code]
-    slots = {name: _plain(unit[name], many) for name in ("participle", "attribute", "noun", "at", "nominal", "mass")}
+    asked = ("participle", "attribute", "noun", "at", "nominal", "mass")
+    slots = {name: _plain(unit[name], many) for name in asked if name in unit}
     slots["bare"] = _plain(unit["many" if many else "one"])
     slots["subject"] = Seq((text("the"), slots["bare"]))
     slots["verb"] = _plain(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
     if band:
-        fitting = cues(code, band, many)
+        fitting = cues(code, band)
         slots |= {name: choice(*listed) for name, listed in fitting.items() if listed}
         slots["an_adjective"] = choice(*map(with_article, fitting["adjective"]))
-        slots["before"] = choice(*(cue for cue in fitting["adverb"] if not cue.startswith(("a ", "only"))))
+        slots["before"] = choice(*(cue for cue in fitting["adverb"] if not cue.startswith(("a ", "just ", "only "))))
     return slots
 
 
-def cues(code: str, band: str, many: bool) -> dict[str, list[str]]:
+def cues(code: str, band: str) -> dict[str, list[str]]:
     """The words for a band that suit the unit, by where they stand."""
     words = book("observations")
-    odd = {*words["odd"][words["units"][code]["kind"]], "as far as it goes" if many else "as far as they go"}
+    odd = {*words["odd"][words["units"][code]["kind"]], "as far as it goes" if plural(code) else "as far as they go"}
     return {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
 
 
 @cache
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
-    """One node per frame of the list called `frames`, for each number of the unit, without the blocked words."""
+    """One node per frame of the list called `frames`, without the blocked words."""
     words = book("interpretation" if frames == "reference" else "observations")
     own = words["units"][code].get("own", []) if frames == "clauses" else []
-    found: list[Node] = []
-    for many in numbers(code):
-        slots = unit_slots(code, band, many)
-        asked = [source for source in (*words[frames], *own) if slots.keys() >= set(_slots(source)) - words.keys()]
-        found += [written(source, words, slots, many) for source in asked]
-    return _allowed(found, blocked)
+    slots = unit_slots(code, band)
+    said = slots.keys() | words.keys()  # not every band has a quantity
+    asked = [source for source in (*words[frames], *own) if said >= set(_slots(source))]
+    return _allowed([written(source, words, slots, plural(code)) for source in asked], blocked)
 
 
 @cache
@@ -201,8 +200,8 @@ def _words(running: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", running)
 
 
-def spoken(label: str, key: str = "spoken") -> Node:
-    """A label in the ways in which a sentence may hold it, verbatim in each."""
+def spoken(label: str) -> Node:
+    """A label in the ways in which a sentence may speak of it, verbatim in each."""
     known = canonical(label) == label and label not in ("positive", "negative", "other")
     kind = "neutral" if label == "neutral" else "noun" if known else "own"
-    return template(book("interpretation")[key][kind], name=text(label))
+    return template(book("interpretation")["spoken"][kind], name=text(label))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from emoreason.emotions import canonical
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, sample, seq, text
 from emoreason.explain.observed import FRAMES, deniable, observations, plan_of
-from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.words import articled, book, numbers, spoken, thinned, unit_nodes, unit_slots, written
+from emoreason.explain.sheet import Reasoned, Sheet, ranked
+from emoreason.explain.words import articled, book, plural, spoken, thinned, unit_nodes, unit_slots, written
 from emoreason.facs import PROTOTYPES
 
 __all__ = ["abstention", "conclusion", "explanation", "interpretation", "observations"]
@@ -38,7 +38,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
         key, cited = "supported", support
     else:
         key, cited = "faint" if typical & set(sheet.visible) or not sheet.units else "unsupported", []
-    sentences: list[Node] = [_said(words[key], rng, slots, _referred(sheet, cited))]
+    sentences: list[Node] = [_said(words[key], rng, slots, _referred(sheet, cited, rng))]
     if reasoned and reasoned.label != sheet.label:
         sentences.append(_said(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
     elif sheet.runner_up:
@@ -53,16 +53,20 @@ def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[
     words = book("interpretation")
     aside = [code for code in named if typical and code not in typical]
     lacking = [code for code in deniable(sheet) if code in typical]
-    kinds = ["alone", "alone"] + ["aside"] * bool(aside) + ["incomplete"] * bool(lacking and named)
-    kind = rng.choice(kinds) if rng.random() < 0.8 else None
+    kinds = ["alone"] + ["aside"] * bool(aside) + ["incomplete"] * bool(lacking and named)
+    kind = rng.choice(kinds) if rng.random() < 0.7 else None
     if kind == "incomplete":
         slots = slots | _missing(rng.choice(lacking))
+    if len(sheet.labels) > 1:
+        slots = slots | {"second": spoken(ranked(sheet.probabilities)[1][0])}
+    elif kind == "alone":
+        return []
     frames = words["alone"][sureness(sheet.confidence)] if kind == "alone" else words[kind] if kind else []
-    return [_said(frames, rng, slots, _referred(sheet, aside) if kind == "aside" else ())] if kind else []
+    return [_said(frames, rng, slots, _referred(sheet, aside, rng) if kind == "aside" else ())] if kind else []
 
 
 def _missing(code: str) -> dict[str, Node]:
-    lacking = unit_slots(code, None, numbers(code)[0])["nominal"]
+    lacking = unit_slots(code, None)["nominal"]
     return {"lacking": lacking, "a_lacking": articled(lacking)}
 
 
@@ -76,7 +80,7 @@ def _second(
     shared = [code for code in named if code in other]
     lacking = [code for code in deniable(sheet) if code in other - typical]
     if shared and (not lacking or rng.random() < 0.6):
-        return _said(words["shared"], rng, slots, _referred(sheet, shared))
+        return _said(words["shared"], rng, slots, _referred(sheet, shared, rng))
     if lacking:
         code = rng.choice(lacking)
         return _said(words["lacking"], rng, slots | _missing(code))
@@ -122,13 +126,12 @@ def _listed(cited: Sequence[Reference], rng: random.Random) -> Reference:
     return cited[chosen[0]]
 
 
-def _referred(sheet: Sheet, codes: Sequence[str]) -> list[Reference]:
+def _referred(sheet: Sheet, codes: Sequence[str], rng: random.Random) -> list[Reference]:
     """Named units as "the raised brows", "the slightly raised brows" or "the raising of the brows"."""
     found = []
     for code in codes:
-        many = numbers(code)[0]
-        *phrases, movement = unit_nodes(code, sheet.visible[code], "reference")
-        found.append((Choice(tuple(phrases)), many) if zlib.crc32(code.encode()) % 5 else (movement, False))
+        *states, movement = unit_nodes(code, sheet.visible[code], "reference")
+        found.append((movement, False) if rng.random() < 0.2 else (Choice(tuple(states)), plural(code)))
     return found
 
 
@@ -146,14 +149,13 @@ def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | N
     """The label, how sure, the runner-up when it is close."""
     rng = order or plan_of(sheet)
     words = book("interpretation")
-    slots = _voice(sheet.confidence) | {"label": spoken(sheet.label, "stated"), "name": text(sheet.label)}
-    slots |= {"percent": _percent(sheet.confidence)}
+    slots = _voice(sheet.confidence) | {"label": text(sheet.label), "percent": _percent(sheet.confidence)}
     frames = words["verdict"] + words["calibrated"] if sheet.calibrated else words["verdict"]
     if not sheet.calibrated:  # then the number is no measure of how sure one may be
         slots["rated"] = written(words["rated_only"], words, slots)
     sentence = _said(frames, rng, slots)
     if sheet.runner_up:
-        slots |= {"second": spoken(sheet.runner_up, "stated"), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
+        slots |= {"second": text(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
         sentence = Sentence(Seq((_body(sentence), _body(_said(words["runner_up"], rng, slots)))))
     sentences = [sentence]
     if not sheet.calibrated:
