@@ -2,11 +2,13 @@
 
 import base64
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import anyio
 import gradio as gr
 
 from emoreason.emotions import LABEL_SETS
@@ -44,26 +46,26 @@ class Desk:
 
     # ---- answering ---------------------------------------------------------------------------------------------------
 
-    def send(self, box: dict[str, Any] | None, *wishes: Any, request: gr.Request) -> Iterator[Shown]:
+    def send(self, request: gr.Request, box: dict[str, Any] | None, *wishes: Any) -> Iterator[Shown]:
         """The box was sent: its pictures, its text, or both."""
         text, files = ((box or {}).get("text") or "").strip(), (box or {}).get("files") or []
         yield from self._ask(request, text[:LONGEST_TEXT], [Path(file) for file in files], wishes)
 
-    def snapshot(self, file: str | None, *wishes: Any, request: gr.Request) -> Iterator[Shown]:
+    def snapshot(self, request: gr.Request, file: str | None, *wishes: Any) -> Iterator[Shown]:
         if file:
             yield from self._ask(request, "", [Path(file)], wishes, names=("webcam.png",))
 
     def example(self, path: Path) -> Callable[..., Iterator[Shown]]:
         """The handler for one example picture."""
 
-        def show(*wishes: Any, request: gr.Request) -> Iterator[Shown]:
+        def show(request: gr.Request, *wishes: Any) -> Iterator[Shown]:
             conversation = self._conversation(request)
             exchange = conversation.begin("", (path,), (path.name,), self._settings(wishes))
             yield from self._answered(conversation, exchange)
 
         return show
 
-    def retry(self, *wishes: Any, event: gr.RetryData, request: gr.Request) -> Iterator[Shown]:
+    def retry(self, event: gr.RetryData, request: gr.Request, *wishes: Any) -> Iterator[Shown]:
         """The same again, in other words."""
         conversation = self._conversation(request)
         if (place := self._place(conversation, event.index)) is None:
@@ -73,7 +75,7 @@ class Desk:
         again = conversation.begin(taken.text, taken.uploads, taken.names, replace(taken.settings, manner=manner))
         yield from self._answered(conversation, again)
 
-    def edit(self, *wishes: Any, event: gr.EditData, request: gr.Request) -> Iterator[Shown]:
+    def edit(self, event: gr.EditData, request: gr.Request, *wishes: Any) -> Iterator[Shown]:
         """Another question in the place of an old one; what came after it goes."""
         conversation = self._conversation(request)
         place = self._place(conversation, event.index)
@@ -168,6 +170,22 @@ class Desk:
             labels = LABEL_SETS[label_set].labels
         manner = Manner(None if temperature is None else float(temperature), brief=length == "brief")
         return Settings(model, labels, bool(detect), decide, manner)
+
+    # ---- the tab opens and closes ------------------------------------------------------------------------------------
+
+    async def loading(self) -> AsyncIterator[str]:
+        """The page is there before the model is, and says so."""
+        said, engine = words()["page"], self.engines[self.engines.default]
+        name, seconds = escape(engine.name), 0.0
+        while engine.state == "loading":
+            yield said["loading_model"].format(name=name, seconds=seconds)
+            await anyio.sleep(0.5)
+            seconds += 0.5
+        key = "failed" if engine.state == "failed" else "ready"
+        yield said[key].format(name=name, why=escape(engine.problem))
+
+    def closed(self, request: gr.Request) -> None:
+        self.sessions.end(str(request.session_hash))
 
     # ---- keeping -----------------------------------------------------------------------------------------------------
 

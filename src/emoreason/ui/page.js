@@ -107,11 +107,34 @@
     const row = chip?.parentElement; // the row is scrolled and not the page
     if (row) row.scrollLeft = chip.offsetLeft - row.offsetLeft - (row.clientWidth - chip.offsetWidth) / 2;
   });
+  // A picture that was chosen, pasted or dropped is sent at once; while an answer is written it waits for its end.
+  let sending = null;
+  function send() {
+    const box = document.querySelector("#er-box");
+    const button = box?.querySelector("button.submit-button:not([disabled])");
+    const there = box?.querySelector(".thumbnail-item img, .thumbnail-item .thumbnail-image");
+    const uploading = box?.querySelector(".thumbnail-item .loader, .uploading");
+    clearTimeout(sending);
+    if (there && button && !uploading) sending = setTimeout(() => button.click(), 120);
+  }
+
+  // A picture may be dropped anywhere on the conversation.
+  document.addEventListener("dragover", (event) => {
+    if (event.target.closest?.("#er-chat")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    const input = document.querySelector("#er-box input[type=file]");
+    if (!input || !event.target.closest?.("#er-chat") || !event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   let waits = false;
   new MutationObserver(() => {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => ((waits = false), mark()));
+    requestAnimationFrame(() => ((waits = false), mark(), send()));
   }).observe(document.documentElement, { childList: true, subtree: true });
   window.emoreason = { download };
 })();

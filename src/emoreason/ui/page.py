@@ -1,13 +1,9 @@
 """The page: what stands where, and which handler answers to what. The handlers are in desk.py and folder_tab.py."""
 
-from collections.abc import AsyncIterator
-from functools import partial
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import anyio
 import gradio as gr
 
 from emoreason.emotions import LABEL_SETS
@@ -39,8 +35,8 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Tab(said["page"]["tabs"]["model"], id="model") as tab:
                 model_tab(desk, tab)
         gr.HTML(_policy(), elem_classes="er-policy", padding=False)
-        page.load(partial(_loading, desk), None, status, show_progress="hidden", api_visibility="private")
-        page.unload(partial(_closed, desk))
+        page.load(desk.loading, None, status, show_progress="hidden", api_visibility="private")
+        page.unload(desk.closed)
     page.queue(max_size=200, default_concurrency_limit=TOGETHER, api_open=False)
     return page
 
@@ -169,25 +165,6 @@ def model_tab(desk: Desk, tab: gr.Tab) -> None:
                 about.versions()]  # fmt: skip
 
     tab.select(show, None, [facts, *parts], show_progress="hidden", api_visibility="private")
-
-
-# ---- while it loads, and when it is closed ---------------------------------------------------------------------------
-
-
-async def _loading(desk: Desk) -> AsyncIterator[str]:
-    """The page is there before the model is, and says so."""
-    said, engine = words()["page"], desk.engines[desk.engines.default]
-    name, seconds = escape(engine.name), 0.0
-    while engine.state == "loading":
-        yield said["loading_model"].format(name=name, seconds=seconds)
-        await anyio.sleep(0.5)
-        seconds += 0.5
-    key = "failed" if engine.state == "failed" else "ready"
-    yield said[key].format(name=name, why=escape(engine.problem))
-
-
-def _closed(desk: Desk, request: gr.Request) -> None:
-    desk.sessions.end(str(request.session_hash))
 
 
 def _policy() -> str:

@@ -1,5 +1,6 @@
 """Browser tabs and their uploads. What a tab brought is gone when the tab is closed, at the latest with the server."""
 
+import os
 import shutil
 import tempfile
 import threading
@@ -76,9 +77,10 @@ class Sessions:
 
     def _sweep(self, claimed: set[Path]) -> None:
         """Uploads that no tab ever asked about."""
-        for path in self.folder.rglob("*"):
-            if path.is_file() and path.resolve() not in claimed and time.time() - _sent(path) > UNCLAIMED:
-                _remove(path)
+        for folder, _, names in os.walk(self.folder):  # others may delete in it meanwhile
+            for path in (Path(folder, name) for name in names):
+                if path.resolve() not in claimed and time.time() - _sent(path) > UNCLAIMED:
+                    _remove(path)
 
     def __len__(self) -> int:
         return len(self._tabs)
