@@ -15,7 +15,7 @@ from PIL import Image
 import emoreason
 from emoreason.cli import execute
 
-VERBS = ("explain", "label", "eval", "finetune", "env", "data check", "data convert", "data describe", "models list",
+VERBS = ("explain", "label", "chat", "serve", "eval", "finetune", "env", "data check", "data convert", "data describe", "models list",
          "models show", "models verify")  # fmt: skip
 CLI = [sys.executable, "-m", "emoreason.cli"]
 
@@ -57,7 +57,7 @@ def test_nothing_heavy_is_imported_for_help_and_mistakes(arguments):
     program = (
         "import sys; from emoreason.cli import execute; execute(sys.argv[1:]); "
         "heavy = {'torch', 'torchvision', 'pandas', 'cv2', 'numpy', 'PIL', 'transformers', 'open_clip', 'datasets', "
-        "'pyarrow', 'sklearn', 'matplotlib'} & set(sys.modules); sys.exit(f'imported: {heavy}' if heavy else 0)"
+        "'pyarrow', 'sklearn', 'matplotlib', 'gradio', 'fastapi'} & set(sys.modules); sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -100,9 +100,10 @@ def test_the_help_of_every_verb_shows_examples_that_parse(verb, capsys):
         capsys.readouterr()
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("eval", "finetune", "data describe")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("chat", "serve", "eval", "finetune", "data describe")])
 def test_the_examples_run(mini, verb, desk, capsys, monkeypatch):
-    """Those of eval, finetune and describe want a data set and hours, an address a server; their own tests run them."""
+    """Those of eval, finetune and describe want a data set and hours, chat, serve and an address are servers; their own
+    tests run them."""
     for example in examples(help_of(verb, capsys)):
         if "http://" in example:
             continue
@@ -128,6 +129,14 @@ MISTAKES = {
     "explain photo.jpg --labels a,b --label-set ekman6": (2, "exclude each other"),
     "explain photo.jpg --label-set ekmann6": (2, "ekman6"),
     "explain photo.jpg --model minni": (2, "mini"),
+    "chat --model minni": (2, "mini"),
+    "chat --auth me": (2, "user:password"),
+    "chat --auth :secret": (2, "user:password"),
+    "chat --port 99999": (2, "65535"),
+    "chat --root-path faces": (2, "/faces"),
+    "serve --model minni": (2, "mini"),
+    "serve --auth me:secret": (2, "--ui"),
+    "serve --together 0": (2, "x>=1"),
     "explain photo.jpg --model ViT-L-14": (2, "ViT-L-14/TAG"),
     "explain photo.jpg --device gpu": (2, "auto, cpu, cuda"),
     "explain photo.jpg --device meta": (2, "auto, cpu, cuda"),

@@ -17,9 +17,8 @@ Models = Annotated[
     list[str],
     typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name; several may be given."),
 ]
-Host = Annotated[
-    str, typer.Option("--host", help="Who may connect: 127.0.0.1 is this machine only, 0.0.0.0 everybody.")
-]
+Host = Annotated[str, typer.Option("--host", help="127.0.0.1: this machine only; 0.0.0.0: everybody.")]
+MINI = ["mini"]
 Auth = Annotated[
     str | None,
     typer.Option("--auth", envvar="EMOREASON_AUTH", help="user:password that the page asks for.", show_envvar=True),
@@ -31,7 +30,7 @@ FeedbackFolder = Annotated[
 
 
 def chat(
-    model: Models = ["mini"],
+    model: Models = MINI,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 7860,
     auth: Auth = None,
@@ -64,7 +63,7 @@ def chat(
 
 
 def serve(
-    model: Models = ["mini"],
+    model: Models = MINI,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8000,
     api_key: Annotated[
@@ -119,9 +118,10 @@ def loaders(names: list[str], **options: object) -> "Mapping[str, Callable[[], R
     from emoreason.encoder import find_bundle
     from emoreason.reasoner import load
 
-    for name in names:
-        if "/" not in name or Path(name).exists():
-            find_bundle(name)  # a name that does not exist is told before a page opens
+    for name in names:  # a mistyped name is told before a page opens
+        if "/" not in name and find_bundle(name) is None:
+            expected = "mini, a folder with model.json, or a name such as ViT-L-14/openai"
+            raise UsageError(f"no model {name!r}: {expected} was expected")
     return {name: partial(load, name, **options) for name in names}  # type: ignore[arg-type]
 
 

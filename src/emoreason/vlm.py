@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from emoreason.device import Compute, choose
 from emoreason.encoder import Encoder, load_encoder
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.explain.script import load_script
 from emoreason.language import TOKENIZER, VOCABULARY, Language, load_language
 
 if TYPE_CHECKING:
@@ -240,8 +239,3 @@ def _local(folder: str | Path) -> Path:
         raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder "
                              "again, or train it with `emoreason finetune`")  # fmt: skip
     return path
-
-
-def prompts_changed(spec: ExplainerSpec) -> bool:
-    """Whether the prompts differ from those that the adapter was trained with."""
-    return bool(spec.prompts) and spec.prompts != load_script().id
