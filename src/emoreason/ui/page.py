@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from emoreason.emotions import LABEL_SETS
 from emoreason.explain.explanation import DECIDERS
@@ -13,10 +14,13 @@ from emoreason.ui import about
 from emoreason.ui.desk import EXPORTS, Desk
 from emoreason.ui.folder_tab import folder_tab
 from emoreason.ui.panel import JS_ON_LOAD, panel
+from emoreason.ui.views import data_uri
 from emoreason.ui.words import words
 
 POLICY = "https://eur-lex.europa.eu/eli/reg/2024/1689/oj"
 PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"]
+EXAMPLES = {"example_one": "examples/astronaut.jpg", "example_two": "examples/two.jpg"}
+ICON = 96  # pixels of their pictures
 TOGETHER = 32  # messages that are answered at once; the model itself batches them
 SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
@@ -32,9 +36,9 @@ def build(desk: Desk) -> gr.Blocks:
                 chat_tab(desk)
             with gr.Tab(said["page"]["tabs"]["folder"], id="folder"):
                 folder_tab(desk.engines, desk.sessions)
+                _policy()
             with gr.Tab(said["page"]["tabs"]["model"], id="model") as tab:
                 model_tab(desk, tab)
-        gr.HTML(_policy(), elem_classes="er-policy", padding=False)
         page.load(desk.loading, None, status, show_progress="hidden", api_visibility="private")
         page.unload(desk.closed)
     page.queue(max_size=200, default_concurrency_limit=TOGETHER, api_open=False)
@@ -45,7 +49,17 @@ def head() -> str:
     """Style and script. Gradio's own way for styles breaks selectors with commas in brackets."""
     here = files(__package__)
     style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return f"<style>{style}</style><script>{script}</script>"
+    return f"<style>{style}{_icons()}</style><script>{script}</script>"
+
+
+def _icons() -> str:
+    """Of the example buttons. Gradio would lay them among the uploads, and those are deleted."""
+    rules = []
+    for key, path in EXAMPLES.items():
+        with Image.open(resource(path)) as image:
+            ratio, uri = image.width / image.height, data_uri(image, ICON)
+        rules.append(f'#er-{key}::before{{aspect-ratio:{ratio:.2f};background-image:url("{uri}")}}')
+    return "".join(rules)
 
 
 def theme() -> gr.themes.Base:
@@ -67,6 +81,7 @@ def chat_tab(desk: Desk) -> None:
             box = gr.MultimodalTextbox(label=said["box_label"], show_label=False, placeholder=said["box"],
                                        file_types=PICTURES, file_count="multiple", sources=["upload"], lines=1,
                                        max_lines=6, elem_id="er-box", stop_btn=False)  # fmt: skip
+            _policy()
             with gr.Accordion(said["webcam"], open=False, elem_id="er-webcam"):
                 webcam = gr.Image(sources=["webcam"], type="filepath", label=said["webcam_label"], format="png",
                                   height=280, buttons=[])  # fmt: skip
@@ -97,13 +112,10 @@ def _empty() -> str:
 
 def _examples(said: dict[str, Any]) -> list[tuple[gr.Button, Path]]:
     """Pictures that answer when they are pressed."""
-    one = resource("examples/astronaut.jpg")
-    two = resource("examples/two.jpg")
     with gr.Row(elem_classes="er-examples"):
         gr.HTML(f'<span class="er-note">{said["examples"]}</span>', padding=False)
         return [
-            (gr.Button(said[key], size="sm", icon=str(path), elem_id=f"er-{key}"), path)
-            for key, path in (("example_one", one), ("example_two", two))
+            (gr.Button(said[key], size="sm", elem_id=f"er-{key}"), resource(path)) for key, path in EXAMPLES.items()
         ]
 
 
@@ -122,8 +134,8 @@ def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
         with gr.Row():
             length = gr.Radio([(said["lengths"][name], name) for name in ("full", "brief")], value="full",
                               label=said["length"])  # fmt: skip
-            temperature = gr.Slider(0, 3, value=2, step=0.1, label=said["temperature"], info=said["temperature_info"],
-                                    buttons=[])  # fmt: skip
+            temperature = gr.Number(None, label=said["temperature"], info=said["temperature_info"], minimum=0,
+                                    maximum=3, step=0.1, placeholder=said["temperature_usual"])  # fmt: skip
     return [model, label_set, own, decide, detect, length, temperature]
 
 
@@ -167,6 +179,7 @@ def model_tab(desk: Desk, tab: gr.Tab) -> None:
     tab.select(show, None, [facts, *parts], show_progress="hidden", api_visibility="private")
 
 
-def _policy() -> str:
+def _policy() -> None:
     said = words()["page"]
-    return f'{said["policy"]} <a href="{POLICY}" target="_blank" rel="noopener">{said["policy_link"]}</a>'
+    link = f'<a href="{POLICY}" target="_blank" rel="noopener">{said["policy_link"]}</a>'
+    gr.HTML(f"{said['policy']} {link}", elem_classes="er-policy", padding=False)
