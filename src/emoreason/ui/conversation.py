@@ -62,7 +62,8 @@ class Conversation:
 
     @property
     def n_pictures(self) -> int:
-        return sum(len(exchange.names) for exchange in self.exchanges)
+        """Pictures that were looked at, with faces or without."""
+        return sum(len(exchange.analyses) for exchange in self.exchanges)
 
     @property
     def busy(self) -> bool:

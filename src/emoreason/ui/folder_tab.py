@@ -107,6 +107,7 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
 
 def _bar(done: int, total: int, text: str, kind: str = "") -> str:
     return (
-        f'<progress class="er-bar" value="{done}" max="{max(total, 1)}" aria-label="{escape(text)}"></progress>'
+        f'<progress class="er-progress-bar" value="{done}" max="{max(total, 1)}" aria-label="{escape(text)}">'
+        "</progress>"
         f'<p class="er-note {kind}" role="status">{escape(text)}</p>'
     )

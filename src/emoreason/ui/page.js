@@ -16,6 +16,8 @@
       span.dataset.face = named("er-face-")[0];
       span.setAttribute("aria-pressed", "false");
     }
+    // Gradio names a message by its source, pictures and all; what stands in it is name enough.
+    for (const said of document.querySelectorAll("#er-chat [data-testid][aria-label]")) said.removeAttribute("aria-label");
   }
 
   // Marks what stands on the page now. Gradio writes parts of it anew, so this runs after every change.
