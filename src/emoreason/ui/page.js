@@ -59,6 +59,7 @@
   }
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest(".er-to-policy")) [...document.querySelectorAll("button[role=tab]")].at(-1)?.click(); // the Model tab
     const unit = event.target.closest("[data-au]");
     if (unit) return light(unit);
     const face = event.target.closest(".er-panel [data-face]");

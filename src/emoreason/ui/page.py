@@ -17,7 +17,6 @@ from emoreason.ui.panel import JS_ON_LOAD, panel
 from emoreason.ui.views import data_uri
 from emoreason.ui.words import words
 
-POLICY = "https://eur-lex.europa.eu/eli/reg/2024/1689/oj"
 PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"]
 EXAMPLES = {"example_one": "examples/astronaut.jpg", "example_two": "examples/two.jpg"}
 ICON = 96  # pixels of their pictures
@@ -164,7 +163,7 @@ def _keeping(desk: Desk, chat: gr.Chatbot, said: dict[str, Any]) -> None:
 def model_tab(desk: Desk, tab: gr.Tab) -> None:
     said = words()["model_tab"]
     facts = gr.Markdown(said["waiting"])
-    with gr.Accordion(said["policy"], open=True):
+    with gr.Accordion(said["policy"], open=True, elem_id="policy"):
         gr.Markdown(about.policy())
     parts = []
     for name in ("scores", "card", "licence", "versions"):
@@ -181,5 +180,5 @@ def model_tab(desk: Desk, tab: gr.Tab) -> None:
 
 def _policy() -> None:
     said = words()["page"]
-    link = f'<a href="{POLICY}" target="_blank" rel="noopener">{said["policy_link"]}</a>'
+    link = f'<a href="#policy" class="er-to-policy">{said["policy_link"]}</a>'
     gr.HTML(f"{said['policy']} {link}", elem_classes="er-policy", padding=False)
