@@ -343,25 +343,55 @@ def evaluate(
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    epilog=examples("finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look"),
+    epilog=examples(
+        "finetune --data my_faces/ --out runs/mine",
+        "finetune --data faces.csv --labels bored,engaged,confused --no-detect --out runs/mine",
+        "finetune finetune/head.yaml --data my_faces/ --train.lr 0.01",
+        "finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look",
+    ),
 )
 def finetune(
     context: typer.Context,
     config: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            help="A recipe such as finetune/mini-encoder.yaml. Any field can be given as --section.field VALUE."
+            help="A recipe such as finetune/head.yaml, the default with --data. Any field: --section.field VALUE."
         ),
-    ],
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Labeled faces: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", help="The run folder, which is a model: --model DIR.")] = None,
+    labels: Labels = None,
+    detect: Annotated[
+        bool | None, typer.Option("--detect/--no-detect", help="Cut the faces out, or not. Default: as they look.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The encoder: mini, or such as ViT-L-14/openai.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again over a run that exists.")] = False,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="The whole path in a minute: tiny random models, made-up faces. Explainers.")
     ] = False,
 ) -> None:
-    """Train a model by a recipe. A run that was killed goes on where its last checkpoint ended."""
-    from emoreason.train.config import load_config, parse_overrides
+    """Learn your own labels from your own faces (--data), or train a model by a recipe."""
+    from emoreason.train.config import load_config, override, parse_overrides
     from emoreason.train.explainer_config import ExplainerConfig
+    from emoreason.train.tune_config import TuneConfig
 
-    chosen = load_config(config, parse_overrides(context.args))
+    if config is None and data is None:
+        raise UsageError("nothing to learn from: emoreason finetune --data my_faces/ --out runs/mine, or a recipe")
+    crops = None if detect is None else "no" if detect else "yes"
+    named = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
+    given = parse_overrides(context.args) | {key: value for key, value in named.items() if value is not None}
+    chosen: Any = TuneConfig() if config is None else load_config(config)
+    override(chosen, given)
+    if isinstance(chosen, TuneConfig):
+        _tune(chosen, resume, overwrite)
+        return
+    if resume or overwrite:
+        raise UsageError("--resume and --overwrite are for heads: this recipe goes on by itself, or takes a new --out")
     if isinstance(chosen, ExplainerConfig):
         from emoreason.train.explainer import train_explainer
 
@@ -539,6 +569,19 @@ def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreaso
     bundle = require_bundle(name)
     bundle.verify()
     print(f"{name}: weights are whole, SHA-256 {bundle.spec['sha256']}")
+
+
+def _tune(config: Any, resume: bool, overwrite: bool) -> None:
+    import shlex
+
+    from emoreason.progress import counting_bar
+    from emoreason.show import stdout
+    from emoreason.train.run_folder import table
+    from emoreason.train.tune import tune
+
+    done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+    stdout().print(table(done.metrics), soft_wrap=True)
+    print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(done.folder))}")
 
 
 def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, format: str | None,

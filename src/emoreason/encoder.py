@@ -229,6 +229,11 @@ class Bundle:
     def weights(self) -> Path:
         return self.folder / "weights.safetensors"
 
+    @property
+    def base(self) -> str | None:
+        """The model that this one stands on, where it is only a head (see head.py)."""
+        return self.spec.get("base")
+
     def verify(self) -> None:
         """Compare the weights with the checksum that was written when they were trained."""
         found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
@@ -260,7 +265,23 @@ def find_bundle(name: str) -> Bundle | None:
 def load_encoder(name: str, compute: device.Compute) -> Encoder:
     """`mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
     bundle = find_bundle(name)
-    return _from_bundle(bundle, compute) if bundle else _from_open_clip(name, compute)
+    if bundle is None:
+        return _from_open_clip(name, compute)
+    return _from_bundle(bundle, compute) if bundle.base is None else _base_of(bundle, bundle.base, compute)
+
+
+def _base_of(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
+    """The encoder that a head was trained on; another one with the same name would be read wrongly."""
+    try:
+        encoder = load_encoder(base, compute)
+    except EmoreasonError as error:
+        raise EmoreasonError(f"{bundle.folder} is a head that stands on {base}: {error}") from None
+    if encoder.revision != (expected := bundle.spec["base_revision"]):
+        raise EmoreasonError(
+            f"{bundle.folder} was trained on {base} {expected}, and this {base} is {encoder.revision}: train it again "
+            "with emoreason finetune, or use the version of emoreason in its env.txt"
+        )
+    return encoder
 
 
 def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:

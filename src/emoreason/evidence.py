@@ -1,7 +1,7 @@
 """The bottleneck: everything that may later be said about a face, as numbers that were measured on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from emoreason.calibration import Calibration
 from emoreason.emotions import valence_arousal
 from emoreason.encoder import Features
 from emoreason.faces import Face
+from emoreason.head import LabelHead
 from emoreason.zeroshot import ZeroShot
 
 MIN_SIZE = 20  # pixels: FER2013's 48 were readable; below half of that the mouth is two or three pixels high
@@ -35,42 +36,76 @@ class Reader:
     """Encoder features to evidence, by one model with its calibration."""
 
     zeroshot: ZeroShot
-    calibration: Calibration
+    calibration: Calibration  # of the model's own labels
     point: str = "accurate"
     threshold: float | None = None  # None: the calibration's own
     own_prompts: bool = True  # asked with the words that the calibration was fitted with
+    head: LabelHead | None = None  # trained for the model's own labels
+    base: Calibration = Calibration()  # under a head: of the model that it stands on
+
+    @property
+    def revision(self) -> str:
+        return self.head.revision if self.head else self.zeroshot.encoder.revision
 
     def read(self, features: Features, labels: tuple[str, ...], faces: Sequence[Face]) -> list[Evidence]:
         """One evidence per row of the features."""
-        logits = self.zeroshot.logits(features, labels)
-        probabilities = self.calibration.probabilities(logits, labels, self.point)
-        calibrated = self.own_prompts and self.calibration.covers(labels) and self.zeroshot.projection is None
+        probabilities, limit = self.distribution(features, labels)
+        points = self._points(features, labels, probabilities)
         codes = self.zeroshot.encoder.unit_codes
         return [
-            self._evidence(row, labels, calibrated, {} if units is None else dict(zip(codes, units, strict=True)), face)
-            for row, units, face in zip(probabilities, _rows(features.units, len(probabilities)), faces, strict=True)
+            self._evidence(row, labels, limit, {} if units is None else dict(zip(codes, units, strict=True)), face, at)
+            for row, units, face, at in zip(
+                probabilities, _rows(features.units, len(probabilities)), faces, points, strict=True
+            )
         ]
 
+    def distribution(self, features: Features, labels: tuple[str, ...]) -> tuple[np.ndarray, float | None]:
+        """(B, L) probabilities by the head where it knows all labels, else by their words; and the confidence below
+        which the calibration abstains, None when it was not fitted for these labels."""
+        if self.head is not None and (rows := self.head.rows(labels)) is not None:
+            trained = tuple(self.head.labels[row] for row in rows)
+            logits = self.head.logits(features.embedding, rows)
+            fitted = self.calibration.covers(trained)
+            probabilities = self.calibration.probabilities(logits, trained, self.point)
+            return probabilities, self.calibration.abstain_below if fitted else None
+        calibration = self.base if self.head else self.calibration
+        fitted = self.own_prompts and calibration.covers(labels) and self.zeroshot.projection is None
+        probabilities = calibration.probabilities(self.zeroshot.logits(features, labels), labels, self.point)
+        return probabilities, calibration.abstain_below if fitted else None
+
+    def _points(
+        self, features: Features, labels: tuple[str, ...], probabilities: np.ndarray
+    ) -> list[tuple[float, float] | None]:
+        """Valence and arousal. Trained words without coordinates borrow those of the base model's own labels."""
+        if self.head is not None and self.base.labels and valence_arousal(dict.fromkeys(labels, 1.0)) is None:
+            labels, below = self.base.labels, replace(self, head=None, calibration=self.base)
+            probabilities = below.distribution(features, labels)[0]
+        return [valence_arousal(dict(zip(labels, map(float, row), strict=True))) for row in probabilities]
+
     def _evidence(
-        self, row: np.ndarray, labels: tuple[str, ...], calibrated: bool, units: dict, face: Face
+        self,
+        row: np.ndarray,
+        labels: tuple[str, ...],
+        limit: float | None,
+        units: dict,
+        face: Face,
+        point: tuple[float, float] | None,
     ) -> Evidence:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
-        valence, arousal = valence_arousal(by_name) or (None, None)
-        why = self._reason_to_abstain(by_name[best], calibrated, face)
+        valence, arousal = point or (None, None)
+        why = self._reason_to_abstain(by_name[best], limit, face)
         intensities = {code: float(x) for code, x in units.items()}
-        return Evidence(by_name, best, by_name[best], calibrated, intensities, valence, arousal, bool(why), why)
+        return Evidence(by_name, best, by_name[best], limit is not None, intensities, valence, arousal, bool(why), why)
 
-    def _reason_to_abstain(self, confidence: float, calibrated: bool, face: Face) -> str:
+    def _reason_to_abstain(self, confidence: float, limit: float | None, face: Face) -> str:
         quality = face.quality
         if quality.get("contrast", 1.0) < MIN_CONTRAST:
             return "the picture is almost even: there is nothing to read"
         if quality.get("size", MIN_SIZE) < MIN_SIZE:
             return f"the face is {quality['size']:.0f} pixels wide, at least {MIN_SIZE} are needed"
         # A threshold that was fitted on eight calibrated labels says nothing about other words.
-        limit = (
-            self.threshold if self.threshold is not None else (self.calibration.abstain_below if calibrated else 0.0)
-        )
+        limit = self.threshold if self.threshold is not None else limit or 0.0
         if confidence < limit:
             return f"the best label has {confidence:.0%}, below the {limit:.0%} that was asked for"
         return ""

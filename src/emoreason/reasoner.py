@@ -14,6 +14,7 @@ from emoreason.encoder import find_bundle, load_encoder
 from emoreason.errors import UsageError
 from emoreason.evidence import Reader
 from emoreason.faces import Detector, Face, find_faces, load_detector, whole_picture
+from emoreason.head import LabelHead
 from emoreason.images import Limits, Picture, open_picture
 from emoreason.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
 
@@ -51,7 +52,7 @@ class Reasoner:
 
     @property
     def revision(self) -> str:
-        return self.reader.zeroshot.encoder.revision
+        return self.reader.revision
 
     @property
     def prompt_id(self) -> str:
@@ -188,22 +189,34 @@ def load(
     threshold: abstain below this confidence, instead of the model's own threshold; 0 never abstains for low confidence.
     """
     compute = device.choose(device_name)
-    bundle = find_bundle(model)
-    calibration = Calibration.from_spec(bundle.spec["calibration"]) if bundle else Calibration()
+    named = find_bundle(model)
+    head = LabelHead.load(named) if named and named.base is not None else None
+    bundle = find_bundle(named.base) if named and named.base is not None else named
+    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle else Calibration()
+    calibration = head.calibration if head else base
     known = tuple(calibration.points) or ("accurate",)
     if point not in known:
         raise UsageError(f"{model} has no operating point {point!r}; it has {', '.join(known)}")
+    if head and projection is not None:
+        raise UsageError(f"--projection maps an encoder's embeddings, and {model} has a head that was trained on them")
     encoder = load_encoder(model, compute)
     zeroshot = ZeroShot(encoder, load_prompts(prompts, descriptors), TextCache())
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
-    default = calibration.labels or label_set(DEFAULT_LABELS).labels
-    reader = Reader(zeroshot, calibration, point, threshold, own_prompts=prompts is None and not descriptors)
+    default = head.labels if head else calibration.labels or label_set(DEFAULT_LABELS).labels
+    reader = Reader(zeroshot, calibration, point, threshold, prompts is None and not descriptors, head, base)
     if explainer == "auto":
         from emoreason.explain.select import OWN_FOLDER
 
         own = bundle.folder / OWN_FOLDER if bundle else None
         explainer = str(own) if own is not None and (own / "explainer.json").is_file() else "none"
     return Reasoner(
-        encoder.name, reader, load_detector(detector), compute, default, explainer, explainer_model, quantize
+        head.name if head else encoder.name,
+        reader,
+        load_detector(detector),
+        compute,
+        default,
+        explainer,
+        explainer_model,
+        quantize,
     )

@@ -162,7 +162,23 @@ def check_samples(
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """The same for any samples. Of each only its name, label, split and fingerprint are kept."""
+    """The same for any samples."""
+    return check_entries(fingerprints(samples, workers), source=source, format=format, labels=labels,
+                         similarity=similarity, progress=progress)  # fmt: skip
+
+
+def check_entries(
+    entries: Iterable[tuple[Sample, Fingerprint | str]],
+    *,
+    source: str = "",
+    format: str = "",
+    labels: Sequence[str] | None = None,
+    similarity: float | None = SIMILARITY,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """The same for samples that were looked at already: each with its fingerprint, or with why there is none.
+
+    Of each only its name, label, split and fingerprint are kept."""
     started = time.monotonic()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     groups: dict[str, Counter[str]] = defaultdict(Counter)
@@ -172,7 +188,7 @@ def check_samples(
     kept: list[tuple[str, str, str | None]] = []
     prints: list[Fingerprint] = []
     voted = 0
-    for sample, entry in fingerprints(samples, workers):
+    for sample, entry in entries:
         split = sample.split or NO_SPLIT
         counts[split][sample.label or NO_LABEL] += 1
         ids[sample.id] += 1

@@ -58,7 +58,10 @@ def exact_key(sample: Sample) -> str:
 
 
 def fingerprint(sample: Sample) -> Fingerprint:
-    image = picture(sample)
+    return fingerprint_of(picture(sample))
+
+
+def fingerprint_of(image: Image.Image) -> Fingerprint:
     grey = image.convert("L")
     columns = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS, reducing_gap=2.0))
     bits = np.packbits(columns[:, 1:] > columns[:, :-1])

@@ -20,7 +20,7 @@ VOTED = ("votes", "distribution", "probabilities")
 SPLIT = ("split", "usage", "partition")
 GROUPS = frozenset(
     ("gender", "sex", "race", "ethnicity", "skin_tone", "age", "age_band", "age_group")
-    + ("subject", "subject_id", "person", "actor", "identity")
+    + ("subject", "subject_id", "person", "actor", "identity", "group")
 )
 _RENAMED = {"nf": "not_a_face", "unknown": "unknown", "not_a_face": "not_a_face"}
 

@@ -54,16 +54,7 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
 
     The threshold of abstention is chosen by selective accuracy.
     """
-    target = holdout.majority
-    clear = target >= 0
-    strengths = np.linspace(0, 1, 21)
-    scores = [soft_scores(correct_prior(logits, prior, s), holdout.distribution) for s in strengths]
-    gains = [accuracy + uar for accuracy, uar in scores]
-    balanced = round(float(strengths[int(np.argmax(gains))]), 2)
-    points = {}
-    for name, strength in (("accurate", 0.0), ("balanced", balanced)):
-        temperature = fit_temperature(correct_prior(logits, prior, strength)[clear], target[clear])
-        points[name] = {"temperature": round(temperature, 4), "prior_strength": strength}
+    points = fit_points(logits, holdout.majority, holdout.distribution, prior)
     probabilities = OperatingPoint(**points["accurate"]).probabilities(logits, prior)
     right = probabilities.argmax(axis=1) == holdout.votes[:, :8].argmax(axis=1)
     return {
@@ -71,8 +62,23 @@ def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
         "prior": {name: round(float(p), 6) for name, p in zip(EMOTIONS, prior, strict=True)},
         "points": points,
         "abstain_below": round(abstention_threshold(probabilities.max(axis=1), right, SELECTIVE_ACCURACY), 4),
-        "fitted_on": f"{len(holdout)} faces held out of train, {int(clear.sum())} of them with a majority",
+        "fitted_on": f"{len(holdout)} faces held out of train, {int((holdout.majority >= 0).sum())} of them with a "
+        "majority",
     }
+
+
+def fit_points(logits: np.ndarray, target: np.ndarray, distribution: np.ndarray, prior: np.ndarray) -> dict[str, dict]:
+    """Operating points from held-out faces: target (n,) class numbers, -1 for none; distribution (n, L) the votes."""
+    clear = target >= 0
+    strengths = np.linspace(0, 1, 21)
+    scores = [soft_scores(correct_prior(logits, prior, s), distribution) for s in strengths]
+    gains = [accuracy + uar for accuracy, uar in scores]
+    balanced = round(float(strengths[int(np.argmax(gains))]), 2)
+    points = {}
+    for name, strength in (("accurate", 0.0), ("balanced", balanced)):
+        temperature = fit_temperature(correct_prior(logits, prior, strength)[clear], target[clear])
+        points[name] = {"temperature": round(temperature, 4), "prior_strength": strength}
+    return points
 
 
 def soft_scores(logits: np.ndarray, distribution: np.ndarray) -> tuple[float, float]:

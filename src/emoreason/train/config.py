@@ -83,10 +83,11 @@ class Config:
 def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
     """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
 
-    `kind` says whose configuration it is: encoder (a Config) or explainer (an ExplainerConfig)."""
+    `kind` says whose configuration it is: encoder (a Config), explainer (an ExplainerConfig) or head (a TuneConfig)."""
     import yaml
 
     from emoreason.train.explainer_config import ExplainerConfig
+    from emoreason.train.tune_config import TuneConfig
 
     try:
         given = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
@@ -94,19 +95,24 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
-    kinds = {"encoder": Config, "explainer": ExplainerConfig}
+    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": TuneConfig}
     kind = str(given.get("kind", "encoder"))
     if kind not in kinds:
         raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")
     config = kinds[kind]()
     _fill(config, given, where=str(path), prefix="")
-    for key, value in (overrides or {}).items():
+    override(config, overrides or {})
+    return config
+
+
+def override(config: typing.Any, overrides: dict[str, str]) -> None:
+    """Set fields by their path: {"train.lr": "1e-4"}."""
+    for key, value in overrides.items():
         *parents, leaf = key.split(".")
         nested: dict = {leaf: value}
         for parent in reversed(parents):
             nested = {parent: nested}
         _fill(config, nested, where=f"--{key}", prefix="")
-    return config
 
 
 def _recipe(path: Path) -> Path:

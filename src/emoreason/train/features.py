@@ -1,0 +1,197 @@
+"""Every picture of a data set looked at once: its fingerprint, its face, the encoder's features. Kept by content.
+
+The cache knows a picture by the SHA-256 of its bytes, inside a folder for the encoder and the way of cropping. It is
+written piece by piece, so that a run that was killed goes on with the pictures that it has not seen.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from emoreason import faces
+from emoreason.data.duplicates import Fingerprint, fingerprint_of, is_missing, picture
+from emoreason.data.schema import Sample
+from emoreason.encoder import Encoder
+from emoreason.errors import EmoreasonError
+from emoreason.faces import Detector, find_faces, whole_picture
+from emoreason.images import Picture, is_data_uri, is_url
+
+PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache
+Row = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one picture. `embedding` is None where no face was found."""
+
+    print: Fingerprint
+    embedding: np.ndarray | None  # (D,) unit length
+
+
+class FeatureCache:
+    """Files of up to a few hundred rows in the user's cache folder; a folder that cannot be written costs time only."""
+
+    def __init__(self, encoder: Encoder, detector: Detector | None, folder: Path | None = None):
+        if folder is None:
+            from platformdirs import user_cache_path
+
+            folder = user_cache_path("emoreason") / "features"
+        crop = "whole" if detector is None else f"{detector.name} {_framing()}"
+        key = f"{encoder.name} {encoder.revision} {encoder.mirror} {encoder.compute.dtype} {crop}"
+        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.place: dict[bytes, tuple[Path, int]] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            for row, known in enumerate(self._load(path).get("keys", np.empty((0, 32), np.uint8))):
+                self.place[known.tobytes()] = (path, row)
+        self._rows = lru_cache(maxsize=8)(self._load)
+
+    def get(self, key: bytes) -> Seen | None:
+        if key not in self.place:
+            return None
+        path, row = self.place[key]
+        rows = self._rows(path)
+        if not rows:
+            return None
+        print_ = Fingerprint(rows["pixels"][row].tobytes().hex(), int(rows["hash"][row]), rows["look"][row].tobytes())
+        return Seen(print_, rows["embedding"][row] if rows["found"][row] else None)
+
+    def put(self, fresh: dict[bytes, Seen], width: int) -> None:
+        from safetensors.numpy import save_file
+
+        if not fresh:
+            return
+        seen, nothing = list(fresh.values()), np.zeros(width, np.float32)
+        rows: Row = {
+            "keys": np.frombuffer(b"".join(fresh), np.uint8).reshape(-1, 32),
+            "pixels": np.frombuffer(bytes.fromhex("".join(s.print.key for s in seen)), np.uint8).reshape(-1, 32),
+            "hash": np.array([s.print.hash for s in seen], np.uint64),
+            "look": np.frombuffer(b"".join(s.print.thumbnail for s in seen), np.uint8).reshape(len(seen), -1),
+            "found": np.array([s.embedding is not None for s in seen], np.uint8),
+            "embedding": np.stack([nothing if s.embedding is None else s.embedding for s in seen]),
+        }
+        name = hashlib.sha256(rows["keys"].tobytes()).hexdigest()[:16]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+            os.close(handle)
+            save_file(rows, temporary)
+            os.replace(temporary, self.folder / f"{name}.safetensors")
+        except OSError:
+            pass  # full or read-only: the cache is a convenience
+
+    @staticmethod
+    def _load(path: Path) -> Row:
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(path)
+        except Exception:  # a damaged file makes the reader raise almost anything; its pictures are looked at again
+            return {}
+
+
+def look(
+    samples: Iterable[Sample],
+    encoder: Encoder,
+    detector: Detector | None,
+    cache: FeatureCache,
+    workers: int = 2,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Iterator[tuple[Sample, Seen | str]]:
+    """Each sample, without its bytes, and what was seen, or why nothing can be. Without a detector the picture is the
+    face; of several faces the largest is taken."""
+    rest, done, width = iter(samples), 0, 0
+    kept: dict[bytes, Seen] = {}
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        while batch := list(islice(rest, PICTURES)):
+            opened = list(pool.map(lambda sample: _open(sample, encoder, detector, cache), batch))
+            waiting = [found for found in opened if not isinstance(found, str | Seen)]
+            pixels = [found[2] for found in waiting if found[2] is not None]
+            parts = [np.stack(pixels[start : start + 128]) for start in range(0, len(pixels), 128)]
+            encoded = iter([row for part in parts for row in encoder.encode_pixels(part).embedding])
+            for sample, found in zip(batch, opened, strict=True):
+                light = replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
+                if isinstance(found, str | Seen):
+                    yield light, found
+                    continue
+                key, print_, crop = found
+                seen = Seen(print_, None if crop is None else np.array(next(encoded), np.float32))
+                width = width if seen.embedding is None else len(seen.embedding)
+                kept |= {key: seen} if key else {}
+                yield light, seen
+            if len(kept) >= PICTURES:
+                cache.put(kept, width)
+                kept = {}
+            done += len(batch)
+            progress(done)
+    cache.put(kept, width)
+
+
+def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24) -> tuple[bool, str]:
+    """Whether the pictures are face crops already, and why one thinks so."""
+    sizes, filled, found = [], 0, 0
+    for sample in samples:
+        try:
+            image = picture(sample)
+        except EmoreasonError:
+            continue
+        sizes.append(max(image.size))
+        spots = find_faces(Picture(source=sample.id, image=image), detector) if sizes[-1] > 64 else []
+        found += bool(spots)
+        filled += any(face.box and face.box[3] >= 0.6 * image.height for face in spots)
+        if len(sizes) == most:
+            break
+    if not sizes:
+        return False, "no picture could be read"
+    middle = int(np.median(sizes))
+    if middle <= 64:
+        return True, f"they are about {middle} pixels large, which is a face crop"
+    if found and filled >= 0.8 * found and found >= len(sizes) / 2:
+        return True, f"a face fills {filled} of the {len(sizes)} pictures looked at"
+    return False, f"a face fills only {filled} of the {len(sizes)} pictures looked at"
+
+
+def _open(
+    sample: Sample, encoder: Encoder, detector: Detector | None, cache: FeatureCache
+) -> tuple[bytes, Fingerprint, np.ndarray | None] | Seen | str:
+    try:
+        key = _key(sample)
+        if (known := cache.get(key)) is not None:
+            return known
+        image = picture(sample)
+        opened = Picture(source=sample.id, image=image)
+        if detector is None:
+            return key, fingerprint_of(image), encoder.pixels(whole_picture(opened).crop)
+        found = find_faces(opened, detector)
+        largest = max(found, key=lambda face: face.quality["size"], default=None)
+        return key, fingerprint_of(image), None if largest is None else encoder.pixels(largest.crop)
+    except EmoreasonError as error:
+        return str(error)
+
+
+def _key(sample: Sample) -> bytes:
+    """SHA-256 of the picture's bytes; empty, and so never kept, for what stands at an address that may change."""
+    if isinstance(sample.image, bytes):
+        return hashlib.sha256(sample.image).digest() if sample.image else b""
+    if is_data_uri(sample.image):
+        return hashlib.sha256(sample.image.encode()).digest()
+    if is_url(sample.image) or is_missing(sample) or not sample.image:
+        return b""
+    try:
+        return hashlib.sha256(Path(sample.image).read_bytes()).digest()
+    except OSError as error:
+        raise EmoreasonError(f"{sample.image} cannot be read: {error.strerror or error}") from None
+
+
+def _framing() -> str:
+    """The numbers that decide what a crop is."""
+    names = ("MIN_SCORE", "LOOK", "LOOK_CLOSER", "SMALL", "TINY", "TINY_BORDER", "BOX_WIDTH", "BOX_HEIGHT",
+             "BOX_CENTRE", "LEVEL_FROM", "LEVEL_BELOW", "LEVEL_SIZE")  # fmt: skip
+    return repr([getattr(faces, name) for name in names])

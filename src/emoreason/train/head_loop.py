@@ -1,0 +1,97 @@
+"""The head's training: it starts as the labels' words, so that without a face it is the zero-shot model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emoreason.errors import EmoreasonError
+from emoreason.train.tune_config import HeadTraining
+
+
+@dataclass(frozen=True)
+class Part:
+    """n faces: what the encoder saw (n, D), and what they show (n, L), rows that sum to 1."""
+
+    features: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def prior(self) -> np.ndarray:
+        """(L,) how frequent each label is."""
+        return self.targets.mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    weight: np.ndarray  # (L, D) with the logit scale in it
+    bias: np.ndarray  # (L,)
+    epoch: int  # the one that was kept; 0 is the zero-shot model
+    log: list[dict[str, float]]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        return features @ self.weight.T + self.bias
+
+
+def train_head(
+    words: np.ndarray,
+    scale: float,
+    train: Part,
+    holdout: Part,
+    config: HeadTraining,
+    seed: int,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Trained:
+    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's.
+
+    What is learned is the difference from the words; AdamW's decay pulls it back to nothing."""
+    start, shift = torch.from_numpy(words).float(), torch.zeros(words.shape, requires_grad=True)
+    bias, stretch = torch.zeros(len(words), requires_grad=True), torch.zeros((), requires_grad=True)
+    groups = [{"params": [shift], "weight_decay": config.weight_decay}, {"params": [bias, stretch], "weight_decay": 0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr)
+    prior = torch.from_numpy(np.log(np.maximum(train.prior, 1e-6))).float() * config.balance
+    x, t = (torch.from_numpy(a).float() for a in (train.features, train.targets))
+    held_x, held_t = (torch.from_numpy(a).float() for a in (holdout.features, holdout.targets))
+    order = torch.Generator().manual_seed(seed)
+
+    def logits(features: Tensor) -> Tensor:
+        return scale * stretch.exp() * features @ (start + shift).T + bias
+
+    def look() -> float:
+        with torch.no_grad():
+            return float(soft_cross_entropy(logits(held_x) + prior, held_t))
+
+    def kept() -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            return (scale * stretch.exp() * (start + shift)).numpy().copy(), bias.numpy().copy()
+
+    best, best_epoch, weights = look(), 0, kept()
+    log = [{"epoch": 0, "held_out": best}]
+    for epoch in range(1, config.epochs + 1):
+        losses = []
+        for rows in torch.randperm(len(x), generator=order).split(config.batch_size):
+            loss = soft_cross_entropy(logits(x[rows]) + prior, t[rows])
+            if not torch.isfinite(loss):
+                raise EmoreasonError(f"the loss became {loss.item()} in epoch {epoch}: try a smaller --train.lr")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        held_out = look()
+        log.append({"epoch": epoch, "train": float(np.mean(losses)), "held_out": held_out})
+        progress(epoch)
+        if held_out < best:
+            best, best_epoch, weights = held_out, epoch, kept()
+        elif epoch - best_epoch >= config.patience:
+            break
+    return Trained(*weights, best_epoch, log)
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()

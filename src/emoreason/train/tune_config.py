@@ -1,0 +1,51 @@
+"""The configuration of `emoreason finetune --data`: a label head on a frozen encoder. The rules: train/config.py."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class TuneData:
+    source: str = ""
+    """A data set in any layout that emoreason reads: a folder, CSV, JSONL, parquet, or hub:OWNER/NAME."""
+    format: str = "auto"
+    labels: str = ""
+    """The labels to train, separated by commas; faces of others are left out. Empty: all that stand in the data."""
+    crops: str = "auto"
+    """yes: the pictures are face crops; no: faces are looked for; auto: decided by looking at some of them."""
+    validation: float = 0.2
+    """Share of the faces that is kept for the report, where the data has no validation or test split."""
+    holdout: float = 0.1
+    """Share of the training faces that chooses the epoch and fits the calibration."""
+    subject: str = ""
+    """The column with the person. Empty: subject, subject_id, person, actor, identity or group, where there is one."""
+    limit: int = 0
+    """Use only that many training faces; 0 means all."""
+
+
+@dataclass
+class HeadTraining:
+    epochs: int = 300
+    patience: int = 30
+    """Stop when the held-out loss has not fallen for so many epochs; the best epoch is kept."""
+    batch_size: int = 4096
+    lr: float = 0.02
+    weight_decay: float = 0.02
+    """Pulls the head back to the words that it started from, so that a few faces change it a little."""
+    balance: float = 0.0
+    """Logit adjustment: 1 trains as if all labels were equally frequent, 0 as they are."""
+
+
+@dataclass
+class TuneConfig:
+    kind: str = "head"
+    name: str = ""
+    """What the model is called in rows and reports. Empty: the name of the folder."""
+    seed: int = 7
+    model: str = "mini"
+    """The encoder: mini, a folder with a model, or an open_clip name such as ViT-L-14/openai. It is frozen."""
+    out: str = ""
+    """The run folder. Empty: runs/ and the name of the data."""
+    device: str = "auto"
+    detector: str = "auto"
+    data: TuneData = field(default_factory=TuneData)
+    train: HeadTraining = field(default_factory=HeadTraining)

@@ -1,0 +1,155 @@
+"""From what was seen of a data set to the three parts of a fine-tuning: train, held out, report."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emoreason import emotions
+from emoreason.data.duplicates import look_groups
+from emoreason.data.protocols import EMOTIONS, ferplus_target
+from emoreason.data.schema import Sample, label_name
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.train.features import Seen
+from emoreason.train.parts import together
+from emoreason.train.tune_config import TuneData
+
+SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
+TYPO = 0.84  # two labels whose spelling is closer than that are asked about: hapiness, happiness
+
+
+@dataclass(frozen=True)
+class Faces:
+    """n usable faces, row by row."""
+
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    features: np.ndarray  # (n, D)
+    targets: np.ndarray  # (n, L) rows that sum to 1
+    label: np.ndarray  # (n,) class numbers, -1 where the annotators do not agree on one
+    unit: np.ndarray  # (n,) faces of one person, and copies of one picture, share a number
+    split: tuple[str | None, ...]  # as the data has it
+    keys: tuple[str, ...]  # of the pixels
+    subject: str  # the column that the persons come from, "" for none
+    left_out: dict[str, int]  # why -> how many
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def stratum(self) -> np.ndarray:
+        """(n,) the label with the largest share."""
+        return self.targets.argmax(axis=1)
+
+    def counts(self, rows: np.ndarray) -> dict[str, int]:
+        found = Counter(self.stratum[rows].tolist())
+        return {label: found[i] for i, label in enumerate(self.labels)}
+
+
+def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Faces:
+    """The faces that can be used, with what each shows."""
+    targets = [None if isinstance(seen, str) else target_of(sample) for sample, seen in entries]
+    names = chosen_labels(targets, config)
+    place = {label_name(label): i for i, label in enumerate(names)}
+    left_out: Counter[str] = Counter()
+    usable: list[tuple[Sample, Seen, np.ndarray]] = []
+    for (sample, seen), target in zip(entries, targets, strict=True):
+        if isinstance(seen, str):
+            left_out["broken or missing"] += 1
+        elif seen.embedding is None:
+            left_out["no face found"] += 1
+        elif not target:
+            left_out["no label"] += 1
+        else:
+            row = np.zeros(len(names), np.float32)
+            for word, share in target.items():
+                if word in place:
+                    row[place[word]] += share
+            if row.sum() <= 0 or (sample.label is not None and sample.label not in place):
+                left_out["another label"] += 1
+            else:
+                usable.append((sample, seen, row / row.sum()))
+    if not usable:
+        raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}")
+    samples = [sample for sample, _, _ in usable]
+    subject = _subject(samples, config.subject)
+    copies = look_groups([seen.print for _, seen, _ in usable])
+    return Faces(
+        labels=names,
+        ids=tuple(sample.id for sample in samples),
+        features=np.stack([seen.embedding for _, seen, _ in usable if seen.embedding is not None]),
+        targets=np.stack([row for _, _, row in usable]),
+        label=np.array([_one(sample, row, place) for sample, _, row in usable]),
+        unit=together([sample.groups.get(subject) for sample in samples], copies),
+        split=tuple(sample.split for sample in samples),
+        keys=tuple(seen.print.key for _, seen, _ in usable),
+        subject=subject,
+        left_out=dict(left_out),
+    )
+
+
+def target_of(sample: Sample) -> dict[str, float] | None:
+    """Label or votes as shares that sum to 1; None for a face without either."""
+    if sample.source == "ferplus" and sample.votes is not None:
+        shares = ferplus_target(sample.votes, "probability")
+        return dict(shares) if isinstance(shares, dict) else None
+    total = sum((sample.votes or {}).values())
+    if sample.votes is not None and total > 0:
+        return {name: count / total for name, count in sample.votes.items() if count > 0}
+    return {sample.label: 1.0} if sample.label is not None else None
+
+
+def chosen_labels(targets: Iterable[dict[str, float] | None], config: TuneData) -> tuple[str, ...]:
+    """The labels in the order of FER+ or of the alphabet, or those that were asked for, in the words of the asker."""
+    counts = Counter(word for target in targets if target for word in target)
+    if not counts:
+        raise EmoreasonError(
+            f"{config.source} has no labels. Expected a folder for each label, or a table with the columns path and "
+            "label; `emoreason data check` shows what was read"
+        )
+    if config.labels:
+        asked = tuple(dict.fromkeys(word.strip() for word in config.labels.split(",") if word.strip()))
+        for word in asked:
+            if label_name(word) not in counts:
+                near = difflib.get_close_matches(word, counts, n=3, cutoff=0.5) or sorted(counts)
+                raise UsageError(f"no face has the label {word!r}; the data has {', '.join(near)}")
+        if len(asked) < 2 or len({label_name(word) for word in asked}) < len(asked):
+            raise UsageError(f"--labels {config.labels}: at least two labels that differ were expected")
+        return asked
+    unknown = [word for word in counts if emotions.canonical(word) is None]
+    for word in unknown:
+        near = difflib.get_close_matches(word, [other for other in counts if other != word], n=1, cutoff=TYPO)
+        if near and counts[word] <= counts[near[0]]:
+            raise EmoreasonError(
+                f"the labels {word!r} ({counts[word]} faces) and {near[0]!r} ({counts[near[0]]}) look like one: rename "
+                f"one of them, or say which are meant: --labels {','.join(sorted(counts))}"
+            )
+    if len(counts) < 2:
+        raise EmoreasonError(f"all faces have the label {next(iter(counts))!r}: a second one is needed to tell it from")
+    order = {name: i for i, name in enumerate(EMOTIONS)}
+    return tuple(sorted(counts, key=lambda word: (order.get(word, len(order)), word)))
+
+
+def unknown_words(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The labels that are no emotion words, with the nearest that are: not wrong, but worth a look."""
+    return {word: emotions.nearest(word) for word in labels if emotions.canonical(word) is None}
+
+
+def _one(sample: Sample, row: np.ndarray, place: dict[str | None, int]) -> int:
+    """The class that a face counts for in the report; FER+'s reader has decided where its annotators disagree."""
+    if sample.label is not None:
+        return place[sample.label]
+    return -1 if sample.source == "ferplus" or row.max() <= 0.5 else int(row.argmax())
+
+
+def _subject(samples: Sequence[Sample], wanted: str) -> str:
+    found = {name.lower(): name for sample in samples for name in sample.groups}
+    if wanted and wanted.lower() not in found:
+        raise UsageError(f"data.subject {wanted!r}: the data has {', '.join(found) or 'no columns about persons'}")
+    return next((found[name] for name in ((wanted.lower(),) if wanted else SUBJECT) if name in found), "")
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {why}" for why, n in counts.items())
