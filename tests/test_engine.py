@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -223,3 +224,87 @@ def test_earlier_words_are_known_again(model, astronaut):
     assert second.startswith("Face 2\n")
     memory_of = [shown, {"role": "assistant", "content": first}, shown, {"role": "assistant", "content": second}]
     assert model.chat([*memory_of, {"role": "user", "content": "Compare the two faces."}])
+
+
+def test_who_comes_at_the_same_moment_is_written_in_one_group(engine, batches, astronaut):
+    """Not the first one alone and the others after it: a group costs about the same whatever its size."""
+    gate = threading.Barrier(6)
+
+    def ask(_):
+        gate.wait()
+        return engine.caller().analyze(astronaut)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(6)))
+    assert len([rows for kind, rows, _ in batches if kind == "explain"]) <= 2, batches
+
+
+def test_a_folder_does_not_keep_a_chat_waiting(model, astronaut):
+    """Two folders are measured and explained without a pause; a chat still gets its words soon, and they get theirs."""
+    engine = Engine(lambda: model, "mini")
+    seen = engine.caller().analyze(astronaut, explain=False)
+    alone = _seconds(engine, astronaut)
+    over, stop, folders = threading.Event(), threading.Event(), []
+
+    def folder():
+        caller = engine.caller(stop)
+        pictures = [(seen.picture, [seen.faces[0].face])] * 16
+        with suppress(Stopped):
+            while not over.is_set():
+                consume(caller.explain(caller.analyze_faces(pictures)))
+                folders.append(1)
+
+    threads = [threading.Thread(target=folder) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while not engine.running:
+        time.sleep(0.01)
+    try:
+        assert _seconds(engine, astronaut) < 20 * alone + 2
+        assert len(engine._groups) <= 2 and sum(job.size >= 8 for group in engine._groups for job in group.jobs) <= 1
+    finally:
+        over.set()
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+        engine.close()
+
+
+def _seconds(engine, astronaut) -> float:
+    """Until the first word about a picture."""
+    begun = time.perf_counter()
+    caller = engine.caller()
+    pieces = caller.explain([caller.analyze(astronaut, explain=False)])
+    while not isinstance(next(pieces), Piece):
+        pass
+    pieces.close()
+    return time.perf_counter() - begun
+
+
+def test_what_counts_batches_may_fail(model, astronaut):
+    """Whoever listens to the engine does not end it."""
+
+    def broken(kind, rows, seconds):
+        raise OSError("no room for a log line")
+
+    engine = Engine(lambda: model, "mini", on_batch=broken)
+    for _ in range(2):
+        assert engine.caller().analyze(astronaut).faces[0].explanation
+    engine.close()
+
+
+def test_who_stops_does_not_wait_until_the_model_is_loaded(model, astronaut):
+    loads, stop = threading.Event(), threading.Event()
+
+    def slow():
+        loads.wait(20)
+        return model
+
+    engine = Engine(slow, "mini")
+    threading.Timer(0.2, stop.set).start()
+    begun = time.perf_counter()
+    with pytest.raises(Stopped):
+        engine.caller(stop).analyze(astronaut)
+    assert time.perf_counter() - begun < 2
+    loads.set()
+    engine.close()

@@ -4,17 +4,20 @@
     caller = engine.caller(stop)              # one request; the methods of a Reasoner, safe in many threads
     for piece in caller.explain(analyses): ...
 
-Pictures are opened and faces found in the callers' threads. Measuring is quick and always goes first; texts are written
-by up to TOGETHER faces at a time, and a second group begins while the first is still written, so that nobody waits for
-the end of another's text.
+Pictures are opened and faces found in the callers' threads. Measuring a few faces is quick and goes first; texts are
+written by up to TOGETHER faces at a time, and a second group begins while the first is still written, so that nobody
+waits for the end of another's text. A group costs about the same whether one face is in it or eight: it waits a moment
+for those who are on their way. Requests of many faces (folders) come after those of a few, and never take both places.
 """
 
 import logging
 import queue
 import threading
 import time
+from bisect import insort
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 TOGETHER = 16  # texts written side by side: more gain little on a processor and keep the first ones waiting
 GROUPS = 2  # of them at once
 TICK = 0.1  # seconds until a waiting request looks whether it was stopped
+GATHER = 0.15  # seconds that a group waits for others whose pictures are being read
+FOLLOWS = 0.01  # seconds in which a text is asked for after its face was measured, if it is
+PATIENCE = 0.25  # seconds after which a second group begins, however small
+TURN = 0.005  # seconds that a group goes on at a time: less than one step of the model, more than handing out its words
+MANY = 8  # faces of a request that lets smaller ones go first
+LATER = 0.25  # seconds that a request stands behind for each of its faces
 _END = object()
 
 log = logging.getLogger("emoreason")
@@ -57,6 +66,12 @@ class Job:
     value: Any = None
     left: bool = False  # nobody reads it any more
     given: bool = False  # a piece of it was told
+    asked: float = field(default_factory=time.perf_counter)
+
+    @property
+    def due(self) -> float:
+        """The order in which jobs are taken."""
+        return self.asked + LATER * self.size
 
     @property
     def over(self) -> bool:
@@ -113,8 +128,12 @@ class Engine:
         self.state, self.problem = "loading", ""
         self._load = load
         self._reasoner: Reasoner | None = None
-        self._jobs: deque[Job] = deque()  # waiting, oldest first
+        self._jobs: list[Job] = []  # waiting, in the order of `due`
         self._groups: deque[Group] = deque()  # being written, the next one to get a turn first
+        self._opening = 0  # requests whose pictures are being read
+        self._follow = 0  # requests that were just measured: their texts may be asked for in a moment
+        self._measured = 0.0  # when that was
+        self._owed = 0.0  # seconds that texts have to be written before many faces are measured again
         self._news = threading.Condition()
         self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"engine-{name}", daemon=True)
@@ -151,8 +170,22 @@ class Engine:
                 raise Busy(f"{self.name} is shutting down")
             if len(self._jobs) >= self.most_waiting:
                 raise Busy(f"{len(self._jobs)} requests wait already; try again in a moment")
-            self._jobs.append(job)
+            insort(self._jobs, job, key=lambda other: other.due)
+            if job.kind != "measure":
+                self._follow = max(0, self._follow - 1)
             self._news.notify()
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Around the reading of pictures whose faces will be asked about: groups wait a moment for them."""
+        with self._news:
+            self._opening += 1
+        try:
+            yield
+        finally:
+            with self._news:
+                self._opening -= 1
+                self._news.notify()
 
     def ahead(self, job: Job) -> int | None:
         """How many are before this one; None once it is taken."""
@@ -181,12 +214,12 @@ class Engine:
         else:
             self.state = "ready" if self.state == "loading" else self.state
         self._loaded.set()
-        while self._wait_for_work():
-            self._measure(self._take("measure", None))
-            if len(self._groups) < GROUPS and (jobs := self._take("texts", self.together)):
-                self._begin(jobs)
-            if self._groups:
-                self._turn()
+        try:
+            while self.state != "failed" and self._wait_for_work():
+                self._work()
+        finally:  # nobody may wait for a thread that is gone
+            for job in [*self._jobs, *(job for group in self._groups for job in group.jobs)]:
+                job.end(error=Busy(f"{self.name} has ended"))
 
     def _wait_for_work(self) -> bool:
         with self._news:
@@ -196,15 +229,51 @@ class Engine:
                 self._news.wait()
             return True
 
-    def _take(self, kind: str, most: int | None) -> list[Job]:
-        """The oldest waiting job and those behind it that can go with it. Stopped ones are let go."""
+    def _work(self) -> None:
+        """Measure what is there, perhaps begin a group, and write on with one."""
+        self._measure(self._take(lambda job: job.kind == "measure" and job.size < MANY))
+        if not self._groups or self._owed <= 0:
+            begun = time.perf_counter()
+            self._measure(self._take(lambda job: job.kind == "measure", MANY))
+            self._owed = time.perf_counter() - begun
+        if len(self._groups) < GROUPS:
+            many = any(job.size >= MANY for group in self._groups for job in group.jobs)
+            if (wait := self._early(many)) > 0:
+                if not self._groups:
+                    with self._news:
+                        self._news.wait(wait)
+            elif jobs := self._take(lambda job: job.kind != "measure" and not (many and job.size >= MANY),
+                                    self.together):  # fmt: skip
+                self._begin(jobs)
+        if self._groups:
+            begun = time.perf_counter()
+            self._turn()
+            self._owed -= time.perf_counter() - begun
+
+    def _early(self, many: bool) -> float:
+        """Seconds for which it is worth to wait with a group, because more could go with it."""
+        now = time.perf_counter()
+        with self._news:
+            texts = [job for job in self._jobs if job.kind != "measure" and not (many and job.size >= MANY)]
+            waiting, running = sum(job.size for job in texts), sum(job.size for g in self._groups for job in g.jobs)
+            if not texts or waiting >= self.together:
+                return 0.0
+            oldest = min(job.asked for job in texts)
+            if running > 2 * waiting:
+                return oldest + PATIENCE - now
+            if self._opening:
+                return oldest + GATHER - now
+            return self._measured + FOLLOWS - now if self._follow else 0.0
+
+    def _take(self, fits: Callable[[Job], bool], most: int | None = None) -> list[Job]:
+        """The first waiting job that fits, and those behind it that can go with it. Stopped ones are let go."""
         taken: list[Job] = []
         with self._news:
-            kept: deque[Job] = deque()
+            kept: list[Job] = []
             for job in self._jobs:
                 if job.over:
                     continue
-                if (job.kind == "measure") == (kind == "measure") and self._fits(job, taken, most):
+                if fits(job) and self._joins(job, taken, most):
                     taken.append(job)
                 else:
                     kept.append(job)
@@ -212,7 +281,7 @@ class Engine:
         return taken
 
     @staticmethod
-    def _fits(job: Job, taken: list[Job], most: int | None) -> bool:
+    def _joins(job: Job, taken: list[Job], most: int | None) -> bool:
         if not taken:
             return True
         return job.key == taken[0].key and (most is None or sum(other.size for other in taken) + job.size <= most)
@@ -228,9 +297,12 @@ class Engine:
         except Exception as error:
             self._failed(jobs, error, self._measure)
             return
-        self.on_batch("measure", sum(job.size for job in jobs), time.perf_counter() - begun)
+        self._measured = time.perf_counter()
+        with self._news:
+            self._follow = len(jobs)
         for job, value in zip(jobs, values, strict=True):
             job.end(value)
+        self._told("measure", jobs, self._measured - begun)
 
     def _begin(self, jobs: list[Job]) -> None:
         assert self._reasoner is not None, self.problem
@@ -252,10 +324,11 @@ class Engine:
                 job.end(error=error)
 
     def _turn(self) -> None:
-        """A piece of the group whose turn it is."""
-        group = self._groups[0]
+        """Some pieces of the group whose turn it is: what one step of the model gives, or the end."""
+        group, until = self._groups[0], time.perf_counter() + TURN
         try:
-            going = group.step()
+            while (going := group.step()) and time.perf_counter() < until:
+                pass
         except Exception as error:
             self._groups.remove(group)
             self._failed(group.jobs, error, self._begin)
@@ -264,8 +337,13 @@ class Engine:
             self._groups.rotate(-1)
         else:
             self._groups.remove(group)
-            rows = sum(job.size for job in group.jobs)
-            self.on_batch(group.jobs[0].kind, rows, time.perf_counter() - group.begun)
+            self._told(group.jobs[0].kind, group.jobs, time.perf_counter() - group.begun)
+
+    def _told(self, kind: str, jobs: list[Job], seconds: float) -> None:
+        try:
+            self.on_batch(kind, sum(job.size for job in jobs), seconds)
+        except Exception:  # whoever listens must not end the thread that everybody waits for
+            log.exception("%s: a batch could not be counted", self.name)
 
 
 class Caller:
@@ -276,18 +354,28 @@ class Caller:
 
     def __getattr__(self, name: str) -> Any:
         """Name, revision, default labels and the like are the model's own."""
-        return getattr(self._engine.reasoner, name)
+        return getattr(self._reasoner(), name)
+
+    def _reasoner(self) -> "Reasoner":
+        """Once it is loaded; whoever stops does not wait for that."""
+        while not self._stop.is_set():
+            with suppress(Busy):
+                self._engine.wait_ready(TICK)
+                return self._engine.reasoner
+        raise Stopped("stopped")
 
     @property
     def name(self) -> str:
-        return self._engine.reasoner.name
+        return self._reasoner().name
 
     @property
     def has_words(self) -> bool:
-        return self._engine.reasoner.has_words
+        return self._reasoner().has_words
 
     def faces(self, picture: Picture, detect: bool = True) -> "list[Face]":
-        return self._engine.reasoner.faces(picture, detect)
+        reasoner = self._reasoner()
+        with self._engine.opening():
+            return reasoner.faces(picture, detect)
 
     def analyze_faces(
         self,
@@ -311,8 +399,10 @@ class Caller:
         decide: str = "evidence",
         manner: Manner = Manner(),
     ) -> "Analysis":
-        picture = source if isinstance(source, Picture) else open_picture(source, limits)
-        analyses = self.analyze_faces([(picture, self.faces(picture, detect))], labels)
+        with self._engine.opening():
+            picture = source if isinstance(source, Picture) else open_picture(source, limits)
+            faces = self.faces(picture, detect)
+        analyses = self.analyze_faces([(picture, faces)], labels)
         if not explain:
             return analyses[0]
         from emoreason.explain.explanation import consume
@@ -345,7 +435,7 @@ class Caller:
 
     def _pieces(self, job: Job) -> Generator[Piece | Waits, None, Any]:
         """The model goes on for a job as long as somebody reads here."""
-        self._engine.wait_ready()
+        self._reasoner()
         self._engine.submit(job)
         told = None
         try:
