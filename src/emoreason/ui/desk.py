@@ -4,7 +4,7 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Desk:
             yield self._shown(conversation)
             return
         taken = conversation.back_to(place)
-        text = str(event.value).strip()[:LONGEST_TEXT]
+        text = unescape(str(event.value)).strip()[:LONGEST_TEXT]  # it was shown escaped
         again = conversation.begin(text, taken.uploads, taken.names, self._settings(wishes))
         yield from self._answered(conversation, again)
 

@@ -32,7 +32,8 @@ def folder_tab(engines: Engines, sessions: Sessions) -> None:
         with gr.Column(scale=1, min_width=300):
             uploads = gr.File(file_count="multiple", file_types=["image", ".zip"], type="filepath",
                               label=said["files"], elem_id="er-files", height=220)  # fmt: skip
-            own = gr.Textbox(label=page["own_labels"], info=page["own_labels_info"], max_lines=1)
+            own = gr.Textbox(label=page["own_labels"], info=said["own_labels_info"], max_lines=1,
+                             elem_id="er-folder-labels")  # fmt: skip
             detect = gr.Checkbox(True, label=page["detect"], info=page["detect_info"])
             explain = gr.Checkbox(False, label=said["explain"])
             with gr.Row():

@@ -44,7 +44,7 @@ def _of(exchange: Exchange, alone: bool) -> Iterator[tuple[Message, str, int | N
     elif exchange.names:
         yield _user(plain(", ".join(exchange.names))), "pictures", None
     if exchange.text:
-        yield _user(exchange.text), "question", None
+        yield _user(plain(exchange.text)), "question", None
     for number, _, face in exchange.faces():
         if face.explanation is not None:
             thoughts, conclusion = explanation_html(face.explanation, number)
