@@ -28,14 +28,15 @@ def answer(conversation: Conversation, engine: Engine, exchange: Exchange) -> It
         pictures = tuple(_opened(exchange))
         exchange.loading = engine.state == "loading"
         yield
-        engine.wait_ready()
+        caller = engine.caller(stop)
+        _ = caller.name  # waits for the model, or until it is stopped
         exchange.loading = False
         settings = exchange.settings
         asking = Asking(settings.labels, settings.detect, settings.decide, settings.manner)
         content = [{"type": "image", "image": picture} for picture in pictures]
         content += [{"type": "text", "text": exchange.text}]
         shown = 0.0
-        for event in converse(engine.caller(stop), memory, {"role": "user", "content": content}, asking):
+        for event in converse(caller, memory, {"role": "user", "content": content}, asking):
             match event:
                 case Waits(ahead):
                     exchange.ahead = ahead

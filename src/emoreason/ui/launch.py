@@ -33,19 +33,25 @@ def page_app(engines: Engines, settings: PageSettings) -> FastAPI:
 
 def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI:
     """The page at the root of an app; its own routes come first."""
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]  # they could share the page, open folders to it, or move it elsewhere
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
     from emoreason.ui.sessions import Sessions
 
     sessions = Sessions()
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.folder)
     import gradio as gr
+    from starlette.middleware.cors import CORSMiddleware
 
     from emoreason.ui.desk import Desk
     from emoreason.ui.feedback import Feedback
+    from emoreason.ui.guard import Guard
     from emoreason.ui.page import build, head, theme
 
     desk = Desk(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
     app.state.sessions = sessions
+    app.add_middleware(Guard)
+    app.add_middleware(CORSMiddleware)  # no other site may read: left alone, Gradio lets all do that off loopback
     return gr.mount_gradio_app(app, build(desk), path="/", auth=settings.auth, root_path=settings.root_path or None,
                                show_error=False, max_file_size=UPLOAD, enable_monitoring=False, ssr_mode=False,
                                footer_links=[], mcp_server=False, pwa=False, theme=theme(), head=head())  # fmt: skip

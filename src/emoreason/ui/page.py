@@ -89,8 +89,10 @@ def chat_tab(desk: Desk) -> None:
             side = gr.HTML(panel([], None, words()), js_on_load=JS_ON_LOAD, apply_default_css=False, elem_id="er-panel")
             _keeping(desk, chat, said)
     shown = [chat, box, side]
-    live: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
-    at_once = live | {"queue": False}
+    quiet: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
+    # all answers share one limit, below the 40 threads that Gradio has: stop and the like find one in any case
+    live = quiet | {"concurrency_id": "answers", "concurrency_limit": TOGETHER}
+    at_once = quiet | {"queue": False}
     box.submit(desk.send, [box, *wishes], **live)
     box.stop(desk.stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
     webcam.input(desk.snapshot, [webcam, *wishes], **live).then(lambda: None, None, webcam, show_progress="hidden",

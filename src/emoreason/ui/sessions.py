@@ -8,9 +8,20 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
+from types import ModuleType
+from typing import IO
 
 from emoreason.ui.conversation import Conversation
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed server left stays until the system clears its folder for such files
+    fcntl = None
+
+PREFIX, LOCK = "emoreason-", ".lock"
+JUST_MADE = 10.0  # seconds in which a new lock may not be held yet
 MOST = 500  # tabs that are remembered
 MOST_BYTES = 2 * 2**30  # of all their pictures; the tabs that were silent for longest are forgotten first
 UNCLAIMED = 3600.0  # seconds after which an upload that no tab asked about is deleted
@@ -30,7 +41,9 @@ class Sessions:
     """A tab per session hash, and the folder that uploads go to."""
 
     def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES):
-        self.folder = Path(tempfile.mkdtemp(prefix="emoreason-"))  # readable by this user only
+        sweep_dead()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # readable by this user only
+        self._held = _hold(self.folder)
         self._most, self._most_bytes = most, most_bytes
         self._tabs: dict[str, Tab] = {}
         self._lock = threading.RLock()
@@ -55,7 +68,8 @@ class Sessions:
     def claim(self, key: str, path: str | Path) -> Path:
         """An upload belongs to this tab now. Only what lies in the folder of uploads can be claimed."""
         claimed = Path(path).resolve()
-        if not claimed.is_relative_to(self.folder.resolve()):
+        folder = self.folder.resolve()
+        if folder not in claimed.parent.parents:  # every upload has a folder of its own
             raise ValueError("not an upload")
         self.tab(key).uploads[claimed] = time.time()
         return claimed
@@ -89,6 +103,33 @@ class Sessions:
         for key in list(self._tabs):
             self.end(key)
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._held is not None:
+            self._held.close()
+            self.folder.with_suffix(LOCK).unlink(missing_ok=True)
+
+
+def _hold(folder: Path) -> IO[bytes] | None:
+    """A lock beside the folder, which the system lets go when this process ends, however it ends."""
+    if fcntl is None:
+        return None
+    file = folder.with_suffix(LOCK).open("xb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def sweep_dead() -> None:
+    """Delete the folders of this user's servers that ended without a chance to do it themselves."""
+    if fcntl is None:
+        return
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{LOCK}"):
+        with suppress(OSError):
+            about = lock.lstat()
+            if not S_ISREG(about.st_mode) or about.st_uid != os.getuid() or time.time() - about.st_mtime < JUST_MADE:
+                continue
+            with lock.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its server lives
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
 
 
 def _sent(path: Path) -> float:
@@ -99,6 +140,6 @@ def _sent(path: Path) -> float:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
     with suppress(OSError):
+        path.unlink(missing_ok=True)
         path.parent.rmdir()  # Gradio gives every upload a folder of its own
