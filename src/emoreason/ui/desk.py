@@ -132,7 +132,8 @@ class Desk:
         yield self._shown(conversation)
         before: Any = None
         for _ in answer(conversation, self.engines[exchange.settings.model], exchange):
-            now = (conversation.chosen, [face.explanation is not None for _, _, face in conversation.faces()])
+            explained = [face.explanation is not None for _, _, face in conversation.faces()]
+            now = (conversation.chosen, conversation.n_pictures, explained)
             side = gr.skip() if now == before else self._side(conversation)
             before = now
             yield messages(conversation), self._box(conversation), side
@@ -168,7 +169,7 @@ class Desk:
             labels = check_labels(own.split(","))
         elif label_set in LABEL_SETS:
             labels = LABEL_SETS[label_set].labels
-        manner = Manner(None if temperature is None else float(temperature), brief=length == "brief")
+        manner = Manner(float(temperature) if temperature else None, brief=length == "brief")
         return Settings(model, labels, bool(detect), decide, manner)
 
     # ---- the tab opens and closes ------------------------------------------------------------------------------------

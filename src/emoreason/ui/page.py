@@ -20,6 +20,7 @@ from emoreason.ui.words import words
 PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"]
 EXAMPLES = {"example_one": "examples/astronaut.jpg", "example_two": "examples/two.jpg"}
 ICON = 96  # pixels of their pictures
+TEMPERATURES = ["0", "0.5", "1", "1.5", "2", "3"]
 TOGETHER = 32  # messages that are answered at once; the model itself batches them
 SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
@@ -135,8 +136,8 @@ def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
         with gr.Row():
             length = gr.Radio([(said["lengths"][name], name) for name in ("full", "brief")], value="full",
                               label=said["length"])  # fmt: skip
-            temperature = gr.Number(None, label=said["temperature"], info=said["temperature_info"], minimum=0,
-                                    maximum=3, step=0.1, placeholder=said["temperature_usual"])  # fmt: skip
+            usual = [(said["temperature_usual"], ""), *TEMPERATURES]
+            temperature = gr.Dropdown(usual, value="", label=said["temperature"], info=said["temperature_info"])
     return [model, label_set, own, decide, detect, length, temperature]
 
 
