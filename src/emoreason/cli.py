@@ -380,11 +380,14 @@ def finetune(
     from emoreason.train.explainer_config import ExplainerConfig
     from emoreason.train.tune_config import TuneConfig
 
+    fields = list(context.args)
+    if config is not None and str(config).startswith("--"):  # no recipe: typer took the first field for one
+        fields, config = [str(config), *fields], None
     if config is None and data is None:
         raise UsageError("nothing to learn from: emoreason finetune --data my_faces/ --out runs/mine, or a recipe")
     crops = None if detect is None else "no" if detect else "yes"
     named = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
-    given = parse_overrides(context.args) | {key: value for key, value in named.items() if value is not None}
+    given = parse_overrides(fields) | {key: value for key, value in named.items() if value is not None}
     chosen: Any = TuneConfig() if config is None else load_config(config)
     override(chosen, given)
     if isinstance(chosen, TuneConfig):

@@ -213,6 +213,7 @@ def protocol(faces: Faces, parts: Parts, calibrated: bool) -> str:
         + ("fitted temperature and operating points. " if calibrated else "were too few to calibrate on. ")
         + f"The report is on {len(parts.report)} faces ({parts.report_name}) that nothing was chosen by."
         + (f"{whole} copies of a picture stand on one side." if whole else " Copies of a picture stand on one side.")
+        + (f" {faces.alike} pictures look nearly the same and may stand on two." if faces.alike else "")
         + (f" {parts.removed} training faces were removed for that." if parts.removed else "")
         + (f" Not touched: {', '.join(parts.untouched)}." if parts.untouched else "")
     )
@@ -241,6 +242,11 @@ def _told(faces: Faces, parts: Parts) -> list[str]:
     lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
     if faces.subject:
         lines.append(f"column {faces.subject}: no person stands on two sides")
+    if faces.alike:
+        lines.append(
+            f"{faces.alike} pictures look nearly the same and may be frames of one film: "
+            "a column group, with the film or the person, keeps such on one side"
+        )
     lines.append(
         f"{len(parts.train)} faces to train on, {len(parts.holdout)} to choose by, {len(parts.report)} for the report "
         f"({parts.report_name})"

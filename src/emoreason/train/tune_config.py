@@ -28,8 +28,8 @@ class HeadTraining:
     patience: int = 30
     """Stop when the held-out loss has not fallen for so many epochs; the best epoch is kept."""
     batch_size: int = 4096
-    lr: float = 0.02
-    weight_decay: float = 0.02
+    lr: float = 0.001
+    weight_decay: float = 15.0
     """Pulls the head back to the words that it started from, so that a few faces change it a little."""
     balance: float = 0.0
     """Logit adjustment: 1 trains as if all labels were equally frequent, 0 as they are."""

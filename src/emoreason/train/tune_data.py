@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emoreason import emotions
-from emoreason.data.duplicates import look_groups
+from emoreason.data.duplicates import Fingerprint, exact_groups, look_groups
 from emoreason.data.protocols import EMOTIONS, ferplus_target
 from emoreason.data.schema import Sample, label_name
 from emoreason.errors import EmoreasonError, UsageError
@@ -17,6 +17,7 @@ from emoreason.train.parts import together
 from emoreason.train.tune_config import TuneData
 
 SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
+LARGEST = 0.1  # share of the faces that one group of near copies may hold
 TYPO = 0.84  # two labels whose spelling is closer than that are asked about: hapiness, happiness
 
 
@@ -34,6 +35,7 @@ class Faces:
     keys: tuple[str, ...]  # of the pixels
     subject: str  # the column that the persons come from, "" for none
     left_out: dict[str, int]  # why -> how many
+    alike: int  # so many look so much alike that they may be one film; 0: no such thing
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +77,7 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
         raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}")
     samples = [sample for sample, _, _ in usable]
     subject = _subject(samples, config.subject)
-    copies = look_groups([seen.print for _, seen, _ in usable])
+    copies, alike = copies_of([seen.print for _, seen, _ in usable])
     return Faces(
         labels=names,
         ids=tuple(sample.id for sample in samples),
@@ -87,7 +89,19 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
         keys=tuple(seen.print.key for _, seen, _ in usable),
         subject=subject,
         left_out=dict(left_out),
+        alike=alike,
     )
+
+
+def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
+    """Groups of exact and near copies. Where one group of near copies holds much of the data (frames of a film, one
+    studio), it would stand on one side with all that it holds: then exact copies only, and how many look alike."""
+    near = look_groups(prints)
+    largest = max(map(len, near), default=0)
+    exact = exact_groups(prints)
+    if largest > max(LARGEST * len(prints), max(map(len, exact), default=0)):
+        return exact, largest
+    return near, 0
 
 
 def target_of(sample: Sample) -> dict[str, float] | None:

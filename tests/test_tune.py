@@ -1,0 +1,299 @@
+"""`emoreason finetune --data`: from faces to a folder that every other verb loads, on the real mini."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import emoreason
+from drawn_faces import MOUTHS, drawn, png, write_folder
+from emoreason.cli import execute
+from emoreason.data.schema import Sample
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.train.features import FeatureCache, look, looks_cropped
+from emoreason.train.run_folder import FILES
+from emoreason.train.tune import tune
+from emoreason.train.tune_config import HeadTraining, TuneConfig, TuneData
+
+OWN = ("bored", "engaged", "confused")
+
+
+def config(data: Path, out: Path, labels: str = ",".join(OWN), **train) -> TuneConfig:
+    return TuneConfig(out=str(out), device="cpu", data=TuneData(source=str(data), labels=labels),
+                      train=HeadTraining(epochs=40) if not train else HeadTraining(**train))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """Fixtures of a module are made before the one that keeps tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("own") / "my_faces", each=24)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory, module_cache) -> Path:
+    said: list[str] = []
+    done = tune(config(data, tmp_path_factory.mktemp("runs") / "mine"), say=said.append)
+    assert any("taken as face crops" in line or "looked for" in line for line in said)
+    return done.folder
+
+
+def test_the_run_folder_is_whole(run):
+    assert {path.name for path in run.iterdir()} == set(FILES)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["after"]["n"] == metrics["before"]["n"] == 15
+    assert metrics["after"]["accuracy"]["value"] > metrics["before"]["accuracy"]["value"]
+    card = (run / "README.md").read_text()
+    assert "bored" in card and "Not for use at work" in card and "mini" in card
+    parts = [row["part"] for row in csv.DictReader((run / "split.csv").open())]
+    assert {part: parts.count(part) for part in set(parts)} == {"train": 51, "holdout": 6, "report": 15}
+    assert not [path for path in run.rglob("*") if path.suffix in (".pt", ".pkl", ".bin")]
+
+
+def test_the_folder_is_a_model_with_evidence_of_the_mini(run, mini, astronaut):
+    model = emoreason.load(str(run), device_name="cpu")
+    assert model.default_labels == OWN and model.name == "mine" and model.has_words
+    face, below = (m.analyze(astronaut, explain=False).faces[0] for m in (model, mini))
+    assert tuple(face.probabilities) == OWN and sum(face.probabilities.values()) == pytest.approx(1)
+    assert face.action_units == below.action_units
+    assert face.evidence.valence is not None and face.evidence.arousal is not None
+    asked = ["happiness", "sadness", "anger"]  # by name: still the mini's own answer, calibration and all
+    words = [m.analyze(astronaut, labels=asked, explain=False) for m in (model, mini)]
+    assert words[0].faces[0].probabilities == words[1].faces[0].probabilities
+    assert words[0].revision != words[1].revision
+    part = model.analyze(astronaut, labels=["bored", "engaged"], explain=False).faces[0].probabilities
+    ratio = face.probabilities["bored"] / face.probabilities["engaged"]
+    assert part["bored"] / part["engaged"] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_every_verb_takes_the_folder(run, data, tmp_path, astronaut, capsys):
+    assert execute(["explain", str(astronaut), "--model", str(run), "--json"]) == 0
+    face = json.loads(capsys.readouterr().out)["faces"][0]
+    assert face["label"] in OWN and face["explanation"]["conclusion"] and face["action_units"]
+    assert set(face["explanation"]["reasoned"]["probabilities"]) == set(OWN)
+    out = tmp_path / "rows.jsonl"
+    assert execute(["label", str(data / "bored"), "--no-detect", "--model", str(run), "-o", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 24 and {"p_bored", "p_engaged", "p_confused"} <= set(rows[0]) and rows[0]["model"] == "mine"
+    assert sum(row["label"] == "bored" for row in rows) >= 18
+    model = emoreason.load(str(run), device_name="cpu", explainer="none")
+    assert set(next(iter(model.label([astronaut])))) >= {"p_bored", "au_12", "valence"}
+
+
+def test_eval_gives_the_figures_of_the_card(run, data, tmp_path):
+    """The faces of the report through `emoreason eval`: the model that is served is the one that was measured."""
+    kept = [row for row in csv.DictReader((run / "split.csv").open()) if row["part"] == "report"]
+    table = tmp_path / "report.csv"
+    names = {"bored": "boredom", "engaged": "interest", "confused": "confusion"}
+    table.write_text("path,label\n" + "".join(f"{data / row['id']},{row['label']}\n" for row in kept))
+    labels = ",".join(names[label] for label in OWN)
+    command = [
+        "eval",
+        "folder",
+        "--data",
+        str(table),
+        "--model",
+        str(run),
+        "--labels",
+        labels,
+        "-o",
+        str(tmp_path / "r"),
+    ]
+    assert execute([*command, "--device", "cpu"]) == 0
+    report, metrics = (json.loads(path.read_text()) for path in (tmp_path / "r" / "report.json", run / "metrics.json"))
+    for key in ("accuracy", "uar", "macro_f1"):
+        assert report[key]["value"] == pytest.approx(metrics["after"][key]["value"])
+    assert report["nll"] == pytest.approx(metrics["after"]["nll"], abs=0.01)
+
+
+def test_the_same_seed_and_data_give_the_same_weights(run, data, tmp_path):
+    """Also from another folder, since names of files have no say."""
+    elsewhere = shutil.copytree(data, tmp_path / "copy")
+    again = tune(config(elsewhere, tmp_path / "again")).folder
+    assert (again / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+    hashes = [json.loads((folder / "model.json").read_text())["trained_on"]["data_sha256"] for folder in (run, again)]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_killed_run_goes_on(run, data, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "emoreason.cli", "finetune", "--data", str(data), "--labels", ",".join(OWN)]
+    command += ["--out", str(out), "--device", "cpu", "--train.epochs", "40"]
+    started = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (out / "env.txt").is_file() and started.poll() is None:
+        time.sleep(0.01)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    assert (out / "config.yaml").is_file() and not (out / "model.json").exists()
+    with pytest.raises(UsageError, match="--resume"):
+        tune(config(data, out))
+    with pytest.raises(UsageError, match="differs"):
+        tune(config(data, out, labels="bored,engaged"), resume=True)
+    done = tune(config(data, out), resume=True).folder
+    assert (done / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
+
+
+def test_folders_are_not_written_over(run, data, tmp_path):
+    with pytest.raises(UsageError, match="is finished.*--overwrite"):
+        tune(config(data, run))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other things"):
+        tune(config(data, tmp_path), overwrite=True)
+    with pytest.raises(EmoreasonError, match="cannot be written"):
+        tune(config(data, tmp_path / "notes.txt" / "run"))
+    with pytest.raises(UsageError, match="is a head itself.*--model mini"):
+        tune(TuneConfig(model=str(run), data=TuneData(source=str(data))))
+
+
+def test_a_head_on_another_encoder_is_refused(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    spec = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps(spec | {"base_revision": "another"}))
+    with pytest.raises(EmoreasonError, match="train it again"):
+        emoreason.load(str(other))
+    (other / "model.json").write_text(json.dumps(spec))
+    (other / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EmoreasonError, match="damaged"):
+        emoreason.load(str(other))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "nothing to learn from"),
+        (["--data", "nowhere"], "is not there"),
+        (["--data", "{data}", "--labels", "bored,angry"], "no face has the label 'angry'"),
+        (["--data", "{data}", "--train.learning_rate", "1"], "unknown key train.learning_rate"),
+        (["--data", "{data}", "--data.validation", "2"], "a share between 0 and 1"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
+    code = execute(["finetune", *(word.format(data=data) for word in given), "--out", str(tmp_path / "run")])
+    assert code in (1, 2) and told in capsys.readouterr().err
+
+
+def test_every_picture_is_looked_at_once(mini, data, tmp_path):
+    encoder = mini.reader.zeroshot.encoder
+    samples = [Sample(path.name, str(path), "fear") for path in sorted(data.rglob("*.png"))[:6]]
+    first = list(look(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))
+
+    class Blind:
+        """An encoder that cannot encode: what comes back was kept."""
+
+        name, revision, mirror, compute = encoder.name, encoder.revision, encoder.mirror, encoder.compute
+
+    kept = list(look(samples, Blind(), None, FeatureCache(Blind(), None, tmp_path)))
+    for (_, a), (_, b) in zip(first, kept, strict=True):
+        assert a.print == b.print and (a.embedding == b.embedding).all()
+    detected = FeatureCache(encoder, mini.detector, tmp_path)
+    assert not detected.place  # another way of cropping, other features
+    (next(tmp_path.rglob("*.safetensors"))).write_bytes(b"damaged")
+    assert not isinstance(list(look(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))[0][1], str)
+
+
+def test_crops_and_photographs_are_told_apart(mini, astronaut, tmp_path):
+    photo = Sample("a", str(astronaut))
+    assert looks_cropped([photo], mini.detector)[0] is False
+    close = Image.open(astronaut).convert("RGB").crop((160, 45, 290, 195))
+    assert looks_cropped([Sample("b", png(close))], mini.detector)[0] is True
+    small = Sample("c", png(drawn("up", 0, size=48)))
+    are_crops, why = looks_cropped([small], mini.detector)
+    assert are_crops and "48 pixels" in why
+
+
+def test_faces_are_cut_out_of_photographs(astronaut, tmp_path, mini):
+    """Whole photographs, one without a face: the face is trained on, the other left out."""
+    photo = Image.open(astronaut).convert("RGB")
+    for k, label in enumerate(("engaged", "bored")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(6):
+            turned = photo.rotate(3 * i - 8).point(lambda v, i=i, k=k: min(255, int(v * (0.7 + 0.05 * i + 0.02 * k))))
+            turned.save(tmp_path / "photos" / label / f"{i}.png")
+    Image.effect_noise((320, 240), 60).convert("RGB").save(tmp_path / "photos" / "bored" / "noise.png")
+    (tmp_path / "photos" / "bored" / "broken.png").write_bytes(b"no picture")
+    said: list[str] = []
+    tuned = tune(config(tmp_path / "photos", tmp_path / "run", labels=""), say=said.append)
+    assert any("cut out" in line for line in said) and any("broken.png" in line for line in said)
+    assert tuned.metrics["left_out"] == {"broken or missing": 1, "no face found": 1}
+
+
+def test_tables_with_distributions_and_people(tmp_path):
+    rows = ["path,label,distribution,group"]
+    (tmp_path / "faces").mkdir()
+    for i in range(60):
+        label = list(MOUTHS)[i % 3]
+        drawn(MOUTHS[label], i, size=48).save(tmp_path / "faces" / f"{i}.png")
+        other = list(MOUTHS)[(i + 1) % 3]
+        rows.append(f'faces/{i}.png,{label},"{{""{label}"": 0.8, ""{other}"": 0.2}}",person{i // 6}')
+    (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
+    tuned = tune(config(tmp_path / "faces.csv", tmp_path / "run"))
+    side = {}
+    for row in csv.DictReader((tuned.folder / "split.csv").open()):
+        side.setdefault(int(Path(row["id"]).stem) // 6, set()).add(row["part"])
+    assert all(len(parts) == 1 for parts in side.values())
+    assert "Faces of one person (group)" in tuned.metrics["protocol"]
+
+
+def slices(ferplus: Path, folder: Path, train: int, validation: int, rename: dict[str, str] | None = None) -> Path:
+    """The first faces of both splits as an own data set: FER+'s votes, or one label each by other names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from emoreason.data.protocols import majority_label
+    from emoreason.data.table import open_parquet
+
+    folder.mkdir()
+    for name, n in (("train", train), ("validation", validation)):
+        with open_parquet(ferplus / f"{name}.parquet") as file:
+            rows = next(file.iter_batches(batch_size=n))
+        if rename is None:
+            pq.write_table(pa.Table.from_batches([rows]), folder / f"{name}.parquet")
+            continue
+        names = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown")
+        kept = []
+        for row in rows.to_pylist():
+            label = majority_label(dict(zip((*names, "not_a_face"), row["votes"], strict=True)))
+            if label in rename:
+                kept.append({"image": row["image"], "label": rename[label]})
+        pq.write_table(pa.Table.from_pylist(kept), folder / f"{name}.parquet")
+    return folder
+
+
+def test_two_thousand_faces_of_ferplus_beat_zero_shot(ferplus, tmp_path):
+    data = slices(ferplus, tmp_path / "data", 2000, 1200)
+    tuned = tune(TuneConfig(out=str(tmp_path / "run"), device="cpu", data=TuneData(source=str(data))))
+    before, after, balanced = (tuned.metrics[name] for name in ("before", "after", "balanced"))
+    gained = [max(after[key]["value"], balanced[key]["value"]) - before[key]["value"] for key in ("accuracy", "uar")]
+    assert max(gained) > 0, tuned.metrics["after"]["accuracy"]
+    assert after["ece"] < 0.1
+    model = emoreason.load(str(tmp_path / "run"), device_name="cpu", explainer="none", point="balanced")
+    assert model.reader.calibration.covers(model.default_labels)
+
+
+def test_own_words_for_faces_of_ferplus(ferplus, tmp_path, astronaut, capsys):
+    rename = {"happiness": "engaged", "neutral": "bored", "surprise": "confused"}
+    data, out = slices(ferplus, tmp_path / "data", 1200, 800, rename), tmp_path / "run"
+    assert execute(["finetune", "--data", str(data), "--labels", ",".join(OWN), "--out", str(out)]) == 0
+    assert "Next: emoreason explain photo.jpg --model" in capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["after"]["uar"]["low"] > metrics["before"]["uar"]["high"]
+    assert execute(["explain", str(astronaut), "--model", str(out), "--json"]) == 0
+    face = json.loads(capsys.readouterr().out)["faces"][0]
+    assert face["label"] == "engaged" and face["calibrated"] and face["explanation"]["checks"]["parsed"]
+    assert np.isclose(sum(face["probabilities"].values()), 1, atol=1e-4)

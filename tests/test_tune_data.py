@@ -1,0 +1,143 @@
+"""Fine-tuning's data: targets, labels, parts. No model: features are made up."""
+
+import numpy as np
+import pytest
+
+from emoreason.data.duplicates import Fingerprint
+from emoreason.data.schema import Sample
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.train.features import Seen
+from emoreason.train.parts import make_parts, share_of, together
+from emoreason.train.tune_config import TuneData
+from emoreason.train.tune_data import gather, target_of
+
+
+def seen(seed: int) -> Seen:
+    rng = np.random.default_rng(seed)
+    key = rng.bytes(32).hex()
+    return Seen(Fingerprint(key, int(key[:16], 16), rng.bytes(256)), rng.normal(size=8).astype(np.float32))
+
+
+def entries(counts: dict[str, int], **more) -> list:
+    names = [label for label, n in counts.items() for _ in range(n)]
+    return [(Sample(f"{i}.png", f"{i}.png", label, **more), seen(i)) for i, label in enumerate(names)]
+
+
+def test_targets_are_shares():
+    assert target_of(Sample("a", "a", "fear")) == {"fear": 1.0}
+    assert target_of(Sample("a", "a", None, {"fear": 3, "anger": 1, "disgust": 0})) == {"fear": 0.75, "anger": 0.25}
+    assert target_of(Sample("a", "a", None)) is None
+    votes = {"neutral": 6, "happiness": 1, "unknown": 1}
+    assert target_of(Sample("a", "a", None, votes, source="ferplus"))["neutral"] == 1.0  # single votes are noise
+    assert target_of(Sample("a", "a", None, {"neutral": 2, "unknown": 8}, source="ferplus")) is None
+
+
+def test_every_label_is_on_every_side_and_nothing_is_lost():
+    faces = gather(entries({"happiness": 50, "boredom": 8, "fear": 4}), TuneData(source="x"))
+    parts = make_parts(faces, 0.2, 0.1, seed=3)
+    every = np.concatenate(list(parts.named().values()))
+    assert sorted(every) == list(range(62))
+    for rows in parts.named().values():
+        assert all(faces.counts(rows).values())
+    assert faces.counts(parts.report) == {"happiness": 10, "fear": 1, "boredom": 2}
+
+
+def test_parts_depend_on_the_seed_and_not_on_the_order():
+    given = entries({"happiness": 30, "fear": 30})
+    one, two = (gather(order, TuneData(source="x")) for order in (given, given[::-1]))
+    chosen = [
+        {faces.ids[row] for row in make_parts(faces, 0.2, 0.1, seed=seed).report}
+        for faces, seed in ((one, 1), (two, 1), (one, 2))
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_no_person_and_no_copy_stands_on_two_sides():
+    rng = np.random.default_rng(0)
+    people = [f"p{rng.integers(15)}" for _ in range(120)]
+    labels = rng.choice(["happiness", "fear", "boredom"], 120)
+    given = [
+        (Sample(f"{i}", f"{i}", str(labels[i]), groups={"Subject": people[i]}), seen(i if i < 110 else i - 110))
+        for i in range(120)
+    ]  # the last ten are copies of the first ten, of other persons
+    faces = gather(given, TuneData(source="x"))
+    assert faces.subject == "Subject"
+    parts = make_parts(faces, 0.3, 0.2, seed=0)
+    sides = [({people[row] for row in rows}, {faces.keys[row] for row in rows}) for rows in parts.named().values()]
+    for a in range(3):
+        for b in range(a):
+            assert not sides[a][0] & sides[b][0] and not sides[a][1] & sides[b][1]
+
+
+def test_people_and_copies_chain():
+    assert together(["a", "b", "a", None, None], [[1, 3]]).tolist() == [0, 1, 0, 1, 4]
+
+
+def test_a_share_is_about_what_was_asked_for():
+    faces = gather(entries({"happiness": 500, "fear": 100}), TuneData(source="x"))
+    assert faces.counts(share_of(faces, np.arange(600), 0.1, 0)) == {"happiness": 50, "fear": 10}
+    assert len(share_of(faces, np.arange(600), 0.5, 0, most=60)) == 60
+
+
+def test_own_splits_are_kept_and_copies_leave_train():
+    train = entries({"happiness": 20, "fear": 20}, split="train")
+    report = [
+        (Sample("v0", "v0", "fear", split="validation"), seen(30)),
+        (Sample("v1", "v1", "happiness", split="validation"), seen(99)),
+    ]
+    test = [(Sample("t0", "t0", "fear", split="test"), seen(31))]
+    faces = gather(train + report + test, TuneData(source="x"))
+    parts = make_parts(faces, 0.2, 0.1, seed=0)
+    assert {faces.ids[row] for row in parts.report} == {"v0", "v1"} and parts.report_name == "validation"
+    used = {faces.ids[row] for row in np.concatenate([parts.train, parts.holdout])}
+    assert "30.png" not in used and "31.png" not in used and parts.removed == 2 and parts.untouched == {"test": 1}
+
+
+def test_labels_keep_the_words_of_the_user():
+    faces = gather(entries({"interest": 5, "boredom": 5, "fear": 5}), TuneData(source="x", labels="engaged, bored"))
+    assert faces.labels == ("engaged", "bored") and len(faces) == 10 and faces.left_out == {"another label": 5}
+    assert set(faces.label[:5]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "error", "told"),
+    [
+        ({"fear": 9}, "", EmoreasonError, "second one"),
+        ({}, "", EmoreasonError, "no labels"),
+        ({"fear": 20, "smirkish": 1, "smirkishh": 9}, "", EmoreasonError, "look like one"),
+        ({"fear": 20, "happiness": 3}, "", EmoreasonError, "too few faces of happiness"),
+        ({"fear": 20, "happiness": 9, "pride": 2}, "", EmoreasonError, "--labels happiness,fear"),
+        ({"fear": 9, "pride": 9}, "fear,prode", UsageError, "'prode'; the data has pride"),
+        ({"fear": 9, "pride": 9}, "fear", UsageError, "two labels"),
+        ({"interest": 9, "pride": 9}, "interest,engaged", UsageError, "two labels"),
+    ],
+)
+def test_what_cannot_work_is_refused(given, labels, error, told):
+    rows = entries(given) or [(Sample("a", "a"), seen(0))]
+    with pytest.raises(error, match=told):
+        make_parts(gather(rows, TuneData(source="x", labels=labels)), 0.2, 0.1, seed=0)
+
+
+def test_unusable_pictures_are_counted():
+    given = entries({"fear": 5, "pride": 5})
+    given += [
+        (Sample("b", "b", "fear"), "cut off"),
+        (Sample("n", "n", "fear"), Seen(seen(70).print, None)),
+        (Sample("u", "u"), seen(71)),
+    ]
+    assert gather(given, TuneData(source="x")).left_out == {"broken or missing": 1, "no face found": 1, "no label": 1}
+
+
+def test_frames_of_one_film_do_not_swallow_the_data():
+    """Fifty pictures that look nearly the same are told and split, six are kept together."""
+
+    def entry(i: int, film: int):
+        rng = np.random.default_rng(film)
+        look, bits = rng.bytes(256), int(rng.integers(1 << 62))
+        print_ = Fingerprint(np.random.default_rng(1000 + i).bytes(32).hex(), bits, look)
+        return Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), Seen(print_, np.ones(4, np.float32))
+
+    one_film = gather([entry(i, 0) for i in range(50)], TuneData(source="x"))
+    assert one_film.alike == 50 and len(set(one_film.unit)) == 50
+    several = gather([entry(i, i // 6) for i in range(66)], TuneData(source="x"))
+    assert several.alike == 0 and len(set(several.unit)) == 11
