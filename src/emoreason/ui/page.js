@@ -24,10 +24,7 @@
   function mark() {
     restore();
     // The head of a folded thought is a button already; the one that Gradio puts into it has no name.
-    for (const inner of document.querySelectorAll("#er-chat .title[role=button] button")) {
-      inner.tabIndex = -1;
-      inner.setAttribute("aria-hidden", "true");
-    }
+    for (const inner of document.querySelectorAll("#er-chat .title[role=button] button")) inner.inert = true;
     for (const element of document.querySelectorAll("[data-au]")) {
       const on = chosen !== null && faceOf(element) === chosen.face && share(list(element.dataset.au), chosen.units);
       element.setAttribute("aria-pressed", String(on));

@@ -136,7 +136,7 @@ def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
         with gr.Row():
             length = gr.Radio([(said["lengths"][name], name) for name in ("full", "brief")], value="full",
                               label=said["length"])  # fmt: skip
-            usual = [(said["temperature_usual"], ""), *TEMPERATURES]
+            usual: list[Any] = [(said["temperature_usual"], ""), *TEMPERATURES]
             temperature = gr.Dropdown(usual, value="", label=said["temperature"], info=said["temperature_info"])
     return [model, label_set, own, decide, detect, length, temperature]
 
