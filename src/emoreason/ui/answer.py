@@ -17,6 +17,7 @@ from emoreason.ui.words import words
 PICTURE_LIMITS = Limits(max_bytes=32 * 2**20, max_pixels=50_000_000)
 THUMBNAIL = 320  # pixels of a picture in the conversation
 SHOWN = 0.06  # seconds between two looks at a text that is being written: the eye needs no more
+SELDOM = 1.0  # at most; the page costs about as much as the model once many read along, so each looks less often
 
 log = logging.getLogger("emoreason.ui")
 
@@ -60,7 +61,7 @@ def answer(conversation: Conversation, engine: Engine, exchange: Exchange) -> It
                         exchange.writing[now] += event
                     else:
                         exchange.answer += event
-                    if time.monotonic() - shown < SHOWN:
+                    if time.monotonic() - shown < min(SHOWN * max(1, engine.running), SELDOM):
                         continue
                     shown = time.monotonic()
             yield

@@ -78,7 +78,7 @@ def _note(exchange: Exchange, said: dict[str, str]) -> str:
         return f'<span class="er-error">{plain(exchange.error)}</span>'
     if exchange.stopped:
         return f'<span class="er-quiet">{escape(said["stopped"])}</span>'
-    if not exchange.running or exchange.answer or exchange.writing:
+    if not exchange.running or exchange.answer or any(exchange.writing.values()):
         return ""
     if exchange.ahead:
         key = "ahead_one" if exchange.ahead == 1 else "ahead"
