@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from emoreason.faces import Face
     from emoreason.reasoner import Reasoner
 
-TOGETHER = 16  # texts written side by side: more gain little on a processor and keep the first ones waiting
+TOGETHER = 8  # texts written side by side: more gain nothing on a processor and keep the first ones waiting
 GROUPS = 2  # of them at once
 TICK = 0.1  # seconds until a waiting request looks whether it was stopped
 GATHER = 0.15  # seconds that a group waits for others whose pictures are being read
@@ -39,6 +39,7 @@ FOLLOWS = 0.01  # seconds in which a text is asked for after its face was measur
 PATIENCE = 0.25  # seconds after which a second group begins, however small
 TURN = 0.005  # seconds that a group goes on at a time: less than one step of the model, more than handing out its words
 MANY = 8  # faces of a request that lets smaller ones go first
+QUIET = 1.0  # seconds without work after which freed memory goes back to the system
 LATER = 0.25  # seconds that a request stands behind for each of its faces
 _END = object()
 
@@ -222,11 +223,16 @@ class Engine:
                 job.end(error=Busy(f"{self.name} has ended"))
 
     def _wait_for_work(self) -> bool:
+        from emoreason.quantize import give_back_memory
+
+        quiet: float | None = QUIET
         with self._news:
             while not self._jobs and not self._groups:
                 if self.state == "closed":
                     return False
-                self._news.wait()
+                if not self._news.wait(quiet):
+                    give_back_memory()
+                    quiet = None  # once, until there was work again
             return True
 
     def _work(self) -> None:
