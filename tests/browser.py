@@ -24,7 +24,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 ASTRONAUT, TWO = ROOT / "examples" / "astronaut.jpg", ROOT / "examples" / "two.jpg"
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-PATIENCE = 120.0  # seconds: the machines of CI are slow
+PATIENCE = 240.0  # seconds: the machines of CI are slow
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import re
 import time
 
 import pytest
+
 from api_server import engines
 from browser import ASTRONAUT, TWO, browsing, crowd, site, visiting, wait_for
-
 from emoreason.explain.explanation import Manner
 
 

@@ -63,7 +63,7 @@ class Conversation:
     @property
     def n_pictures(self) -> int:
         """Pictures that were looked at, with faces or without."""
-        return sum(len(exchange.analyses) for exchange in self.exchanges)
+        return sum(len(exchange.names) for exchange in self.exchanges if not (exchange.running or exchange.error))
 
     @property
     def busy(self) -> bool:

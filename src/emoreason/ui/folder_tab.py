@@ -17,7 +17,10 @@ from emoreason.ui.words import words
 from emoreason.zeroshot import check_labels
 
 SHOWN = 200  # rows of the table
-TABLE = ("source", "face_id", "status", "label", "confidence", "valence", "arousal", "explanation", "error")
+TABLE = {  # columns that are shown, and how wide
+    "source": "16%", "face_id": "8%", "status": "9%", "label": "12%", "confidence": "11%", "valence": "9%",
+    "arousal": "9%", "explanation": "16%", "error": "10%",
+}  # fmt: skip
 WRITERS: dict[str, tuple[Callable[..., bytes], str]] = {
     "jsonl": (to_jsonl, "application/jsonl"),
     "csv": (to_csv, "text/csv"),
@@ -42,7 +45,7 @@ def folder_tab(engines: Engines, sessions: Sessions) -> None:
         with gr.Column(scale=2, min_width=320):
             progress = gr.HTML(_bar(0, 0, said["empty"]), elem_id="er-progress", padding=False)
             table = gr.Dataframe(headers=list(TABLE), value=[], interactive=False, wrap=True, label=said["table"],
-                                 elem_id="er-rows", show_label=False)  # fmt: skip
+                                 elem_id="er-rows", show_label=False, column_widths=list(TABLE.values()))  # fmt: skip
             with gr.Row():
                 file = gr.JSON(visible=False)
                 savers = {kind: gr.Button(said[kind], size="sm", elem_id=f"er-rows-{kind}") for kind in WRITERS}
