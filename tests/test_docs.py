@@ -169,8 +169,10 @@ def test_options_in_the_pages_exist():
     from typer.main import get_command
 
     from emoreason.cli import app
+    from emoreason.train.tune_config import TuneConfig
 
     known = FOREIGN_OPTIONS | {"--help", "--train.epochs", "--out"}
+    known |= {f"--{part}.{field}" for part in ("train", "data") for field in vars(getattr(TuneConfig(), part))}
     for script in (*(ROOT / "eval").rglob("*.py"), *(ROOT / "finetune").glob("*.py")):
         known |= set(re.findall(r'"(--[a-z-]+)"', script.read_text()))
     waiting = [get_command(app)]
