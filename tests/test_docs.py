@@ -181,7 +181,7 @@ def test_options_in_the_pages_exist():
         waiting += getattr(command, "commands", {}).values()
         known |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     for page in PAGES:
-        mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z.\-]*[a-z]", page.read_text()))
+        mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z._\-]*[a-z]", page.read_text()))
         assert mentioned <= known, f"{page.name}: {sorted(mentioned - known)}"
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 import emoreason
 from drawn_faces import MOUTHS, drawn, png, write_folder
 from emoreason.cli import execute
+from emoreason.cli_serve import loaders
 from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train.features import FeatureCache, look, looks_cropped
@@ -92,8 +93,13 @@ def test_every_verb_takes_the_folder(run, data, tmp_path, astronaut, capsys):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 24 and {"p_bored", "p_engaged", "p_confused"} <= set(rows[0]) and rows[0]["model"] == "mine"
     assert sum(row["label"] == "bored" for row in rows) >= 18
-    model = emoreason.load(str(run), device_name="cpu", explainer="none")
+    model = loaders([str(run)], device_name="cpu")[str(run)]()  # as the page and the API load it
     assert set(next(iter(model.label([astronaut])))) >= {"p_bored", "au_12", "valence"}
+    asked = [{"role": "user", "content": [{"type": "image", "image": str(astronaut)}]}]
+    told = model.chat(asked)
+    assert any(label in told for label in OWN)
+    asked += [{"role": "assistant", "content": told}, {"role": "user", "content": "How sure are you?"}]
+    assert any(label in model.chat(asked) for label in OWN)
 
 
 def test_eval_gives_the_figures_of_the_card(run, data, tmp_path):

@@ -141,3 +141,9 @@ def test_frames_of_one_film_do_not_swallow_the_data():
     assert one_film.alike == 50 and len(set(one_film.unit)) == 50
     several = gather([entry(i, i // 6) for i in range(66)], TuneData(source="x"))
     assert several.alike == 0 and len(set(several.unit)) == 11
+
+
+def test_crops_that_the_detector_does_not_know_are_helped_with():
+    given = [(Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), Seen(seen(i).print, None)) for i in range(9)]
+    with pytest.raises(EmoreasonError, match="9 no face found.*--no-detect"):
+        gather(given, TuneData(source="x"))

@@ -74,7 +74,8 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
             else:
                 usable.append((sample, seen, row / row.sum()))
     if not usable:
-        raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}")
+        hint = ". If the pictures are face crops, --no-detect takes them as they are" * bool(left_out["no face found"])
+        raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}{hint}")
     samples = [sample for sample, _, _ in usable]
     subject = _subject(samples, config.subject)
     copies, alike = copies_of([seen.print for _, seen, _ in usable])
