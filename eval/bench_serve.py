@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--requests", type=int, default=400, help="at most so many of each kind and number of clients")
     parser.add_argument("--seconds", type=float, default=30, help="at most so long for each")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="and FILE.md")
     options = parser.parse_args()
 
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
@@ -190,14 +190,17 @@ def main() -> None:
         if process is not None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-    print(f"{os.cpu_count()} cores, which the clients share with the server\n")
-    print(table(loads))
+    command = " ".join(["python", *sys.argv])
+    report = f"    {command}\n\n{os.cpu_count()} cores, which the clients share with the server.\n\n{table(loads)}\n"
+    print(report)
     if options.output:
         told: dict[str, Any] = {
+            "command": command,
             "cores": os.cpu_count(),
             "loads": [{**asdict(each), "rate": each.rate} for each in loads],
         }
         options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        options.output.with_suffix(".md").write_text(f"# The API under load\n\n{report}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Before Gradio's own routes: only those that the page uses, and no address that Gradio would fetch.
+"""Before Gradio's own routes: only those that the page uses, and no file that was not uploaded.
 
-Gradio reads pictures of the web that a payload or a file route names, copies sessions to disk for links, and has routes
-for programs and for developers. The page needs none of it.
+Gradio reads pictures of the web that a payload or a file route names, and, in an app that is mounted, any file of the
+machine (it checks paths only where it was launched by itself). It copies sessions to disk for links, and has routes for
+programs and for developers. The page needs none of it.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import PlainTextResponse
@@ -18,8 +20,8 @@ LARGEST_EVENT = 2**20  # bytes of what an event sends; pictures are uploaded bef
 
 
 class Guard:
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    def __init__(self, app: ASGIApp, uploads: Path):
+        self.app, self.uploads = app, uploads.resolve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _, prefix, rest = scope.get("path", "").partition(PREFIX)
@@ -35,8 +37,8 @@ class Guard:
             return await self.app(scope, receive, send)
         if (body := await _body(receive)) is None:
             return await PlainTextResponse("The event is too large.", 413)(scope, receive, send)
-        if _names_address(body):
-            return await PlainTextResponse("Pictures are uploaded here, not fetched.", 403)(scope, receive, send)
+        if not self._uploaded(body):
+            return await PlainTextResponse("Only what was uploaded is read.", 403)(scope, receive, send)
         given = False
 
         async def again() -> Message:
@@ -48,6 +50,28 @@ class Guard:
 
         await self.app(scope, again, send)
 
+    def _uploaded(self, body: bytes) -> bool:
+        """Whether every file of this event lies in the folder of uploads."""
+        try:
+            waiting: list[Any] = [json.loads(body)]
+        except (ValueError, RecursionError):
+            return True  # Gradio refuses it
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                if isinstance(path := value.get("path"), str) and not self._inside(path):
+                    return False
+                waiting += value.values()
+            elif isinstance(value, list):
+                waiting += value
+        return True
+
+    def _inside(self, path: str) -> bool:
+        try:
+            return self.uploads in Path(path).resolve().parents
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have
+            return False
+
 
 async def _body(receive: Receive) -> bytes | None:
     """The whole body; None when it is too large."""
@@ -58,21 +82,3 @@ async def _body(receive: Receive) -> bytes | None:
         if not message.get("more_body"):
             return body
     return None
-
-
-def _names_address(body: bytes) -> bool:
-    """Whether a file of this event has an address for its path."""
-    try:
-        waiting: list[Any] = [json.loads(body)]
-    except (ValueError, RecursionError):
-        return False  # Gradio refuses it
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            path = value.get("path")
-            if isinstance(path, str) and "://" in path:
-                return True
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return False

@@ -50,7 +50,7 @@ def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI
 
     desk = Desk(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
     app.state.sessions = sessions
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, uploads=sessions.folder)
     app.add_middleware(CORSMiddleware)  # no other site may read: left alone, Gradio lets all do that off loopback
     return gr.mount_gradio_app(app, build(desk), path="/", auth=settings.auth, root_path=settings.root_path or None,
                                show_error=False, max_file_size=UPLOAD, enable_monitoring=False, ssr_mode=False,
