@@ -32,13 +32,11 @@ import numpy as np
 from bench_serve import START_S, picture
 from gradio_client.utils import apply_diff
 
-from emoreason.ui.words import words
-
 PICTURES = 64  # made before the clock starts
 CHATS_OF_A_TAB = 5
 MARKS = (100, 300, 500)  # chats after which the memory is read
 QUESTIONS = ("Why?", "Why not fear?", "What would change your mind?", "How sure are you?", "Which part of the face?")
-ERROR, WAITS = "er-error", re.compile(re.escape(words()["page"]["ahead"]).replace(r"\{n\}", r"\d+"))
+ERROR, WAITS = "er-error", re.compile(r"requests? comes? first")
 
 
 @dataclass
@@ -99,7 +97,11 @@ class Tab:
                 if message["msg"] == "process_generating":
                     # the first is whole, the others say what changed
                     shown = [apply_diff(old, new) for old, new in zip(shown, data, strict=True)] if shown else data
-                said = [json.dumps(one["content"]) for one in shown[0][before:] if one["role"] == "assistant"]
+                said = [
+                    json.dumps(one["content"], ensure_ascii=False)
+                    for one in shown[0][before:]
+                    if one["role"] == "assistant"
+                ]
                 told = told or any(map(WAITS.search, said))
                 if not first and any("er-quiet" not in one for one in said):
                     first = time.perf_counter() - begun
