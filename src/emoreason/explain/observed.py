@@ -4,12 +4,13 @@ import random
 import zlib
 from collections.abc import Sequence
 
-from emoreason.explain.grammar import Choice, Node, Sentence, Seq, seq, text
+from emoreason.explain.grammar import Choice, Node, Sentence, Seq, choice, seq, text
 from emoreason.explain.sheet import Named, Sheet
-from emoreason.explain.words import blocked_words, book, general_nodes, thinned, unit_nodes, written
+from emoreason.explain.words import blocked_words, book, general_nodes, thinned, unit_nodes, without, written
 from emoreason.facs import ACTION_UNITS, opposites
 
 FRAMES = 3  # frames of a clause that stay open for choice
+ROOMY = 4  # from so many named units on, the text is long enough without words that only lead from one to the next
 QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> sentences on what does not move
 TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence says something
 _TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # not to be denied beside one another
@@ -18,18 +19,24 @@ _TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # 
 def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
     """Every named unit with its band, a few telling absent ones, no emotion word. Never reads a probability."""
     rng = order or plan_of(sheet)
-    blocked = blocked_words(sheet.labels)
+    voices = book("observations")["voices"]
+    others = set(voices) - {rng.choice((*voices, None))}  # one of them sees, or nobody
+    blocked = blocked_words(sheet.labels) | others
     named = list(sheet.named)
     if rng.random() < 0.3:
         named.reverse()
-    sentences = _affirmed(named, rng, blocked)
+    bodies = _affirmed(named, rng, blocked)
+    quiet: list[Node] = []
+    if named and not sheet.brief:
+        least, most = QUIET.get(len(named), (0, 0))
+        quiet = _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]
+        if quiet and rng.random() < 0.3:  # "The lips are parted, but the jaw is not lowered."
+            bodies[-1] = seq(bodies[-1], written(book("observations")["joins"]["but"], {}, {}), quiet.pop(0))
+    sentences: list[Node] = [Sentence(body) for body in (*bodies, *quiet)]
     if not sheet.units:
         sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
     elif not named:
         sentences += _still(sheet, rng, blocked)
-    elif not sheet.brief:
-        least, most = QUIET.get(len(named), (0, 0))
-        sentences += [Sentence(node) for node in _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]]
     return thinned(Seq(tuple(sentences)), rng)
 
 
@@ -45,36 +52,54 @@ def pick(nodes: Sequence[Node], rng: random.Random, n: int = FRAMES) -> Node:
 
 
 def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -> list[Node]:
-    """The named units, one to three a sentence."""
+    """The named units, one to three a sentence, as the bodies of the sentences."""
     sentences: list[Node] = []
     left = list(named)
     while left:
         size = min(len(left), rng.choice((1, 2, 2, 3) if len(named) > 2 else (1, 2, 2)))
         place = "later" if sentences else "all" if size == len(named) else None
-        sentences.append(_sentence([left.pop(0) for _ in range(size)], rng, blocked, place))
+        group = [left.pop(0) for _ in range(size)]
+        sentences.append(_clauses(group, rng, blocked, place, roomy=len(named) < ROOMY))
     return sentences
 
 
-def _sentence(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str | None) -> Node:
+def _clauses(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str | None, roomy: bool) -> Node:
+    """What one sentence says of a few units."""
     words = book("observations")
 
     def part(unit: Named, kind: str) -> Node:
         return pick(unit_nodes(unit.code, unit.band, kind, blocked), rng)
 
-    lead = rng.random()
+    lead = rng.random() if roomy else 0.5
     first, rest = group[0], group[1:]
-    if len(group) > 1 and lead < 0.12 and place == "all":  # "Two things stand out: ..., and ..."
-        announced = written(words["announced"][str(len(group))], words, {})
-        return Sentence(Seq((announced, _enumerated([part(unit, "counted") for unit in group], "last"))))
+    if len(group) > 1 and lead < 0.1 and place == "all":  # "Two things stand out: ..., and ..."
+        announced = _unblocked(written(words["announced"][str(len(group))], words, {}), blocked)
+        return Seq((announced, _enumerated([part(unit, "counted") for unit in group], "last")))
     parts: list[Node] = []
     half = {"upper" if unit.region in words["upper"] else "lower" for unit in group}
-    if place == "later" and lead > 0.9:
+    tail: list[Node] = []
+    if place == "later" and lead < 0.12:
+        tail = [written(words["joins"]["as_well"], {}, {})]
+    elif place == "later" and lead > 0.85:
         parts += [written(words["openers"]["later"], words, {}), text(",")]
-    elif len(half) == 1 and lead > 0.78:
+    elif len(half) == 1 and lead > 0.74:
         parts += [written(words["places"][min(half)], words, {}), text(",")]
+    elif place != "later" and rng.random() < 0.06:
+        parts += [text(words["setting"]), text(",")]
+    if len(group) == 2 and not parts and rng.random() < 0.2:  # "The face shows raised brows and parted lips"
+        both = seq(part(first, "things"), written(words["joins"]["things"], words, {}), part(rest[0], "things"))
+        return seq(_unblocked(written(words["shows"], words, {}), blocked), both)
     if len(group) == 2 and len(half) == 1 and rng.random() < 0.4:
-        return Sentence(seq(*parts, part(first, "counted"), words["joins"]["absolute"], part(rest[0], "absolute")))
-    return Sentence(Seq((*parts, _enumerated([part(unit, "clauses") for unit in group]))))
+        return seq(*parts, part(first, "counted"), words["joins"]["absolute"], part(rest[0], "absolute"))
+    if len(group) == 2 and not parts and rng.random() < 0.1:
+        return seq("while", part(first, "counted"), ",", part(rest[0], "clauses"))
+    free = rng.randrange(len(group)) if place != "later" or len(group) < 3 else None
+    clauses = [part(unit, "clauses" if i == free else "counted") for i, unit in enumerate(group)]
+    return Seq((*parts, _enumerated(clauses), *tail))
+
+
+def _unblocked(node: Node, blocked: frozenset[str]) -> Node:
+    return without(node, blocked) or node
 
 
 def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
@@ -90,16 +115,18 @@ def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
 
 def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
     """A face without a visible unit: that nothing moves, and one or two parts of it."""
-    parts = _quiet_parts(sheet, rng, blocked)[: 1 if sheet.brief else 2]
+    parts = _quiet_parts(sheet, rng, blocked)[: 1 if sheet.brief else rng.choice((1, 1, 2))]
     general = pick(general_nodes("nothing", blocked), rng)
     together = [Sentence(_enumerated(parts, "last"))] if parts else []
-    match rng.randrange(3):
+    match rng.randrange(4) if parts else 0:
         case 0:
             return [Sentence(general), *together]
         case 1:
             return [*together, Sentence(general)]
+        case 2:
+            return [Sentence(seq(_enumerated(parts, "last"), ";", general))]
         case _:
-            return [Sentence(seq(general, ":", _enumerated(parts, "last")) if parts else general)]
+            return [Sentence(seq(general, choice(":", ";"), _enumerated(parts, "last")))]
 
 
 def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:

@@ -97,35 +97,47 @@ def unit_slots(code: str, band: str | None) -> dict[str, Node]:
     """What a frame about this unit may ask for."""
     many = plural(code)
     unit = book("observations")["units"][code]
-    asked = ("participle", "attribute", "noun", "at", "nominal", "mass")
+    asked = ("participle", "attribute", "moved", "noun", "at", "nominal", "mass", "stuff")
     slots = {name: _plain(unit[name], many) for name in asked if name in unit}
     slots["bare"] = _plain(unit["many" if many else "one"])
     slots["subject"] = Seq((text("the"), slots["bare"]))
+    slots["plainly"] = _plain(unit["verb"])
     slots["verb"] = _plain(" | ".join(f"^{verb.strip()}" for verb in unit["verb"].split("|")), many)
+    slots["formed"] = _plain(unit.get("showing", unit["noun"]))
     if band:
         fitting = cues(code, band)
         slots |= {name: choice(*listed) for name, listed in fitting.items() if listed}
         slots["an_adjective"] = choice(*map(with_article, fitting["adjective"]))
         slots["before"] = choice(*(cue for cue in fitting["adverb"] if not cue.startswith(("a ", "just ", "only "))))
+        looks = Seq((slots["before"], slots["attribute"], slots["bare"]))
+        slots["looks"] = looks if many else articled(looks)
     return slots
 
 
 def cues(code: str, band: str) -> dict[str, list[str]]:
     """The words for a band that suit the unit, by where they stand."""
     words = book("observations")
-    odd = {*words["odd"][words["units"][code]["kind"]], "as far as it goes" if plural(code) else "as far as they go"}
-    return {name: [cue for cue in listed if cue not in odd] for name, listed in book("bands")[band].items()}
+    more = words["suits"][words["units"][code]["kind"]].get(band, {})
+    odd = "as far as it goes" if plural(code) else "as far as they go"
+    return {
+        name: [cue for cue in (*listed, *more.get(name, ())) if cue != odd]
+        for name, listed in book("bands")[band].items()
+    }
 
 
 @cache
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
     """One node per frame of the list called `frames`, without the blocked words."""
-    words = book("interpretation" if frames == "reference" else "observations")
-    own = words["units"][code].get("own", []) if frames == "clauses" else []
+    words = book("interpretation" if frames in ("reference", "state", "undone") else "observations")
+    own = _own_frames(words["units"][code], band) if frames == "clauses" else []
     slots = unit_slots(code, band)
     said = slots.keys() | words.keys()  # not every band has a quantity
     asked = [source for source in (*words[frames], *own) if said >= set(_slots(source))]
     return _allowed([written(source, words, slots, plural(code)) for source in asked], blocked)
+
+
+def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
+    return [*unit.get("own", ()), *unit.get("graded", {}).get(band, ())]
 
 
 @cache
