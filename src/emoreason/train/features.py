@@ -61,7 +61,7 @@ class FeatureCache:
         if not rows:
             return None
         print_ = Fingerprint(rows["pixels"][row].tobytes().hex(), int(rows["hash"][row]), rows["look"][row].tobytes())
-        return Seen(print_, rows["embedding"][row] if rows["found"][row] else None)
+        return Seen(print_, rows["embedding"][row].copy() if rows["found"][row] else None)  # a view would keep the file
 
     def put(self, fresh: dict[bytes, Seen], width: int) -> None:
         from safetensors.numpy import save_file

@@ -98,7 +98,7 @@ def tune(
         "trained_on": {"data_sha256": data_hash(faces, parts), "train": len(parts.train), "seed": config.seed},
     }
     metrics = _measured(reasoner.reader, spec, trained, faces, parts, config)
-    metrics |= {"crops": crops, "seconds": {name: round(value, 1) for name, value in seconds.items()}}
+    metrics |= {"crops": crops.split(" (--")[0], "seconds": {name: round(value, 1) for name, value in seconds.items()}}
     run_folder.write_log(out, trained.log, trained.epoch)
     run_folder.write_split(out, sorted(_split_rows(faces, parts)))
     run_folder.write_metrics(out, metrics)
