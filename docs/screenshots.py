@@ -39,6 +39,7 @@ def main() -> None:
 
 
 def save(page, name: str) -> None:
+    page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(800)  # until everything has come to rest
     target = IMAGES / f"{name}.webp"
     Image.open(io.BytesIO(page.screenshot())).save(target, "WEBP", quality=82, method=6)

@@ -18,8 +18,8 @@ from emoreason.zeroshot import check_labels
 
 SHOWN = 200  # rows of the table
 TABLE = {  # columns that are shown, and how wide
-    "source": "16%", "face_id": "8%", "status": "9%", "label": "12%", "confidence": "11%", "valence": "9%",
-    "arousal": "9%", "explanation": "16%", "error": "10%",
+    "source": "15%", "face_id": "9%", "status": "9%", "label": "12%", "confidence": "13%", "valence": "10%",
+    "arousal": "10%", "explanation": "13%", "error": "9%",
 }  # fmt: skip
 WRITERS: dict[str, tuple[Callable[..., bytes], str]] = {
     "jsonl": (to_jsonl, "application/jsonl"),
@@ -67,10 +67,10 @@ def folder_tab(engines: Engines, sessions: Sessions) -> None:
 
         return save
 
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     begin.click(run, [uploads, own, detect, explain], [progress, table], show_progress="hidden", concurrency_limit=4,
                 api_visibility="private")  # fmt: skip
-    stop.click(halt, None, None, **quiet)
+    stop.click(halt, None, None, queue=False, **quiet)
     for kind, button in savers.items():
         button.click(saver(kind), None, file, **quiet).then(None, file, file, js=SAVE, **quiet)
 

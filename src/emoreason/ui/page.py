@@ -143,7 +143,7 @@ def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
 
 def _keeping(desk: Desk, chat: gr.Chatbot, said: dict[str, Any]) -> None:
     """Files for the user, and opinions for training."""
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}  # queued: only so may they notify
     with gr.Accordion(said["keep"], open=False, elem_id="er-keep"), gr.Row():
         file = gr.JSON(visible=False)
         for kind in EXPORTS:
