@@ -19,10 +19,10 @@ _TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # 
 def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
     """Every named unit with its band, a few telling absent ones, no emotion word. Never reads a probability."""
     rng = order or plan_of(sheet)
-    voices = book("observations")["voices"]
-    others = set(voices) - {rng.choice((*voices, None))}  # one of them sees, or nobody
-    blocked = blocked_words(sheet.labels) | others
     named = list(sheet.named)
+    voices = book("observations")["voices"]
+    heard = rng.choice((*voices, None)) if len(named) < ROOMY else None  # one of them sees, or nobody
+    blocked = blocked_words(sheet.labels) | (set(voices) - {heard})
     if rng.random() < 0.3:
         named.reverse()
     bodies = _affirmed(named, rng, blocked)
@@ -93,7 +93,7 @@ def _clauses(group: list[Named], rng: random.Random, blocked: frozenset[str], pl
         return seq(*parts, part(first, "counted"), words["joins"]["absolute"], part(rest[0], "absolute"))
     if len(group) == 2 and not parts and rng.random() < 0.1:
         return seq("while", part(first, "counted"), ",", part(rest[0], "clauses"))
-    free = rng.randrange(len(group)) if place != "later" or len(group) < 3 else None
+    free = rng.randrange(len(group)) if roomy or place != "later" else None
     clauses = [part(unit, "clauses" if i == free else "counted") for i, unit in enumerate(group)]
     return Seq((*parts, _enumerated(clauses), *tail))
 
