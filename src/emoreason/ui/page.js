@@ -18,6 +18,11 @@
     }
     // Gradio names a message by its source, pictures and all; what stands in it is name enough.
     for (const said of document.querySelectorAll("#er-chat [data-testid][aria-label]")) said.removeAttribute("aria-label");
+    // The title of thoughts is a button; the nameless one in it is not reached a second time.
+    for (const arrow of document.querySelectorAll(".thought-group .title button")) {
+      arrow.tabIndex = -1;
+      arrow.setAttribute("aria-hidden", "true");
+    }
   }
 
   // Marks what stands on the page now. Gradio writes parts of it anew, so this runs after every change.
