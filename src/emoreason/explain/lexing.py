@@ -88,7 +88,7 @@ def _match(tokens: list[_Token], at: int) -> tuple[tuple[str, str, str | None], 
 
 def _decimal(word: str) -> str | None:
     """The band of an intensity that is written as a number from 0 to 1."""
-    return band(float(word)) if "." in word and float(word) <= 1 else None
+    return band(float(word)) if re.fullmatch(r"\d*\.\d+", word) and float(word) <= 1 else None
 
 
 def _codes(tokens: list[_Token], at: int) -> tuple[list[Item], int]:
