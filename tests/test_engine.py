@@ -200,7 +200,7 @@ def test_stopped_in_the_middle_the_face_is_still_known(engine, astronaut):
             events.close()
             break
     assert len(memory.faces) == 1 and memory.faces[0].explanation is None
-    answer = [e for e in converse(engine.caller(), memory, {"role": "user", "content": "Why not fear?"})]
+    answer = list(converse(engine.caller(), memory, {"role": "user", "content": "Why not fear?"}))
     assert "fear" in "".join(e for e in answer if isinstance(e, str)).lower()
 
 
