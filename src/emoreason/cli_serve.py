@@ -78,7 +78,7 @@ def serve(
         bool, typer.Option("--allow-urls", help="Pictures may be http(s) addresses; private ones stay refused.")
     ] = False,
     max_request_mb: Annotated[int, typer.Option("--max-request-mb", min=1, help="Largest request.")] = 20,
-    together: Annotated[int, typer.Option("--together", min=1, help="Texts that are written side by side.")] = 16,
+    together: Annotated[int, typer.Option("--together", min=1, help="Texts that are written side by side.")] = 8,
     device: Device = "auto",
     detector: Detector = "auto",
     operating_point: Point = "accurate",
