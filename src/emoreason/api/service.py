@@ -43,7 +43,9 @@ class Service:
     # Waiting costs a thread next to nothing, so there is one for every request.
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MOST_OPEN, "api"))
     # Opening pictures and finding faces costs time and memory: few at once.
-    openers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "open"))
+    openers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "api-open")
+    )
 
     def engine(self, name: str | None) -> Engine:
         try:
