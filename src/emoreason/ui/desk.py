@@ -1,7 +1,6 @@
 """What the page does when something is pressed: handlers between Gradio's events and the conversations."""
 
 import base64
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape, unescape
@@ -19,7 +18,7 @@ from emoreason.ui import export
 from emoreason.ui.answer import answer
 from emoreason.ui.conversation import Conversation, Exchange, Settings
 from emoreason.ui.feedback import Feedback
-from emoreason.ui.messages import messages, places
+from emoreason.ui.messages import Place, messages, places
 from emoreason.ui.panel import panel
 from emoreason.ui.sessions import Sessions
 from emoreason.ui.words import words
@@ -32,8 +31,6 @@ EXPORTS: dict[str, tuple[Callable[[Conversation], str], str, str]] = {
     "json": (export.as_json, "emoreason.json", "application/json"),
     "csv": (export.as_csv, "emoreason.csv", "text/csv"),
 }
-
-log = logging.getLogger("emoreason.ui")
 
 Shown = tuple[Any, ...]  # chatbot, box, side
 
@@ -70,7 +67,7 @@ class Desk:
         conversation = self._conversation(request)
         if (place := self._place(conversation, event.index)) is None:
             return
-        taken = conversation.back_to(place)
+        taken = conversation.back_to(place.exchange)
         manner = replace(self._settings(wishes).manner, variation=taken.settings.manner.variation + 1)
         again = conversation.begin(taken.text, taken.uploads, taken.names, replace(taken.settings, manner=manner))
         yield from self._answered(conversation, again)
@@ -79,10 +76,10 @@ class Desk:
         """Another question in the place of an old one; what came after it goes."""
         conversation = self._conversation(request)
         place = self._place(conversation, event.index)
-        if place is None or places(conversation)[int(event.index)].kind != "question":  # type: ignore[arg-type]
+        if place is None or place.kind != "question":
             yield self._shown(conversation)
             return
-        taken = conversation.back_to(place)
+        taken = conversation.back_to(place.exchange)
         text = unescape(str(event.value)).strip()[:LONGEST_TEXT]  # it was shown escaped
         again = conversation.begin(text, taken.uploads, taken.names, self._settings(wishes))
         yield from self._answered(conversation, again)
@@ -154,11 +151,11 @@ class Desk:
         return self.sessions.tab(str(request.session_hash)).conversation
 
     @staticmethod
-    def _place(conversation: Conversation, index: Any) -> int | None:
-        """The exchange that a message of the Chatbot belongs to."""
+    def _place(conversation: Conversation, index: Any) -> Place | None:
+        """What the message of the Chatbot shows that an event is about."""
         found = places(conversation)
         at = index[0] if isinstance(index, list | tuple) else index
-        return found[at].exchange if isinstance(at, int) and 0 <= at < len(found) else None
+        return found[at] if isinstance(at, int) and 0 <= at < len(found) else None
 
     def _settings(self, wishes: Sequence[Any]) -> Settings:
         """What stands under Settings, in the order in which the page lays it out."""
@@ -210,8 +207,8 @@ class Desk:
             gr.Info(said["not_opted"])
             return
         conversation = self._conversation(request)
-        at = event.index[0] if isinstance(event.index, list | tuple) else event.index
-        place = places(conversation)[at]
+        if (place := self._place(conversation, event.index)) is None:
+            return
         exchange = conversation.exchanges[place.exchange]
         numbers = (place.face,) if place.face else exchange.about or tuple(n for n, _, _ in exchange.faces())
         about = "answer" if place.kind == "answer" else "explanation"

@@ -26,6 +26,10 @@ PICTURE_SIDE = 480  # pixels, longest side of a picture in the report
 TOP_LABELS = 4
 
 
+# What the browser does with [name, type, base64] of a file: page.js saves it.
+SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
+
+
 def as_json(conversation: "Conversation") -> str:
     exchanges = [
         {

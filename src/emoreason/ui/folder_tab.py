@@ -11,6 +11,7 @@ import gradio as gr
 
 from emoreason.engine import Engines
 from emoreason.errors import EmoreasonError
+from emoreason.ui.export import SAVE
 from emoreason.ui.folder import label_files, row_columns, summary, to_csv, to_jsonl, to_parquet
 from emoreason.ui.sessions import Sessions
 from emoreason.ui.words import words
@@ -26,7 +27,6 @@ WRITERS: dict[str, tuple[Callable[..., bytes], str]] = {
     "csv": (to_csv, "text/csv"),
     "parquet": (to_parquet, "application/vnd.apache.parquet"),
 }
-SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
 
 def folder_tab(engines: Engines, sessions: Sessions) -> None:

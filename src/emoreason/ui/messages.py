@@ -32,8 +32,9 @@ def places(conversation: Conversation) -> list[Place]:
 
 
 def _all(conversation: Conversation) -> Iterator[tuple[Message, Place]]:
+    alone = len(conversation.faces()) == 1
     for at, exchange in enumerate(conversation.exchanges):
-        for message, kind, face in _of(exchange, alone=len(conversation.faces()) == 1):
+        for message, kind, face in _of(exchange, alone):
             yield message, Place(at, kind, face)
 
 

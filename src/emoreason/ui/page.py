@@ -12,6 +12,7 @@ from emoreason.explain.explanation import DECIDERS
 from emoreason.resources import resource
 from emoreason.ui import about
 from emoreason.ui.desk import EXPORTS, Desk
+from emoreason.ui.export import SAVE
 from emoreason.ui.folder_tab import folder_tab
 from emoreason.ui.panel import JS_ON_LOAD, panel
 from emoreason.ui.views import data_uri
@@ -22,7 +23,6 @@ EXAMPLES = {"example_one": "examples/astronaut.jpg", "example_two": "examples/tw
 ICON = 96  # pixels of their pictures
 TEMPERATURES = ["0", "0.5", "1", "1.5", "2", "3"]
 TOGETHER = 32  # messages that are answered at once; the model itself batches them
-SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
 
 def build(desk: Desk) -> gr.Blocks:

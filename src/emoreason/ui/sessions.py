@@ -34,7 +34,6 @@ class Tab:
     labeling: threading.Event = field(default_factory=threading.Event)  # stops the folder that is being labeled
     rows: list = field(default_factory=list)  # of the folder that was labeled last
     columns: list[str] = field(default_factory=list)
-    seen: float = field(default_factory=time.monotonic)
 
 
 class Sessions:
@@ -51,7 +50,6 @@ class Sessions:
     def tab(self, key: str) -> Tab:
         with self._lock:
             tab = self._tabs.pop(key, None) or Tab()
-            tab.seen = time.monotonic()
             self._tabs[key] = tab  # the newest is the last one
             self._forget()
             return tab
