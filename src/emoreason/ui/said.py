@@ -6,11 +6,12 @@ and drops its data attributes, so the unit, the region and the face stand in cla
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from html import escape
 
 from emoreason.explain.explanation import Explanation
-from emoreason.explain.parser import HEADINGS
-from emoreason.explain.reading import Mention
+from emoreason.explain.parser import HEADINGS, parse
+from emoreason.explain.reading import Mention, mentions
 
 _HEADING = re.compile(rf"(?:^|\n)[^\w\n]*({'|'.join(HEADINGS)})[ \t*_]*(?::[ \t*_]*|\n+|$)", re.IGNORECASE)
 _ACTIVE = re.compile(r"[\\`*_\[\]#~|$@\r]|:(?=//)|^[ \t\-+=\d]+", re.MULTILINE)  # in Markdown, some at line starts only
@@ -20,10 +21,15 @@ def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
     """(thoughts, conclusion) of face `number`; the movements that the observations name can be pressed.
 
     A text without the three sections is not folded away: it is the conclusion as it stands."""
-    sections = explanation.sections
+    return _html(explanation.text, number)
+
+
+@lru_cache(maxsize=256)  # a conversation is shown again with every few words of its next answer
+def _html(text: str, number: int) -> tuple[str, str]:
+    sections = parse(text)
     if sections is None:
-        return "", plain(explanation.text)
-    observations = _with_units(sections.observations, explanation.mentions, number)
+        return "", plain(text)
+    observations = _with_units(sections.observations, mentions(sections.observations), number)
     thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], plain(sections.interpretation)))
     return "\n\n".join(thoughts), plain(sections.conclusion)
 
