@@ -31,6 +31,10 @@ class Sample:
     split: str | None = None  # "train", "validation", "test", the word of the data set for others, None = unknown
     source: str = ""  # name of the reader
     problem: str | None = None  # why the row cannot be used (`image` is then empty)
+    units: dict[str, float] | None = None  # action units: code -> 0..1; a unit that was not scored is not in it
+    valence: float | None = None  # -1..1
+    arousal: float | None = None  # -1..1
+    explanation: str | None = None  # what somebody wrote about the face
 
 
 def split_name(word: object) -> str | None:
