@@ -1,6 +1,7 @@
-"""Augmentation of a whole batch of grey faces at once, as tensor arithmetic: (B, 1, H, W) floats in 0..1."""
+"""Augmentation of a whole batch of faces at once, as tensor arithmetic: (B, C, H, W) floats in 0..1."""
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,23 @@ def _uniform(n: int, reach: float, rng: torch.Generator) -> Tensor:
     return (torch.rand(n, generator=rng) * 2 - 1) * reach
 
 
-def augment(faces: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
-    """Mirror, move, blur, light, and cut out; every face draws its own."""
-    n, _, height, width = faces.shape
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for each of n faces. Drawn for a whole step, so that its parts may be computed anywhere."""
+
+    theta: Tensor  # (n, 2, 3) mirror, turn, size, place
+    blur: Tensor  # (n,) bool
+    contrast: Tensor  # (n,)
+    light: Tensor  # (n,)
+    cut: Tensor  # (n,) bool: loses a rectangle
+    sides: Tensor  # (n, 2) its height and width
+    corner: Tensor  # (n, 2) its top and left
+
+    def take(self, rows: Tensor) -> "Draws":
+        return Draws(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+def draw(n: int, height: int, width: int, config: AugmentConfig, rng: torch.Generator) -> Draws:
     angle, size = _uniform(n, math.radians(config.rotate), rng), 1 + _uniform(n, config.scale, rng)
     mirror = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
     cos, sin = angle.cos() * size, angle.sin() * size
@@ -25,33 +40,46 @@ def augment(faces: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tenso
             torch.stack([sin * mirror, cos, _uniform(n, 2 * config.shift, rng)], dim=1),
         ],
         dim=1,
-    )  # (B, 2, 3)
-    grid = F.affine_grid(theta, [n, 1, height, width], align_corners=False)
-    moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
-
-    blurred = torch.rand(n, generator=rng) < config.blur
-    if blurred.any():
-        small = F.interpolate(moved[blurred], scale_factor=0.5, mode="bilinear", antialias=True)
-        moved[blurred] = F.interpolate(small, size=(height, width), mode="bilinear")
-    mean = moved.mean(dim=(2, 3), keepdim=True)
-    contrast = 1 + _uniform(n, config.contrast, rng).view(n, 1, 1, 1)
-    light = _uniform(n, config.brightness, rng).view(n, 1, 1, 1)
-    moved = ((moved - mean) * contrast + mean + light * 0.5).clamp_(0, 1)
-    return _cut_out(moved, config.cutout, rng)
-
-
-def _cut_out(faces: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """Paint one rectangle of 8 to 20 pixels a side in the face's mean grey, on a share of the faces."""
-    n, _, height, width = faces.shape
+    )
+    blur = torch.rand(n, generator=rng) < config.blur
+    contrast, light = 1 + _uniform(n, config.contrast, rng), _uniform(n, config.brightness, rng)
     side_y = torch.randint(height // 6, height * 5 // 12, (n, 1), generator=rng)
     side_x = torch.randint(width // 6, width * 5 // 12, (n, 1), generator=rng)
     top = (torch.rand(n, 1, generator=rng) * (height - side_y)).long()
     left = (torch.rand(n, 1, generator=rng) * (width - side_x)).long()
+    cut = torch.rand(n, generator=rng) < config.cutout
+    return Draws(
+        theta, blur, contrast, light, cut, torch.cat([side_y, side_x], dim=1), torch.cat([top, left], dim=1)
+    )
+
+
+def augment(faces: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
+    """Mirror, move, blur, light, and cut out; every face draws its own."""
+    return apply(faces, draw(len(faces), faces.shape[2], faces.shape[3], config, rng))
+
+
+def apply(faces: Tensor, draws: Draws) -> Tensor:
+    n, _, height, width = faces.shape
+    grid = F.affine_grid(draws.theta.to(faces.device), [n, 1, height, width], align_corners=False)
+    moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
+    if draws.blur.any():
+        blurred = draws.blur.to(faces.device)
+        small = F.interpolate(moved[blurred], scale_factor=0.5, mode="bilinear", antialias=True)
+        moved[blurred] = F.interpolate(small, size=(height, width), mode="bilinear")
+    mean = moved.mean(dim=(2, 3), keepdim=True)
+    contrast, light = (column.to(faces.device).view(n, 1, 1, 1) for column in (draws.contrast, draws.light))
+    moved = ((moved - mean) * contrast + mean + light * 0.5).clamp_(0, 1)
+    return _cut_out(moved, draws)
+
+
+def _cut_out(faces: Tensor, draws: Draws) -> Tensor:
+    """Paint one rectangle in the face's mean grey, on those that were drawn for it."""
+    n, _, height, width = faces.shape
+    (side_y, side_x), (top, left) = draws.sides.split(1, dim=1), draws.corner.split(1, dim=1)
     y, x = torch.arange(height).view(1, -1), torch.arange(width).view(1, -1)
     rows, columns = (y >= top) & (y < top + side_y), (x >= left) & (x < left + side_x)
-    hit = rows[:, None, :, None] & columns[:, None, None, :]  # (B, 1, H, W)
-    hit &= (torch.rand(n, generator=rng) < share).view(n, 1, 1, 1)
-    return torch.where(hit, faces.mean(dim=(2, 3), keepdim=True), faces)
+    hit = rows[:, None, :, None] & columns[:, None, None, :] & draws.cut.view(n, 1, 1, 1)  # (n, 1, H, W)
+    return torch.where(hit.to(faces.device), faces.mean(dim=(2, 3), keepdim=True), faces)
 
 
 def mix(faces: Tensor, targets: list[Tensor], alpha: float, rng: torch.Generator) -> tuple[Tensor, list[Tensor]]:
