@@ -36,6 +36,28 @@ class HeadTraining:
 
 
 @dataclass
+class LossSettings:
+    """What each is for, and what it was worth: docs/noise.md."""
+
+    name: str = "ce"
+    """ce, symmetric, generalised, scn or rul; eac and ada-cm where the image tower is trained."""
+    class_balance: float = 0.0
+    """Weighs labels by their effective number of faces: 0 all alike, 0.999 rare ones more, 1 by inverse frequency."""
+    alpha: float = 0.1
+    """symmetric: of the cross-entropy."""
+    beta: float = 1.0
+    """symmetric: of the reverse cross-entropy."""
+    q: float = 0.7
+    """generalised: near 0 it is cross-entropy, 1 the mean absolute error."""
+    warmup: int = 5
+    """scn: epochs without an exchange of labels."""
+    margin: float = 0.2
+    """scn: how much surer of another label the model must be."""
+    consistency: float = 5.0
+    """eac: weight of the agreement of the maps of a face and its mirror image."""
+
+
+@dataclass
 class TuneConfig:
     kind: str = "head"
     name: str = ""
@@ -49,3 +71,4 @@ class TuneConfig:
     detector: str = "auto"
     data: TuneData = field(default_factory=TuneData)
     train: HeadTraining = field(default_factory=HeadTraining)
+    loss: LossSettings = field(default_factory=LossSettings)
