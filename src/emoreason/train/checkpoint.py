@@ -1,0 +1,86 @@
+"""What a run that was killed needs to go on exactly. It never leaves the run folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emoreason.errors import EmoreasonError
+
+
+class Checkpoints:
+    """One checkpoint, replaced when the next one is whole. It is torch's own format, read back as weights only."""
+
+    def __init__(self, out: Path, accelerator: Any, spread: bool):
+        self.file, self.folder = out / "checkpoint.pt", out / "checkpoint"
+        self.accelerator, self.spread = accelerator, spread
+
+    def write(
+        self, state: dict[str, Any], best: dict[str, Tensor], work: Any, model: nn.Module, optimizer: Any
+    ) -> None:
+        kept = {"state": state, "best": best}
+        if self.spread:  # every process writes its own piece
+            fresh = self.folder.with_name("checkpoint.new")
+            self.accelerator.save_state(str(fresh))
+        else:
+            kept |= {"learned": work.learned(), "optimizer": optimizer.state_dict()}
+        if self.accelerator.is_main_process:
+            temporary = self.file.with_suffix(".tmp")
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(kept, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if self.spread:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    fresh.replace(self.folder)
+                temporary.replace(self.file)
+            except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+                temporary.unlink(missing_ok=True)
+                before = f"the one before it is whole: free space, then --resume ({self.file})"
+                kept_one = before if self.file.is_file() else "there is none before it"
+                raise EmoreasonError(
+                    f"the checkpoint after step {state['step']} cannot be written ({error}); {kept_one}"
+                ) from None
+        self.accelerator.wait_for_everyone()
+
+    def read(self, work: Any, model: nn.Module, optimizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        if not self.file.is_file():
+            return None
+        try:
+            kept = torch.load(self.file, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged file makes the reader raise almost anything
+            raise EmoreasonError(f"{self.file} is damaged ({error}); --overwrite trains again") from None
+        if self.spread:
+            self.accelerator.load_state(str(self.folder))
+        else:
+            work.load_learned(kept["learned"])
+            optimizer.load_state_dict(kept["optimizer"])
+        return kept["state"], kept["best"]
+
+    def whole(self, work: Any, model: nn.Module) -> dict[str, Tensor]:
+        """What was learned, in one piece on every process."""
+        if not self.spread:
+            return work.learned()
+        gathered = self.accelerator.get_state_dict(model)
+        names = work.learned_names()
+        return {name: value for name, value in gathered.items() if name in names}
+
+    def keep_bad(self, number: int, rows: Sequence[int], values: dict[str, float], inputs: dict[str, Tensor]) -> Path:
+        from safetensors.torch import save_file
+
+        place = self.file.with_name(f"bad-step-{number + 1}.safetensors")
+        told = {"step": str(number + 1), "rows": json.dumps([int(row) for row in rows]), "losses": json.dumps(
+            {name: str(value) for name, value in values.items()})}  # fmt: skip
+        save_file({name: value.detach().cpu().contiguous() for name, value in inputs.items()}, place, told)
+        return place
+
+    def remove(self) -> None:
+        """A finished run does not need it."""
+        self.file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
