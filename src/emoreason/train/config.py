@@ -65,6 +65,22 @@ class AugmentConfig:
 
 
 @dataclass
+class LoopSettings:
+    """Of train/loop.py, whatever it trains."""
+
+    micro_batch: int = 0
+    """Rows that a process computes at once; 0: its whole share. Out of memory halves it once."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
+    clip_norm: float = 1.0
+    checkpoint_every: int = 100
+    """Steps; a run that was killed loses no more."""
+    log_every: int = 10
+    patience: int = 3
+    """Passes over the data without a better held-out loss, after which training stops; the best weights are kept."""
+
+
+@dataclass
 class Config:
     kind: str = "encoder"
     name: str = "mini"
@@ -135,9 +151,17 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
             _fill(current, value, where, f"{prefix}{key}.")
             continue
         try:
-            setattr(target, key, type(current)(value))
+            setattr(target, key, _flag(value) if isinstance(current, bool) else type(current)(value))
         except (TypeError, ValueError):
             raise UsageError(f"{where}: {prefix}{key} = {value!r} is not a {type(current).__name__}") from None
+
+
+def _flag(value: typing.Any) -> bool:
+    """true or false, as YAML and people write them; bool("false") would be true."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in known:
+        raise ValueError(value)
+    return known[str(value).lower()]
 
 
 def parse_overrides(arguments: list[str]) -> dict[str, str]:

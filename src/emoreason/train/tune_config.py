@@ -1,6 +1,9 @@
-"""The configuration of `emoreason finetune --data`: a label head on a frozen encoder. The rules: train/config.py."""
+"""The configuration of `emoreason finetune --data`: labels on an encoder, frozen or not. The rules: train/config.py."""
 
 from dataclasses import dataclass, field
+
+from emoreason.train.config import AugmentConfig, LoopSettings
+from emoreason.train.explainer_config import LoraSettings
 
 
 @dataclass
@@ -58,17 +61,47 @@ class LossSettings:
 
 
 @dataclass
+class LossSettings:
+    name: str = "ce"
+    """What is minimised: see train/objectives.py."""
+
+
+@dataclass
+class TowerTraining:
+    """With what: lora or full. The head is trained on the frozen features first, by `train`."""
+
+    epochs: int = 8
+    batch_size: int = 64
+    lr: float = 0.0003
+    head_lr: float = 0.001
+    weight_decay: float = 0.01
+    units: float = 1.0
+    """Weight of the loss that keeps the base model's action units, which explanations stand on."""
+    fresh: bool = False
+    """Start the image tower from nothing instead of the model's weights (full only)."""
+    checkpointing: bool = False
+    """Compute the tower's blocks again on the way back: less memory, a third more time."""
+
+
+@dataclass
 class TuneConfig:
     kind: str = "head"
+    what: str = "auto"
+    """head: on frozen features; lora, full: the image tower too; auto: by device and number of faces."""
     name: str = ""
     """What the model is called in rows and reports. Empty: the name of the folder."""
     seed: int = 7
     model: str = "mini"
-    """The encoder: mini, a folder with a model, or an open_clip name such as ViT-L-14/openai. It is frozen."""
+    """The encoder: mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."""
     out: str = ""
     """The run folder. Empty: runs/ and the name of the data."""
     device: str = "auto"
     detector: str = "auto"
     data: TuneData = field(default_factory=TuneData)
     train: HeadTraining = field(default_factory=HeadTraining)
+    loss: LossSettings = field(default_factory=LossSettings)
+    tower: TowerTraining = field(default_factory=TowerTraining)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossSettings = field(default_factory=LossSettings)
