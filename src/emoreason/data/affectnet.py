@@ -6,9 +6,10 @@ Expressions 8 to 10 (none, uncertain, no face) carry no emotion and are left out
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from emoreason.data.measured import point
 from emoreason.data.schema import Sample, broken, indexed_label, known_split, pictures
 from emoreason.errors import EmoreasonError, UsageError
 
@@ -80,7 +81,7 @@ def _read_list(file: Path, root: Path, classes: int) -> Iterator[Sample]:
             name = (row.get(COLUMNS[0]) or "").strip()
             emotion = label(row.get("expression") or "", classes)
             if emotion is not None:
-                yield Sample(name, str(images / name), emotion, split=split, source="affectnet")
+                yield _sample(name, str(images / name), emotion, split, row)
 
 
 def _sets(path: Path) -> list[Path]:
@@ -103,4 +104,26 @@ def _read_set(folder: Path, classes: int) -> Iterator[Sample]:
             continue
         emotion = label(expression, classes)
         if emotion is not None:
-            yield Sample(id, str(image), emotion, split=split, source="affectnet")
+            files = {"valence": f"{image.stem}_val.npy", "arousal": f"{image.stem}_aro.npy"}
+            row = {name: _value(folder / "annotations" / file) for name, file in files.items()}
+            yield _sample(id, str(image), emotion, split, row)
+
+
+def _value(file: Path) -> str | None:
+    """What a file with one number holds, which some releases write as a text; None when there is no such file."""
+    import numpy as np
+
+    try:
+        return str(np.load(file).item())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return f"{file.name}: {error}"  # no number: told as such
+
+
+def _sample(id: str, image: str, emotion: str, split: str | None, row: Mapping[str, object]) -> Sample:
+    try:
+        valence, arousal = point(row, "valence"), point(row, "arousal")
+    except ValueError as error:
+        return broken(id, str(error), "affectnet", split, emotion)
+    return Sample(id, image, emotion, split=split, source="affectnet", valence=valence, arousal=arousal)

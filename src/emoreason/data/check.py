@@ -64,6 +64,7 @@ class Report:
     counts: dict[str, dict[str, int]]  # split -> label -> samples
     groups: dict[str, dict[str, int]]  # attribute -> value -> samples
     voted: int  # samples with votes or a distribution
+    measured: dict[str, int]  # "AU 12", "valence", "arousal", "explanation" -> samples that have it
     unknown_labels: dict[str, UnknownLabel]
     missing: tuple[Trouble, ...]  # files that are not there
     broken: tuple[Trouble, ...]  # rows and pictures that cannot be read
@@ -188,11 +189,13 @@ def check_entries(
     kept: list[tuple[str, str, str | None]] = []
     prints: list[Fingerprint] = []
     voted = 0
+    measured: Counter[str] = Counter()
     for sample, entry in entries:
         split = sample.split or NO_SPLIT
         counts[split][sample.label or NO_LABEL] += 1
         ids[sample.id] += 1
         voted += sample.votes is not None
+        measured.update(_measured(sample))
         for attribute, value in sample.groups.items():
             groups[attribute][value] += 1
         if isinstance(entry, Fingerprint):
@@ -215,6 +218,7 @@ def check_entries(
         counts={split: dict(counter.most_common()) for split, counter in counts.items()},
         groups={name: dict(counter.most_common()) for name, counter in groups.items()},
         voted=voted,
+        measured={name: measured[name] for name in sorted(measured, key=_in_order)},
         unknown_labels=_unknown(counts, labels),
         missing=tuple(missing),
         broken=tuple(bad),
@@ -223,6 +227,16 @@ def check_entries(
         near=tuple(copies(group) for group in near),
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def _measured(sample: Sample) -> list[str]:
+    known = {"valence": sample.valence, "arousal": sample.arousal, "explanation": sample.explanation}
+    return [f"AU {code}" for code in sample.units or ()] + [name for name, value in known.items() if value is not None]
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Units by their number, then the others."""
+    return (int(name[3:]), "") if name.startswith("AU ") else (1000, name)
 
 
 def _unknown(counts: dict[str, Counter[str]], labels: Sequence[str] | None) -> dict[str, UnknownLabel]:

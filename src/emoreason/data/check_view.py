@@ -27,6 +27,7 @@ def render(report: Report, limit: int = 5) -> Group:
         if len(values) <= 20
     ]
     lines = [
+        *(["measured: " + ", ".join(f"{name} {n:,}" for name, n in report.measured.items())] * bool(report.measured)),
         *_troubles("missing", report.missing, limit),
         *_troubles("broken", report.broken, limit),
         *(

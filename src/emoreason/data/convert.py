@@ -43,13 +43,19 @@ class Converted:
 class Shape:
     """The columns that a data set needs, learned in a first pass: parquet must know them before its first row."""
 
-    votes: dict[str, None] = field(default_factory=dict)  # used as an ordered set, as is the next
+    votes: dict[str, None] = field(default_factory=dict)  # used as an ordered set, as are the next
     groups: dict[str, None] = field(default_factory=dict)
+    units: dict[str, None] = field(default_factory=dict)
+    point: bool = False  # some sample has a valence or an arousal
+    explained: bool = False
     counted: bool = True  # whole numbers that fit FER+'s small integers
 
     def add(self, sample: Sample) -> None:
         self.groups.update(dict.fromkeys(sample.groups))
         self.votes.update(dict.fromkeys(sample.votes or ()))
+        self.units.update(dict.fromkeys(sample.units or ()))
+        self.point |= sample.valence is not None or sample.arousal is not None
+        self.explained |= sample.explanation is not None
         self.counted &= all(float(count).is_integer() and count <= 127 for count in (sample.votes or {}).values())
 
     @property
@@ -120,6 +126,9 @@ def _row(sample: Sample, shape: Shape) -> dict[str, Any]:
         row["distribution"] = {name: sample.votes.get(name, 0.0) for name in shape.votes} if sample.votes else None
     if shape.groups:
         row["groups"] = {name: sample.groups.get(name) for name in shape.groups}
+    row |= {f"au_{code}": (sample.units or {}).get(code) for code in shape.units}
+    row |= {"valence": sample.valence, "arousal": sample.arousal} if shape.point else {}
+    row |= {"explanation": sample.explanation} if shape.explained else {}
     return {**row, "split": sample.split}
 
 
@@ -183,6 +192,11 @@ def _schema(shape: Shape) -> Any:
         fields.append(("distribution", pa.struct([(name, pa.float64()) for name in shape.votes])))
     if shape.groups:
         fields.append(("groups", pa.struct([(name, pa.string()) for name in shape.groups])))
+    fields += [
+        (name, pa.float64())
+        for name in (*(f"au_{code}" for code in shape.units), *("valence", "arousal") * shape.point)
+    ]
+    fields += [("explanation", pa.string())] * shape.explained
     return pa.schema([*fields, ("split", pa.string())], metadata)
 
 

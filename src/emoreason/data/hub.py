@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emoreason.data.measured import unit_columns, unit_scale
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, split_name
 from emoreason.errors import EmoreasonError
@@ -32,18 +33,25 @@ def read(
         loaded = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
     except Exception as error:  # the library raises whatever its many back ends raise
         raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}") from error
+    scale = unit_scale((row for rows in loaded.values() for row in _unit_rows(rows)), name)
     for part, rows in loaded.items():
         of_part = split_name(part)
         if split in (None, of_part):
-            yield from _read_part(rows, name, of_part, columns or {})
+            yield from _read_part(rows, name, of_part, columns or {}, scale)
 
 
-def _read_part(rows: Any, name: str, split: str | None, renamed: Mapping[str, str]) -> Iterator[Sample]:
+def _unit_rows(rows: Any) -> Iterator[Mapping[str, Any]]:
+    """The columns of action units alone, without the pictures; a stream is looked through too where it has such."""
+    columns = list(unit_columns(rows.features or {}).values())
+    yield from rows.select_columns(columns) if columns else ()
+
+
+def _read_part(rows: Any, name: str, split: str | None, renamed: Mapping[str, str], scale: float) -> Iterator[Sample]:
     import datasets
 
     features = rows.features or {}
     images = [column for column, kind in features.items() if isinstance(kind, datasets.Image)]
-    columns = find_columns(features, name, image=renamed.get("image") or next(iter(images), None))
+    columns = find_columns(features, name, image=renamed.get("image") or next(iter(images), None), scale=scale)
     label = renamed.get("label") or columns.label
     kind = features.get(label)
     columns = replace(columns, label=label, class_names=tuple(getattr(kind, "names", None) or ()))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emoreason.data import table
+from emoreason.data.measured import file_scale
 from emoreason.data.schema import Sample, folders, known_split, label_name, pictures
 
 LAYOUT = "[train|validation|test/]CLASS/*.jpg, or metadata.jsonl|csv (file_name,label) beside the pictures"
@@ -19,17 +20,18 @@ def matches(path: Path) -> bool:
 
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
     parts = [part for part in folders(path) if known_split(part.name)]
+    scale = file_scale([file for part in parts or [path] if (file := _metadata(part))])
     if not parts:
-        yield from _read_part(path, path, None)
+        yield from _read_part(path, path, None, scale)
     for part in parts:
         if split in (None, known_split(part.name)):
-            yield from _read_part(part, path, known_split(part.name))
+            yield from _read_part(part, path, known_split(part.name), scale)
 
 
-def _read_part(part: Path, root: Path, split: str | None) -> Iterator[Sample]:
+def _read_part(part: Path, root: Path, split: str | None, scale: float) -> Iterator[Sample]:
     metadata = _metadata(part)
     if metadata:
-        for sample in table.read_file(metadata, split, "imagefolder"):
+        for sample in table.read_file(metadata, split, "imagefolder", scale):
             named_by_file = sample.image == str(part / sample.id)  # and file names are unique inside a part only
             yield replace(sample, id=f"{part.name}/{sample.id}") if split and named_by_file else sample
         return

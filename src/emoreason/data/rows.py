@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoreason.data import measured
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import Sample, broken, label_name, split_name
 from emoreason.errors import EmoreasonError
@@ -18,6 +19,7 @@ IMAGE = ("image", "path", "file_name", "filename", "file", "image_path", "img", 
 LABEL = ("label", "emotion", "expression", "class")
 VOTED = ("votes", "distribution", "probabilities")
 SPLIT = ("split", "usage", "partition")
+EXPLANATION = ("explanation", "caption", "description", "rationale")
 GROUPS = frozenset(
     ("gender", "sex", "race", "ethnicity", "skin_tone", "age", "age_band", "age_group")
     + ("subject", "subject_id", "person", "actor", "identity", "group")
@@ -38,15 +40,19 @@ class Columns:
     probabilities: tuple[str, ...]
     vote_names: tuple[str, ...] = VOTES  # for votes given as a bare list
     class_names: tuple[str, ...] = ()  # for labels given as an index (ClassLabel)
+    explanation: str | None = None
+    units: Mapping[str, str] = field(default_factory=dict)  # code of an action unit -> column
+    scale: float = 1.0  # the largest that an action unit can have in this table
+    valence: str | None = None
+    arousal: str | None = None
 
 
 def find_columns(names: Iterable[str], where: str, image: str | None = None, **known: Any) -> Columns:
     """Read the header; without an image column there is nothing to read. `image` is the one that is known to be it."""
     named = {str(n).strip().lower(): n for n in names}
-    first = {
-        key: next((named[c] for c in options if c in named), None)
-        for key, options in {"image": IMAGE, "label": LABEL, "votes": VOTED, "split": SPLIT, "id": ("id",)}.items()
-    }
+    options = {"image": IMAGE, "label": LABEL, "votes": VOTED, "split": SPLIT, "id": ("id",)}
+    options |= {"explanation": EXPLANATION, "valence": ("valence",), "arousal": ("arousal",)}
+    first = {key: next((named[name] for name in choice if name in named), None) for key, choice in options.items()}
     first["image"] = image or first["image"]
     if first["image"] is None:
         raise EmoreasonError(
@@ -55,6 +61,7 @@ def find_columns(names: Iterable[str], where: str, image: str | None = None, **k
         )
     groups = tuple(n for low, n in named.items() if low in GROUPS or low.startswith("group_") or low == "groups")
     probabilities = tuple(n for low, n in named.items() if low.startswith("p_"))
+    known["units"] = measured.unit_columns(named.values())
     return Columns(groups=groups, probabilities=probabilities, **first, **known)  # type: ignore[arg-type]
 
 
@@ -80,7 +87,15 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int
         votes = _votes(row, columns)
     except (ValueError, TypeError) as error:
         return broken(id, f"{where}: votes cannot be read: {error}", place.source, split)
-    return Sample(id, image, _label(row, columns), votes, _groups(row, columns), split, place.source)
+    try:
+        units = measured.units(row, columns.units, columns.scale)
+        valence, arousal = measured.point(row, columns.valence), measured.point(row, columns.arousal)
+    except ValueError as error:
+        return broken(id, f"{where}: {error}", place.source, split)
+    text = row.get(columns.explanation) if columns.explanation else None
+    explanation = text.strip() or None if isinstance(text, str) else None
+    return Sample(id, image, _label(row, columns), votes, _groups(row, columns), split, place.source,
+                  units=units, valence=valence, arousal=arousal, explanation=explanation)  # fmt: skip
 
 
 def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:

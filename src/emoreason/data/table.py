@@ -1,4 +1,4 @@
-"""CSV, JSONL and parquet: `path,label[,distribution|votes][,groups][,split]`. Paths are relative to the table."""
+"""CSV, JSONL and parquet: `path,label[,votes][,groups][,au_…][,split]`. Paths are relative to the table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from emoreason.data.measured import file_scale
 from emoreason.data.protocols import VOTES
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
@@ -23,8 +24,9 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
+    scale = file_scale([file for file, _ in split_files(path, None)])
     for file, of_file in split_files(path, split):
-        yield from read_file(file, of_file)
+        yield from read_file(file, of_file, scale=scale)
 
 
 def split_files(path: Path, split: str | None) -> Iterator[tuple[Path, str | None]]:
@@ -35,24 +37,25 @@ def split_files(path: Path, split: str | None) -> Iterator[tuple[Path, str | Non
             yield file, of_file
 
 
-def read_file(path: Path, split: str | None, source: str = "table") -> Iterator[Sample]:
+def read_file(path: Path, split: str | None, source: str = "table", scale: float = 1.0) -> Iterator[Sample]:
+    """`scale` is what action units go up to in this file and in those that belong to it (see `measured`)."""
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     readers[".parquet"] = read_parquet
     if path.suffix.lower() not in readers:
         raise EmoreasonError(f"{path}: expected a table ending in {', '.join(readers)}")
-    yield from readers[path.suffix.lower()](path, split, source)
+    yield from readers[path.suffix.lower()](path, split, source, scale=scale)
 
 
-def _read_csv(path: Path, split: str | None, source: str) -> Iterator[Sample]:
+def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = Place(path.parent, path.name, source, split)
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        columns = find_columns(reader.fieldnames or (), str(path))
+        columns = find_columns(reader.fieldnames or (), str(path), scale=scale)
         for index, row in enumerate(reader):
             yield to_sample(row, columns, place, index)
 
 
-def _read_jsonl(path: Path, split: str | None, source: str) -> Iterator[Sample]:
+def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = Place(path.parent, path.name, source, split)
     with open(path, encoding="utf-8-sig") as file:
         for index, line in enumerate(file):
@@ -62,7 +65,7 @@ def _read_jsonl(path: Path, split: str | None, source: str) -> Iterator[Sample]:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError(f"expected an object, found {type(row).__name__}")
-                columns = find_columns(row, path.name)  # rows of JSONL need not have the same keys
+                columns = find_columns(row, path.name, scale=scale)  # rows of JSONL need not have the same keys
             except (ValueError, EmoreasonError) as error:
                 yield broken(f"{path.name}:{index}", f"{path.name}, line {index + 1}: {error}", source, split)
                 continue
@@ -73,13 +76,15 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(".")) if folder.is_dir() else []
 
 
-def read_parquet(path: Path, split: str | None, source: str = "table", label: str | None = None) -> Iterator[Sample]:
+def read_parquet(
+    path: Path, split: str | None, source: str = "table", scale: float = 1.0, *, label: str | None = None
+) -> Iterator[Sample]:
     """Rows in small batches: the file may be larger than the memory. `label` names a label column of another name."""
     with open_parquet(path) as file:
         schema = file.schema_arrow
         metadata = schema.metadata or {}
         names = tuple(json.loads(metadata.get(b"emotions", b"null")) or VOTES)
-        columns = find_columns(schema.names, str(path), vote_names=names)
+        columns = find_columns(schema.names, str(path), vote_names=names, scale=scale)
         columns = replace(columns, label=label or columns.label)
         if columns.label:
             columns = replace(columns, class_names=_class_names(metadata, columns.label))
