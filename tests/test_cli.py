@@ -16,7 +16,8 @@ import emoreason
 from emoreason.cli import execute
 
 VERBS = ("explain", "label", "chat", "serve", "eval", "finetune", "env", "data check", "data convert", "data describe",
-         "models list", "models show", "models verify")  # fmt: skip
+         "models list", "models show", "models verify", "models add", "models remove", "models merge", "models export",
+         "models push")  # fmt: skip
 CLI = [sys.executable, "-m", "emoreason.cli"]
 
 
@@ -101,7 +102,8 @@ def test_the_help_of_every_verb_shows_examples_that_parse(verb, capsys):
         capsys.readouterr()
 
 
-ELSEWHERE = ("chat", "serve", "eval", "finetune", "data describe")  # servers, or hours: their own tests run them
+ELSEWHERE = ("chat", "serve", "eval", "finetune", "data describe", "models add", "models remove", "models merge",
+             "models export", "models push")  # servers, or hours: their own tests run them
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ELSEWHERE])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emoreason import __version__
+from emoreason import __version__, cli_models
 from emoreason.cli_serve import chat, serve
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.options import (
@@ -49,9 +49,8 @@ app = typer.Typer(
     "The answers are about the expression that is shown, never about what a person feels inside.",
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert and check data sets.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The models in this package.")
 app.add_typer(data_app, name="data")
-app.add_typer(models_app, name="models")
+app.add_typer(cli_models.app, name="models")
 
 FAILED_ITEMS = 3
 STOPPED = 130  # as shells report Ctrl-C
@@ -544,34 +543,6 @@ def data_describe(
             note(f"left out, {why.replace('_', ' ')}: {n} faces")
     if rewrite is not None:
         note(rewrite.report())
-
-
-@models_app.command("list", epilog=examples("models list"))
-def models_list() -> None:
-    """Models in this package, with what they were measured at."""
-    from emoreason.show import print_models
-
-    print_models()
-
-
-@models_app.command("show", epilog=examples("models show mini"))
-def models_show(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
-    """The card of a model: data, protocol, figures, limits, licence, usage policy."""
-    from emoreason.resources import resource
-    from emoreason.show import require_bundle
-
-    require_bundle(name)
-    print(resource(f"model_cards/{name}.md").read_text(encoding="utf-8"))
-
-
-@models_app.command("verify", epilog=examples("models verify mini"))
-def models_verify(name: Annotated[str, typer.Argument(help="A model of `emoreason models list`.")] = "mini") -> None:
-    """Compare a model's weights with the checksum of its training."""
-    from emoreason.show import require_bundle
-
-    bundle = require_bundle(name)
-    bundle.verify()
-    print(f"{name}: weights are whole, SHA-256 {bundle.spec['sha256']}")
 
 
 def _tune(config: Any, resume: bool, overwrite: bool) -> None:

@@ -1,17 +1,13 @@
 """Results for people: tables on stdout."""
 
-import difflib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from emoreason.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from emoreason.analysis import Analysis, FaceAnalysis
-    from emoreason.encoder import Bundle
     from emoreason.explain.explanation import Explanation
 
 
@@ -86,23 +82,14 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
 def print_models() -> None:
     from rich.table import Table
 
-    from emoreason.encoder import bundles
+    from emoreason.models.registry import every
 
-    columns = ("model", "parameters", "input", "action units", "FER+ validation (majority)")
+    columns = ("model", "kind", "labels", "accuracy", "UAR", "measured on", "stands on", "size")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for name, bundle in bundles().items():
-        spec = bundle.spec
-        size, millions = spec["image_size"], spec["parameters"] / 1e6
-        table.add_row(name, f"{millions:.1f} M", f"{size}×{size}", str(len(spec["units"])), spec["headline"])
+    for model in every():
+        labels = f"{len(model.labels)}: {', '.join(model.labels[:2])}{', …' if len(model.labels) > 2 else ''}"
+        accuracy, uar = ("–" if figure is None else f"{figure:.1f} %" for figure in (model.accuracy, model.uar))
+        size = f"{model.bytes / 1e6:.1f} MB" if model.bytes >= 1e5 else f"{model.bytes / 1e3:.0f} kB"
+        table.add_row(model.name, model.kind, labels, accuracy, uar, model.measured_on, model.base, size)
     stdout().print(table)
     stdout().print("Any open_clip model works beside these: --model ViT-L-14/openai")
-
-
-def require_bundle(name: str) -> "Bundle":
-    from emoreason.encoder import bundles
-
-    known = bundles()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1) or list(known)
-        raise UsageError(f"no model {name!r} in this package; did you mean {near[0]}? See emoreason models list")
-    return known[name]

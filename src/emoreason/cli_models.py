@@ -1,0 +1,67 @@
+"""`emoreason models …`: what happens to a model after it was trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emoreason.options import examples, note
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models by name, and what becomes of a run.")
+
+Name = Annotated[str, typer.Argument(help="A model of `emoreason models list`, or a folder.")]
+Run = Annotated[str, typer.Argument(help="A run folder, an explainer's folder, or a model's name.")]
+
+
+@app.command("list", epilog=examples("models list"))
+def models_list() -> None:
+    """Models of this package and those that were added, with what they were measured at."""
+    from emoreason.show import print_models
+
+    print_models()
+
+
+@app.command("show", epilog=examples("models show mini"))
+def models_show(name: Name = "mini") -> None:
+    """The card of a model: data, protocol, figures, limits, licence, usage policy."""
+    from emoreason.models.registry import card
+
+    print(card(name))
+
+
+@app.command("verify", epilog=examples("models verify mini"))
+def models_verify(name: Name = "mini") -> None:
+    """Compare a model's files with the checksums that were written with them."""
+    from emoreason.models.registry import require, verify
+
+    files = verify(require(name).folder)
+    for file, digest in files.items():
+        print(f"{digest}  {file}")
+    print(f"{name}: weights are whole, {len(files)} file{'' if len(files) == 1 else 's'} compared")
+
+
+@app.command("add", epilog=examples("models add runs/mine", "models add runs/mine --name faces-2 --overwrite"))
+def models_add(
+    folder: Annotated[Path, typer.Argument(help="A run of `emoreason finetune`, or a merged model.")],
+    name: Annotated[str, typer.Option("--name", help="How it is to be called. Default: as the run.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
+) -> None:
+    """Check a run and keep a copy under a name that every verb takes: --model NAME."""
+    from emoreason.models.registry import add
+
+    target = add(folder, name, overwrite)
+    note(f"kept in {target}")
+    print(f"Next: emoreason explain photo.jpg --model {target.name}")
+
+
+@app.command("remove", epilog=examples("models remove mine", "models remove mine --yes"))
+def models_remove(
+    name: Annotated[str, typer.Argument(help="A model that was added.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model that was added. The run that it came from stays."""
+    from emoreason.models.registry import remove
+
+    if not yes:
+        typer.confirm(f"Delete the added model {name}?", abort=True, err=True)
+    note(f"deleted: {remove(name)}")
