@@ -63,7 +63,7 @@ class Work(nn.Module):
         return {"rows": torch.tensor(list(rows))}
 
     def epoch(self, number: int) -> None:
-        """Called before each pass over the data, also when a run goes on in its middle."""
+        """Called before each pass over the data, 1 the first."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ class _Run:
 
     def go(self) -> Fitted:
         self._resume()
-        rows, started, since = 0, time.monotonic(), self.state["step"]
+        rows, started = 0, time.monotonic()
         meter: dict[str, list[float]] = {}
         if self.work.held and not self.best:
             self._look()
         while self.state["step"] < self.steps and not self._patience_is_over():
             number = self.state["step"]
-            if number % self.pass_steps == 0 or number == since:
-                self.work.epoch(number // self.pass_steps)
+            if number % self.pass_steps == 0:
+                self.work.epoch(number // self.pass_steps + 1)
             plan = self.work.step(number)
             told = self._step(number, plan)
             self.state["step"] = number + 1
@@ -169,7 +169,9 @@ class _Run:
                 with self.accelerator.autocast():
                     found = self.model(number, part)
                 shares = {name: value / plan.counts.get(name, 1.0) for name, value in found.items()}
-                loss = sum(self.work.weights[name] * value for name, value in shares.items() if name in self.work.weights)
+                loss = sum(
+                    self.work.weights[name] * value for name, value in shares.items() if name in self.work.weights
+                )
                 if not torch.isfinite(loss):  # type: ignore[arg-type]
                     self._not_a_number(number, part, {name: float(value) for name, value in shares.items()})
                 self.accelerator.backward(loss * world)  # what is averaged over processes is to be summed
@@ -185,7 +187,9 @@ class _Run:
         way_out = f"--loop.micro_batch {max(1, size // 2)}"
         if self.halved or size < 2 or self.accelerator.num_processes > 1:
             again = "a smaller encoder, or --tower.checkpointing true" if size < 2 else f"{way_out} --resume"
-            raise EmoreasonError(f"out of memory with {size} rows at once; the last checkpoint is whole: {again}") from None
+            raise EmoreasonError(
+                f"out of memory with {size} rows at once; the last checkpoint is whole: {again}"
+            ) from None
         self.micro, self.halved = (size + 1) // 2, True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -78,7 +78,9 @@ def add_lora(visual: nn.Module, settings: LoraSettings) -> Any:
         wanted = [word.strip() for word in settings.targets.split(",")]
         targets = [name for name in targets if any(name == word or name.endswith(f".{word}") for word in wanted)]
     if not targets:
-        raise UsageError(f"lora.targets {settings.targets!r} names no layer of the image tower; it has {', '.join(named[:8])}")
+        raise UsageError(
+            f"lora.targets {settings.targets!r} names no layer of the image tower; it has {', '.join(named[:8])}"
+        )
     config = LoraConfig(r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets)
     return get_peft_model(visual, config)
 

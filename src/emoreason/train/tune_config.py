@@ -23,6 +23,8 @@ class TuneData:
     """The column with the person. Empty: subject, subject_id, person, actor, identity or group, where there is one."""
     limit: int = 0
     """Use only that many training faces; 0 means all."""
+    unlabeled: str = ""
+    """Faces without labels, in any layout: for loss.name ada-cm."""
 
 
 @dataclass
@@ -58,12 +60,6 @@ class LossSettings:
     """scn: how much surer of another label the model must be."""
     consistency: float = 5.0
     """eac: weight of the agreement of the maps of a face and its mirror image."""
-
-
-@dataclass
-class LossSettings:
-    name: str = "ce"
-    """What is minimised: see train/objectives.py."""
 
 
 @dataclass
