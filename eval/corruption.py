@@ -1,0 +1,239 @@
+"""Three corruptions of FER+, each method against plain cross-entropy from the same random weights.
+
+    python eval/corruption.py noise|few|openset --data ferplus [--faces 6000] [--epochs 20] [--seeds 1,2] [--only scn]
+    python eval/corruption.py table
+
+noise     20 % of the labels are exchanged for another, drawn evenly
+few       10 % of the faces keep their label, the others are there without one
+openset   one label is taken out of training; how well do scores tell its faces from the others?
+
+A narrow FaceNet learns from nothing, since the shipped encoder knows these labels. Augmentation, tower and objectives
+are those of `emoreason finetune`. The epoch is chosen by accuracy on faces kept out of training, whose labels are as
+corrupt as the others; validation (majority protocol, copies removed from train) is looked at once a run.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emoreason import openset
+from emoreason.data import read
+from emoreason.data.duplicates import copies_in
+from emoreason.evaluate.metrics import auroc, bootstrap, confusion, headline
+from emoreason.image_tower import FaceNet
+from emoreason.train.augment import augment
+from emoreason.train.config import AugmentConfig
+from emoreason.train.encoder import normalise
+from emoreason.train.faces import EMOTIONS, read_faces
+from emoreason.train.objectives import FaceBatch, make_objective
+from emoreason.train.tower import Seen, Tower
+from emoreason.train.tune_config import LossSettings
+
+RESULTS = Path(__file__).parent / "results" / "corruption"
+NOISE, LABELED, HELD_OUT = 0.2, 0.1, 1000
+METHODS = {
+    "noise": ("ce", "symmetric", "generalised", "scn", "eac", "rul"),
+    "few": ("ce", "ada-cm"),
+    "openset": ("happiness", "surprise", "sadness", "anger"),  # the label that is taken out
+}
+WEAK = AugmentConfig()
+STRONG = AugmentConfig(rotate=25, scale=0.25, shift=0.12, brightness=0.5, contrast=0.6, blur=0.3, cutout=1.0)
+BATCH, LR, DECAY, SCALE, WIDTHS = 64, 0.002, 0.05, 16.0, (48, 96, 192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Set:
+    pixels: Tensor  # (n, 1, 48, 48) 0..1
+    label: np.ndarray  # (n,) class numbers, clean
+
+    def take(self, rows: np.ndarray) -> "Set":
+        return Set(self.pixels[rows], self.label[rows])
+
+
+class Narrow(nn.Module):
+    """A FaceNet as open_clip would hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = FaceNet(widths=WIDTHS, depths=(1, 1, 1), stem=24)
+        self.head = nn.Linear(WIDTHS[-1], 64)
+
+
+def load(data: Path, faces: int) -> tuple[Set, Set, Set]:
+    """train, held out, validation; the faces of one majority label only."""
+    train, validation = read_faces(data / "train.parquet"), read_faces(data / "validation.parquet")
+    copies = copies_in(read(str(data / "train.parquet")), read(str(data / "validation.parquet")))
+    ours = (train.majority >= 0) & ~np.isin(train.names, list(copies))
+    _, first = np.unique(train.digests, return_index=True)
+    rows = np.random.default_rng(0).permutation(np.intersect1d(np.flatnonzero(ours), first))
+    theirs = np.flatnonzero(validation.majority >= 0)
+
+    def part(of: Any, rows: np.ndarray) -> Set:
+        return Set(torch.from_numpy(of.pixels[rows]).float()[:, None] / 255, of.majority[rows])
+
+    return part(train, rows[:faces]), part(train, rows[faces : faces + HELD_OUT]), part(validation, theirs)
+
+
+def flipped(label: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """A share of the labels, exactly, becomes another, drawn evenly."""
+    noisy = label.copy()
+    rows = rng.permutation(len(label))[: round(share * len(label))]
+    noisy[rows] = (noisy[rows] + rng.integers(1, len(EMOTIONS), len(rows))) % len(EMOTIONS)
+    return noisy
+
+
+def look(tower: Tower, pixels: Tensor) -> Seen:
+    tower.eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        parts = [tower(normalise(block).contiguous(memory_format=torch.channels_last)) for block in pixels.split(256)]
+    tower.train()
+    return Seen(None, *(torch.cat([part[i].float() for part in parts]) for i in (1, 2, 3)))
+
+
+def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_label: np.ndarray, epochs: int, seed: int):
+    """-> the tower of the best epoch, that of the last, and the log. target: (n, L), zero rows without a label."""
+    torch.manual_seed(seed)
+    weight = torch.nn.functional.normalize(torch.randn(target.shape[1], 64), dim=1) * SCALE
+    tower = Tower(Narrow(), weight.numpy(), np.zeros(target.shape[1], np.float32), None)
+    tower = tower.to(memory_format=torch.channels_last)
+    objective = make_objective(settings, target, WIDTHS[-1])
+    parameters = [*tower.parameters(), *objective.parameters()]
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": DECAY}]
+    groups += [{"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=LR)
+    steps = epochs * (len(target) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
+    rng, log, best = torch.Generator().manual_seed(seed), [], (-1.0, tower)
+    for epoch in range(1, epochs + 1):
+        objective.epoch(epoch)
+        total = 0.0
+        for rows in torch.randperm(len(target), generator=rng)[: len(target) // BATCH * BATCH].split(BATCH):
+            pixels = train.pixels[rows]
+            faces = normalise(augment(pixels, WEAK, rng))
+            batch = FaceBatch(faces, target[rows], rows, lambda pixels=pixels: normalise(augment(pixels, STRONG, rng)))
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = objective(lambda x: tower(x.contiguous(memory_format=torch.channels_last)), batch).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 5.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        right = float((look(tower, held.pixels).logits.argmax(dim=1).numpy() == held_label).mean())
+        log.append({"epoch": epoch, "train": round(total * BATCH / len(target), 4), "held_out": round(right, 4)})
+        print(json.dumps(log[-1]), flush=True)
+        if right > best[0]:
+            best = (right, copy.deepcopy(tower))
+    return best[1], tower, log
+
+
+def figures(tower: Tower, faces: Set) -> dict[str, list[float]]:
+    """Accuracy and UAR in percent, each with a 95 % bootstrap interval."""
+    answers = look(tower, faces.pixels).logits.argmax(dim=1).numpy()
+    truth = np.eye(len(tower.head_weight))[faces.label]
+    value = headline(confusion(truth, answers))
+    low, high = np.percentile(bootstrap(truth, answers, 500), (2.5, 97.5), axis=0)
+    return {
+        name: [round(100 * float(x[i]), 2) for x in (value, low, high)] for i, name in enumerate(("accuracy", "uar"))
+    }
+
+
+def noise(settings: LossSettings, parts: tuple[Set, Set, Set], epochs: int, seed: int, share: float) -> dict[str, Any]:
+    train, held, validation = parts
+    rng = np.random.default_rng(seed)
+    target = torch.eye(len(EMOTIONS))[flipped(train.label, share, rng)]
+    chosen, last, log = fit(settings, train, target, held, flipped(held.label, share, rng), epochs, seed)
+    return {"chosen": figures(chosen, validation), "last": figures(last, validation), "log": log}
+
+
+def few(settings: LossSettings, parts: tuple[Set, Set, Set], epochs: int, seed: int, share: float) -> dict[str, Any]:
+    """Plain cross-entropy takes as many steps on the labeled faces as Ada-CM on all."""
+    train, held, validation = parts
+    target = torch.eye(len(EMOTIONS))[train.label]
+    known = np.sort(np.random.default_rng(seed).permutation(len(target))[: round(share * len(target))])
+    if settings.name == "ada-cm":
+        hidden = np.setdiff1d(np.arange(len(target)), known)
+        target[hidden] = 0.0
+    else:
+        rows = np.tile(known, len(target) // len(known))
+        train, target = train.take(rows), target[rows]
+    chosen, last, log = fit(settings, train, target, held, held.label, epochs, seed)
+    return {"chosen": figures(chosen, validation), "last": figures(last, validation), "log": log}
+
+
+def open_set(out: str, parts: tuple[Set, Set, Set], epochs: int, seed: int) -> dict[str, Any]:
+    """AUROC in percent of each score, for faces of the label that was taken out against all others."""
+    gone = EMOTIONS.index(out)
+    known = [part.take(np.flatnonzero(part.label != gone)) for part in parts]
+    train, held, validation = (Set(part.pixels, part.label - (part.label > gone)) for part in known)
+    target = torch.eye(len(EMOTIONS) - 1)[train.label]
+    chosen, _, log = fit(LossSettings(), train, target, held, held.label, epochs, seed)
+    means = openset.class_means(look(chosen, train.pixels).embedding.numpy(), target.numpy())
+    seen, held_seen = look(chosen, parts[2].pixels), look(chosen, held.pixels)
+    unknown = (parts[2].label == gone).astype(float)
+    ranked = {name: score(seen.logits.numpy()) for name, score in openset.SCORES.items()}
+    ranked["distance"] = openset.distance(seen.embedding.numpy(), means)
+    limits = {name: openset.OpenSet.fit(held_seen.logits.numpy(), name) for name in openset.SCORES}
+    told = {name: limit.unknown(seen.logits.numpy()) for name, limit in limits.items()}
+    return {
+        "auroc": {name: round(100 * auroc(score, unknown), 1) for name, score in ranked.items()},
+        "unknown_found": {name: round(100 * float(hit[unknown == 1].mean()), 1) for name, hit in told.items()},
+        "known_refused": {name: round(100 * float(hit[unknown == 0].mean()), 1) for name, hit in told.items()},
+        "known": figures(chosen, validation),
+        "log": log,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=(*METHODS, "table"))
+    parser.add_argument("--data", type=Path, default=Path("ferplus"))
+    parser.add_argument("--faces", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", default="1,2")
+    parser.add_argument("--only", default="", help="these methods, separated by commas")
+    parser.add_argument("--share", type=float, help="of exchanged labels (noise) or of labeled faces (few)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    if args.what != "table":
+        torch.set_num_threads(args.threads)
+        run(args)
+    table(args.out)
+
+
+def run(args: argparse.Namespace) -> None:
+    parts = load(args.data, args.faces)
+    share = args.share if args.share is not None else {"noise": NOISE, "few": LABELED}.get(args.what, 0.0)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed in map(int, args.seeds.split(",")):
+        for method in filter(None, args.only.split(",")) if args.only else METHODS[args.what]:
+            started = time.monotonic()
+            if args.what == "openset":
+                result = open_set(method, parts, args.epochs, seed)
+            else:
+                work = noise if args.what == "noise" else few
+                result = work(LossSettings(name=method), parts, args.epochs, seed, share)
+            row = {
+                "what": args.what, "method": method, "seed": seed, "share": share, "faces": args.faces,
+                "epochs": args.epochs, "seconds": round(time.monotonic() - started), **result,
+            }  # fmt: skip
+            name = f"{args.what}-{method}-{share:g}-{seed}.json"
+            (args.out / name).write_text(json.dumps(row, indent=1) + "\n")
+            print(json.dumps({key: value for key, value in row.items() if key != "log"}), flush=True)
+
+
+def table(folder: Path) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()
