@@ -40,7 +40,7 @@ class ExplainerSpec:
     """What an explainer is made of: `explainer.json`."""
 
     encoder: str  # a name for load_encoder
-    language: str  # a name for load_language
+    language: str  # a name for load_language; ./language lies in the folder, with LoRA merged into it
     grid: int = 3  # grid x grid visual tokens
     labels: tuple[str, ...] = ()  # that the verdict was trained and calibrated on
     verdict: dict[str, float] = field(default_factory=dict)  # temperature, prior_strength; weight in `--decide both`
@@ -48,6 +48,10 @@ class ExplainerSpec:
     prompts: str = ""  # hash of prompts/explainer.yaml at training
     encoder_revision: str = ""
     trained_on: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def merged(self) -> bool:
+        return self.language.startswith("./")
 
     @classmethod
     def read(cls, folder: Path) -> "ExplainerSpec":
@@ -186,7 +190,7 @@ class VisionLanguageModel(nn.Module):
         encoder = encoder or load_encoder(spec.encoder, compute)
         low = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
         dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32
-        language = load_language(spec.language, folder, low, dtype)
+        language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder, low, dtype)
         vlm = cls.create(spec, encoder, language)
         vlm._load_parts(folder)
         if merge and low is None:
@@ -204,9 +208,10 @@ class VisionLanguageModel(nn.Module):
         from peft import PeftModel
         from safetensors.torch import load_file
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
-            self.language = PeftModel.from_pretrained(self.language, str(folder))
+        if not self.spec.merged:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
+                self.language = PeftModel.from_pretrained(self.language, str(folder))
         self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
@@ -234,7 +239,9 @@ def _local(folder: str | Path) -> Path:
             path = Path(snapshot_download(str(folder)))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
             raise EmoreasonError(f"no explainer at {folder}: a folder with {SPEC} or a Hub id was expected") from None
-    missing = [name for name in (SPEC, *ADAPTER, PROJECTOR) if not (path / name).is_file()]
+    merged = (path / SPEC).is_file() and ExplainerSpec.read(path).merged
+    needed = (SPEC, PROJECTOR) if merged else (SPEC, *ADAPTER, PROJECTOR)
+    missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder "
                              "again, or train it with `emoreason finetune`")  # fmt: skip
