@@ -68,7 +68,7 @@ class FaceAnalysis:
             "probabilities": {k: round(p, 6) for k, p in evidence.probabilities.items()},
             "valence": _rounded(evidence.valence),
             "arousal": _rounded(evidence.arousal),
-            "valence_arousal_source": "derived" if evidence.valence is not None else None,
+            "valence_arousal_source": _point_source(evidence),
             "action_units": {code: round(x, 4) for code, x in evidence.action_units.items()},
             "explanation": self.explanation.to_dict() if self.explanation else None,
         } | self._measured()
@@ -166,6 +166,12 @@ def columns(labels: Sequence[str], unit_codes: Sequence[str]) -> list[str]:
     empty = row(source="", status="ok", model="", revision="", prompt_id="",
                 probabilities=dict.fromkeys(labels, 0.0), units=dict.fromkeys(unit_codes, 0.0))  # fmt: skip
     return list(empty)
+
+
+def _point_source(evidence: Evidence) -> str | None:
+    if evidence.valence is None and evidence.arousal is None:
+        return None
+    return "measured" if evidence.point_measured else "derived"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,11 +9,14 @@ from emoreason.calibration import Calibration
 from emoreason.emotions import valence_arousal
 from emoreason.encoder import Features
 from emoreason.faces import Face
+from emoreason.facs import ACTION_UNITS
 from emoreason.head import LabelHead
+from emoreason.measures import Measures
 from emoreason.zeroshot import ZeroShot
 
 MIN_SIZE = 20  # pixels: FER2013's 48 were readable; below half of that the mouth is two or three pixels high
 MIN_CONTRAST = 0.02  # standard deviation of the grey values, 0..1: an even patch is no face
+Point = tuple[float | None, float | None]  # valence and arousal
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Evidence:
     confidence: float
     calibrated: bool  # the confidence was checked on held-out faces for these very labels
     action_units: dict[str, float] = field(default_factory=dict)  # code -> intensity 0..1
-    valence: float | None = None  # derived from the distribution, not measured
+    valence: float | None = None  # -1..1
     arousal: float | None = None
+    point_measured: bool = False  # valence and arousal by a trained head; else derived from the distribution
     abstained: bool = False
     why: str = ""  # why it abstained
 
@@ -42,22 +46,37 @@ class Reader:
     own_prompts: bool = True  # asked with the words that the calibration was fitted with
     head: LabelHead | None = None  # trained for the model's own labels
     base: Calibration = Calibration()  # under a head: of the model that it stands on
+    measures: Measures | None = None  # trained action units, valence and arousal: they go before the encoder's own
 
     @property
     def revision(self) -> str:
         return self.head.revision if self.head else self.zeroshot.encoder.revision
 
+    @property
+    def unit_codes(self) -> tuple[str, ...]:
+        """The action units that every evidence has, in the order of FACS."""
+        trained = self.measures.codes if self.measures else ()
+        return tuple(code for code in ACTION_UNITS if code in (*self.zeroshot.encoder.unit_codes, *trained))
+
     def read(self, features: Features, labels: tuple[str, ...], faces: Sequence[Face]) -> list[Evidence]:
         """One evidence per row of the features."""
         probabilities, limit = self.distribution(features, labels)
-        points = self._points(features, labels, probabilities)
-        codes = self.zeroshot.encoder.unit_codes
+        measured = self.measures.valence_arousal(features.embedding) if self.measures else None
+        points = self._points(features, labels, probabilities) if measured is None else list(map(_known, measured))
+        units = self.units(features)
         return [
-            self._evidence(row, labels, limit, {} if units is None else dict(zip(codes, units, strict=True)), face, at)
-            for row, units, face, at in zip(
-                probabilities, _rows(features.units, len(probabilities)), faces, points, strict=True
-            )
-        ]
+            self._evidence(row, labels, limit, {code: float(values[i]) for code, values in units.items()}, face, point,
+                           measured is not None)
+            for i, (row, face, point) in enumerate(zip(probabilities, faces, points, strict=True))
+        ]  # fmt: skip
+
+    def units(self, features: Features) -> dict[str, np.ndarray]:
+        """Code -> (B,) intensities on 0..1, in the order of FACS."""
+        own = (
+            {} if features.units is None else dict(zip(self.zeroshot.encoder.unit_codes, features.units.T, strict=True))
+        )
+        found = own | (self.measures.units(features.embedding) if self.measures else {})
+        return {code: found[code] for code in ACTION_UNITS if code in found}
 
     def distribution(self, features: Features, labels: tuple[str, ...]) -> tuple[np.ndarray, float | None]:
         """(B, L) probabilities by the head where it knows all labels, else by their words; and the confidence below
@@ -73,9 +92,7 @@ class Reader:
         probabilities = calibration.probabilities(self.zeroshot.logits(features, labels), labels, self.point)
         return probabilities, calibration.abstain_below if fitted else None
 
-    def _points(
-        self, features: Features, labels: tuple[str, ...], probabilities: np.ndarray
-    ) -> list[tuple[float, float] | None]:
+    def _points(self, features: Features, labels: tuple[str, ...], probabilities: np.ndarray) -> list[Point | None]:
         """Valence and arousal. Trained words without coordinates borrow those of the base model's own labels."""
         if self.head is not None and self.base.labels and valence_arousal(dict.fromkeys(labels, 1.0)) is None:
             labels, below = self.base.labels, replace(self, head=None, calibration=self.base)
@@ -87,16 +104,18 @@ class Reader:
         row: np.ndarray,
         labels: tuple[str, ...],
         limit: float | None,
-        units: dict,
+        units: dict[str, float],
         face: Face,
-        point: tuple[float, float] | None,
+        point: Point | None,
+        measured: bool,
     ) -> Evidence:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
         valence, arousal = point or (None, None)
         why = self._reason_to_abstain(by_name[best], limit, face)
-        intensities = {code: float(x) for code, x in units.items()}
-        return Evidence(by_name, best, by_name[best], limit is not None, intensities, valence, arousal, bool(why), why)
+        return Evidence(
+            by_name, best, by_name[best], limit is not None, units, valence, arousal, measured, bool(why), why
+        )
 
     def _reason_to_abstain(self, confidence: float, limit: float | None, face: Face) -> str:
         quality = face.quality
@@ -111,5 +130,7 @@ class Reader:
         return ""
 
 
-def _rows(units: np.ndarray | None, n: int) -> Sequence[np.ndarray | None]:
-    return [None] * n if units is None else list(units)
+def _known(point: np.ndarray) -> Point:
+    """A measured point; None for what was not trained."""
+    valence, arousal = (None if np.isnan(value) else float(value) for value in point)
+    return valence, arousal

@@ -251,7 +251,7 @@ def run(
 
 def row_columns(reasoner: Reasoner, job: Job) -> list[str]:
     """The columns of this job's rows."""
-    return columns(job.labels or reasoner.default_labels, reasoner.reader.zeroshot.encoder.unit_codes)
+    return columns(job.labels or reasoner.default_labels, reasoner.reader.unit_codes)
 
 
 def made_with(reasoner: Reasoner, job: Job, export: bool = False) -> dict[str, Any]:

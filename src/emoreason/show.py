@@ -51,8 +51,8 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
     if found.measured is not None:
         measured = found.measured
         console.print(f"the evidence alone: {measured.label}, {measured.confidence:.0%}")
-    if evidence.valence is not None:
-        console.print(f"valence {evidence.valence:+.2f}, arousal {evidence.arousal:+.2f} (derived from the labels)")
+    if points := [f"{name} {x:+.2f}" for name in ("valence", "arousal") if (x := getattr(evidence, name)) is not None]:
+        console.print(", ".join(points) + ("" if evidence.point_measured else " (derived from the labels)"))
     if found.explanation is not None:
         _print_explanation(console, found.explanation)
 

@@ -112,7 +112,7 @@ class Face(BaseModel):
     probabilities: Annotated[Shares, Field(description="Sums to 1 over the asked labels.")]
     valence: float | None
     arousal: float | None
-    valence_arousal_source: Literal["derived"] | None
+    valence_arousal_source: Literal["derived", "measured"] | None
     action_units: Annotated[Shares, Field(description="Intensity by the code of the action unit.")]
     explanation: Explanation | None
     evidence: Annotated[Reasoned | None, Field(description="The evidence's own, where `decide` was another's.")] = None

@@ -33,7 +33,7 @@ def facts(reasoner: "Reasoner") -> str:
         "detector": escaped(reasoner.detector.name),
         "labels": f"{escaped(', '.join(reasoner.default_labels))}. {said['any_labels']}",
         "label_sets": escaped(", ".join(LABEL_SETS)),
-        "units": escaped(", ".join(f"AU{code}" for code in encoder.unit_codes)) or said["no_units"],
+        "units": escaped(", ".join(f"AU{code}" for code in reader.unit_codes)) or said["no_units"],
         "prompts": escaped(reasoner.prompt_id),
         "point": escaped(_point(reasoner)),
         "threshold": _threshold(reasoner),

@@ -87,8 +87,8 @@ def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
     )
 
 
-def circumplex(valence: float | None, arousal: float | None, words: Words) -> str:
-    """Where the distribution lies between unpleasant and pleasant, calm and activated."""
+def circumplex(valence: float | None, arousal: float | None, words: Words, measured: bool = False) -> str:
+    """Where the face, or its distribution, lies between unpleasant and pleasant, calm and activated."""
     if valence is None or arousal is None:
         return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(words["no_point"])}</p>')
     across = _side(valence, words["unpleasant"], words["pleasant"], words["between_valence"])
@@ -106,7 +106,7 @@ def circumplex(valence: float | None, arousal: float | None, words: Words) -> st
         f'<text x="104" y="-5">{escape(words["pleasant"])}</text></g>'
         f'<circle class="er-halo" cx="{x}" cy="{y}" r="9"/><circle class="er-point" cx="{x}" cy="{y}" r="5.5"/></svg>'
     )
-    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(words["derived"])}</p>'
+    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(words["measured" if measured else "derived"])}</p>'
     return _section("er-circumplex", words["circumplex"], drawn + notes)
 
 

@@ -138,8 +138,9 @@ def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
         "top": ", ".join(f"{escaped(label)} {p:.0%}" for label, p in ranked),
         "units": ", ".join(units) or said["no_units"],
     }
-    if evidence.valence is not None:
-        table["circumplex"] = said["valence_arousal"].format(valence=evidence.valence, arousal=evidence.arousal)
+    if evidence.valence is not None and evidence.arousal is not None:
+        how = said["measured" if evidence.point_measured else "derived"]
+        table["circumplex"] = said["valence_arousal"].format(valence=evidence.valence, arousal=evidence.arousal, how=how)
     yield f"### {said['face'].format(number=number)}"
     yield "\n".join(["| | |", "| --- | --- |", *(f"| {said['table'][key]} | {cell} |" for key, cell in table.items())])
     if face.explanation is not None:

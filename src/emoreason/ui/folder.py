@@ -138,7 +138,7 @@ def _rows(caller: Any, opened: list[Opened], analyses: list[Analysis]) -> Iterat
 def row_columns(caller: "Caller | Reasoner", labels: Sequence[str] | None = None) -> list[str]:
     """The columns of the rows, those of `emoreason label`."""
     asked = check_labels(labels) if labels else caller.default_labels
-    return columns(asked, caller.reader.zeroshot.encoder.unit_codes)
+    return columns(asked, caller.reader.unit_codes)
 
 
 def to_jsonl(rows: Sequence[Row], columns: list[str]) -> bytes:

@@ -48,7 +48,7 @@ def panel(faces: Sequence[Shown], chosen: int | None, words: Mapping[str, Any], 
         f'<div class="er-views {layout}">{drawn}{_answer(number, face, said)}</div>',
         distribution_bars(evidence.probabilities, evidence.label, evidence.calibrated, evidence.abstained, charts),
         unit_list(face, charts),
-        circumplex(evidence.valence, evidence.arousal, charts),
+        circumplex(evidence.valence, evidence.arousal, charts, evidence.point_measured),
     )
     return _aside("".join(parts), f' data-chosen="{number}"', said)
 
