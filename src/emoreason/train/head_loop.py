@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from emoreason.errors import EmoreasonError
-from emoreason.train.tune_config import HeadTraining
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.train.losses import soft_cross_entropy
+from emoreason.train.objectives import NAMES, FaceBatch, Objective, make_objective
+from emoreason.train.tower import Seen
+from emoreason.train.tune_config import HeadTraining, LossSettings
+
+OF_FEATURES = ("ce", "symmetric", "generalised", "scn", "rul")  # the other objectives look at pictures
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Trained:
         return features @ self.weight.T + self.bias
 
 
+@torch.random.fork_rng(devices=[])
 def train_head(
     words: np.ndarray,
     scale: float,
@@ -47,25 +52,37 @@ def train_head(
     config: HeadTraining,
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
+    loss: LossSettings = LossSettings(),
 ) -> Trained:
-    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's.
+    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised; the epoch is
+    chosen by plain cross-entropy whatever it is.
 
     What is learned is the difference from the words; AdamW's decay pulls it back to nothing."""
     start, shift = torch.from_numpy(words).float(), torch.zeros(words.shape, requires_grad=True)
     bias, stretch = torch.zeros(len(words), requires_grad=True), torch.zeros((), requires_grad=True)
+    x, t = (torch.from_numpy(a).float() for a in (train.features, train.targets))
+    torch.manual_seed(seed)  # for an objective's own weights and draws
+    objective = _objective(loss, t, x.shape[1])
     groups = [{"params": [shift], "weight_decay": config.weight_decay}, {"params": [bias, stretch], "weight_decay": 0}]
+    if own := list(objective.parameters()):
+        groups.append({"params": own, "weight_decay": 0})
     optimizer = torch.optim.AdamW(groups, lr=config.lr)
     prior = torch.from_numpy(np.log(np.maximum(train.prior, 1e-6))).float() * config.balance
-    x, t = (torch.from_numpy(a).float() for a in (train.features, train.targets))
     held_x, held_t = (torch.from_numpy(a).float() for a in (holdout.features, holdout.targets))
     order = torch.Generator().manual_seed(seed)
 
     def logits(features: Tensor) -> Tensor:
         return scale * stretch.exp() * features @ (start + shift).T + bias
 
+    def see(features: Tensor) -> Seen:
+        return Seen(None, features, features, logits(features) + prior)
+
+    def batch(rows: Tensor) -> FaceBatch:
+        return FaceBatch(x[rows], t[rows], rows, again=lambda: x[rows])
+
     def look() -> float:
         with torch.no_grad():
-            return float(soft_cross_entropy(logits(held_x) + prior, held_t))
+            return float(soft_cross_entropy(logits(held_x) + prior, held_t).mean())
 
     def kept() -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
@@ -75,14 +92,15 @@ def train_head(
     log = [{"epoch": 0, "held_out": best}]
     for epoch in range(1, config.epochs + 1):
         losses = []
+        objective.epoch(epoch)
         for rows in torch.randperm(len(x), generator=order).split(config.batch_size):
-            loss = soft_cross_entropy(logits(x[rows]) + prior, t[rows])
-            if not torch.isfinite(loss):
-                raise EmoreasonError(f"the loss became {loss.item()} in epoch {epoch}: try a smaller --train.lr")
+            value = objective(see, batch(rows)).mean()
+            if not torch.isfinite(value):
+                raise EmoreasonError(f"the loss became {value.item()} in epoch {epoch}: try a smaller --train.lr")
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             optimizer.step()
-            losses.append(loss.item())
+            losses.append(value.item())
         held_out = look()
         log.append({"epoch": epoch, "train": float(np.mean(losses)), "held_out": held_out})
         progress(epoch)
@@ -93,5 +111,7 @@ def train_head(
     return Trained(*weights, best_epoch, log)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+def _objective(loss: LossSettings, targets: Tensor, width: int) -> Objective:
+    if loss.name in NAMES and loss.name not in OF_FEATURES:
+        raise UsageError(f"--loss.name {loss.name} looks at pictures: add --what lora or --what full")
+    return make_objective(loss, targets, width)

@@ -31,8 +31,3 @@ def class_weights(counts: Tensor, beta: float) -> Tensor:
     effective = (1 - beta**counts) / (1 - beta) if beta < 1 else counts
     weights = torch.where(counts > 0, 1 / effective.clamp(min=1e-12), 0.0)
     return weights * counts.sum() / (weights * counts).sum()
-
-
-def adjusted(logits: Tensor, prior: Tensor, strength: float) -> Tensor:
-    """Logits to train on, so that the answer without the prior is what is learned (Menon et al. 2021)."""
-    return logits + strength * prior.clamp(min=1e-6).log()

@@ -69,6 +69,7 @@ class SelfCure(Objective):
 
     answers: Tensor  # (n, L) what the model said of each face in the epoch so far
     relabeled: Tensor  # (n,) another label, or -1
+    given: Tensor  # (n,) the label with the most votes
     MORE_IMPORTANT, RANK_MARGIN = 0.7, 0.15
 
     def __init__(self, settings: "LossSettings", targets: Tensor, width: int):
