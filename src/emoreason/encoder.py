@@ -119,6 +119,16 @@ class Encoder:
         """open_clip's image tower, its batch norms folded."""
         return self._clip.visual
 
+    def with_tower(self, visual: Any, units: "torch.nn.Linear | None", revision: str) -> "Encoder":
+        """The same model with a tuned image tower; the text side is shared."""
+        import copy
+
+        clip = copy.copy(self._clip)
+        clip._modules = dict(self._clip._modules)  # a shallow copy shares it, and this one gets its own tower
+        visual.preprocess_cfg = self._clip.visual.preprocess_cfg
+        clip.visual = visual
+        return Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, self.unit_codes)
+
     @property
     def unit_head(self) -> "torch.nn.Linear | None":
         return self._units
@@ -251,12 +261,19 @@ class Bundle:
 
     def verify(self) -> None:
         """Compare the weights with the checksum that was written when they were trained."""
-        found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-        if found != self.spec["sha256"]:
-            raise EmoreasonError(
-                f"{self.weights} is damaged or was changed: its SHA-256 is {found[:12]}…, "
-                f"expected {self.spec['sha256'][:12]}…. Reinstall emoreason: pip install --force-reinstall emoreason"
-            )
+        again = (
+            "Reinstall emoreason: pip install --force-reinstall emoreason" if self.base is None else "Train it again"
+        )
+        for name, expected in {self.weights.name: self.spec["sha256"], **self.spec.get("files", {})}.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise EmoreasonError(f"{path} is missing. {again}")
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            if found != expected:
+                raise EmoreasonError(
+                    f"{path} is damaged or was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…. "
+                    f"{again}"
+                )
 
 
 def bundles() -> dict[str, Bundle]:
@@ -313,7 +330,30 @@ def _base_of(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
             f"{bundle.folder} was trained on {base} {expected}, and this {base} is {encoder.revision}: train it again "
             "with emoreason finetune, or use the version of emoreason in its env.txt"
         )
-    return encoder
+    return encoder if bundle.spec.get("what", "head") in ("head", "none") else _tuned(encoder, bundle)
+
+
+def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
+    """The base model's encoder with the run's LoRA added to its image tower, or with the run's tower in its place."""
+    import copy
+
+    import torch
+    from safetensors.torch import load_file
+
+    bundle.verify()
+    tensors, visual = load_file(bundle.weights), copy.deepcopy(base.visual)
+    if bundle.spec["what"] == "lora":
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+        from peft import PeftModel
+
+        visual = PeftModel.from_pretrained(visual, str(bundle.folder / "adapter")).merge_and_unload()
+    else:
+        visual.load_state_dict({k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
+    units = None
+    if base.unit_head is not None:
+        units = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
+        units.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
+    return base.with_tower(visual.eval().requires_grad_(False), units, bundle.spec["sha256"][:12])
 
 
 def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:

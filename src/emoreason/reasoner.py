@@ -192,7 +192,9 @@ def load(
     named = find_bundle(model)
     head = LabelHead.load(named) if named and named.base is not None else None
     bundle = find_bundle(named.base) if named and named.base is not None else named
-    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle else Calibration()
+    moved = head is not None and named is not None and named.spec.get("what", "head") != "head"
+    # A tuned tower sees other embeddings than the base model's calibration was fitted on.
+    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle and not moved else Calibration()
     calibration = head.calibration if head else base
     known = tuple(calibration.points) or ("accurate",)
     if point not in known:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL.Image import Image
 
 from emoreason import faces
 from emoreason.data.duplicates import Fingerprint, fingerprint_of, is_missing, picture
@@ -134,6 +135,18 @@ def look(
     cache.put(kept, width)
 
 
+def cut(
+    samples: Iterable[Sample], encoder: Encoder, detector: Detector | None, workers: int = 2
+) -> Iterator[tuple[Sample, np.ndarray]]:
+    """The faces as the encoder takes them, (S, S, 3) uint8; what cannot be read or shows no face is left out."""
+    rest = iter(samples)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        while batch := list(islice(rest, PICTURES)):
+            for sample, pixels in zip(batch, pool.map(lambda s: _crop(s, encoder, detector), batch), strict=True):
+                if pixels is not None:
+                    yield sample, pixels
+
+
 def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24) -> tuple[bool, str]:
     """Whether the pictures are face crops already, and why one thinks so."""
     sizes, filled, found = [], 0, 0
@@ -166,14 +179,25 @@ def _open(
         if (known := cache.get(key)) is not None:
             return known
         image = picture(sample)
-        opened = Picture(source=sample.id, image=image)
-        if detector is None:
-            return key, fingerprint_of(image), encoder.pixels(whole_picture(opened).crop)
-        found = find_faces(opened, detector)
-        largest = max(found, key=lambda face: face.quality["size"], default=None)
-        return key, fingerprint_of(image), None if largest is None else encoder.pixels(largest.crop)
+        return key, fingerprint_of(image), _face_of(sample, image, encoder, detector)
     except EmoreasonError as error:
         return str(error)
+
+
+def _crop(sample: Sample, encoder: Encoder, detector: Detector | None) -> np.ndarray | None:
+    try:
+        return _face_of(sample, picture(sample), encoder, detector)
+    except EmoreasonError:
+        return None
+
+
+def _face_of(sample: Sample, image: Image, encoder: Encoder, detector: Detector | None) -> np.ndarray | None:
+    """The picture, or the largest face that is found in it."""
+    opened = Picture(source=sample.id, image=image)
+    if detector is None:
+        return encoder.pixels(whole_picture(opened).crop)
+    largest = max(find_faces(opened, detector), key=lambda face: face.quality["size"], default=None)
+    return None if largest is None else encoder.pixels(largest.crop)
 
 
 def _key(sample: Sample) -> bytes:

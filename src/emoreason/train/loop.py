@@ -172,7 +172,7 @@ class _Run:
                 loss = sum(
                     self.work.weights[name] * value for name, value in shares.items() if name in self.work.weights
                 )
-                if not torch.isfinite(loss):  # type: ignore[arg-type]
+                if not torch.isfinite(loss):
                     self._not_a_number(number, part, {name: float(value) for name, value in shares.items()})
                 self.accelerator.backward(loss * world)  # what is averaged over processes is to be summed
             for name, value in shares.items():

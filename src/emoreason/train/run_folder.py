@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,18 @@ from emoreason.train.tune_config import TuneConfig
 # model.json is written last: a folder that has it is finished.
 FILES = ("config.yaml", "env.txt", "log.jsonl", "split.csv", "loss.png", "confusion.png", "metrics.json", "README.md",
          "weights.safetensors", "model.json")  # fmt: skip
+FOLDERS = ("adapter", "explainer")
+IS = {
+    "head": "A label head on the encoder of `{base}` (revision {base_revision}), which is frozen and is not in this "
+    "folder: action units, explanations and all other labels are still that model's.",
+    "lora": "A label head and LoRA for the image tower of `{base}` (revision {base_revision}), which is not in this "
+    "folder. Action units are read by that model's head, which was held to what it said before; other labels are read "
+    "by their words, uncalibrated, since the tower has moved.",
+    "full": "A label head and a tuned image tower in place of that of `{base}` (revision {base_revision}), whose text "
+    "side and language model are not in this folder. Action units are read by that model's head, which was held to "
+    "what it said before; other labels are read by their words, uncalibrated, since the tower has moved.",
+}
+CHECKPOINT = ("checkpoint.pt", "checkpoint")
 POLICY = (
     "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education "
     "(EU AI Act, article 5(1)(f)), not a lie detector, not a diagnosis."
@@ -39,16 +52,26 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if resume and (out / "config.yaml").is_file() and (out / "config.yaml").read_text("utf-8") != written:
+        if resume and (out / "config.yaml").is_file() and not _same_run(out / "config.yaml", written):
             raise UsageError(
                 f"--resume: {out}/config.yaml differs from what is asked for now; --overwrite trains again"
             )
-        for name in FILES:
-            (out / name).unlink(missing_ok=True)
+        for name in (*FILES, *FOLDERS, *(() if resume else CHECKPOINT)):
+            _remove(out / name)
         write_atomically(out / "config.yaml", written.encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+def _same_run(path: Path, written: str) -> bool:
+    """All settings are the same but those of the loop, which decide how and not what is computed."""
+    before, now = yaml.safe_load(path.read_text("utf-8")) or {}, yaml.safe_load(written)
+    return {**before, "loop": None} == {**now, "loop": None}
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_split(out: Path, rows: Sequence[tuple[str, str, str]]) -> None:
@@ -66,12 +89,14 @@ def write_log(out: Path, log: Sequence[Mapping[str, float]], kept: int) -> None:
 
     figure = Figure(figsize=(6, 3.6))
     axes = figure.add_subplot()
-    for key, colour, name in (("train", "#0072B2", "train"), ("held_out", "#D55E00", "held out")):
-        points = [(line["epoch"], line[key]) for line in log if key in line]
+    unit = "step" if "step" in log[0] else "epoch"
+    for key, colour, name in (("train", "#0072B2", "train"), ("labels", "#0072B2", "train"),
+                              ("held_out", "#D55E00", "held out")):  # fmt: skip
+        points = [(line[unit], line[key]) for line in log if key in line]
         if points:
             axes.plot(*zip(*points, strict=True), color=colour, label=name)
-    axes.axvline(kept, color="#8A8A8A", linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: epoch {kept}")
-    axes.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
+    axes.axvline(kept, color="#8A8A8A", linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {unit} {kept}")
+    axes.set(xlabel=unit, ylabel="loss", ylim=(0, None))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
@@ -79,14 +104,19 @@ def write_log(out: Path, log: Sequence[Mapping[str, float]], kept: int) -> None:
     write_atomically(out / "loss.png", picture.getvalue())
 
 
-def write_model(out: Path, spec: dict[str, Any], weight: np.ndarray, bias: np.ndarray) -> None:
-    """weights.safetensors, and model.json, which finishes the run."""
+def write_model(out: Path, spec: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """weights.safetensors, and model.json, which finishes the run, with the checksum of every other file of weights."""
     from safetensors.numpy import save
 
-    weights = save({"head.weight": np.ascontiguousarray(weight), "head.bias": np.ascontiguousarray(bias)})
+    weights = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
     write_atomically(out / "weights.safetensors", weights)
-    spec = spec | {"sha256": hashlib.sha256(weights).hexdigest()}
+    others = sorted(path for path in out.rglob("*.safetensors") if path != out / "weights.safetensors"
+                    and not path.name.startswith("bad-step"))  # fmt: skip
+    files = {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
+    spec = spec | {"sha256": hashlib.sha256(weights).hexdigest(), "files": files}
     write_atomically(out / "model.json", (json.dumps(spec, indent=2, ensure_ascii=False) + "\n").encode())
+    for name in CHECKPOINT:
+        _remove(out / name)
 
 
 def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:
@@ -103,8 +133,7 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
     lines = [
         f"# {spec['name']}: {', '.join(labels)}",
         "",
-        f"A label head on the encoder of `{spec['base']}` (revision {spec['base_revision']}), which is frozen and is "
-        "not in this folder: action units, explanations and all other labels are still that model's.",
+        IS[spec["what"]].format(**spec),
         "",
         "    emoreason explain photo.jpg --model " + out.as_posix(),
         "",

@@ -4,6 +4,7 @@ Batch norms are folded into their convolutions before anything is tuned, so that
 micro-batches and processes change nothing. Only a tower that starts from nothing keeps them, and is folded at its end.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,9 +47,6 @@ class Tower(nn.Module):
             pooled = embedding
         return Seen(grid, pooled, embedding, embedding @ self.head_weight.T + self.head_bias)
 
-    def unit_logits(self, seen: Seen) -> Tensor | None:
-        return None if self.units is None else self.units(seen.pooled).float()
-
 
 def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarray, bias: np.ndarray) -> Tower:
     """The encoder's own tower, made trainable: `full` or `lora`. The encoder is changed by the training."""
@@ -68,6 +66,7 @@ def fresh_tower(model: str, weight: np.ndarray, bias: np.ndarray) -> Tower:
 
 def add_lora(visual: nn.Module, settings: LoraSettings) -> Any:
     """LoRA on all convolutions and linear layers, or on those that are named."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
     from peft import LoraConfig, get_peft_model
 
     kinds = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)

@@ -74,12 +74,10 @@ class TowerWork(Work):
             again=lambda: self._augmented(pixels, number, rows, 1, STRONGER),
         )  # fmt: skip
         sums = {"labels": self.objective(see, batch).float().sum()}
-        if "units" in self.weights and self.crops.units is not None:
-            logits = self.tower.unit_logits(seen[0])
+        if "units" in self.weights and self.tower.units is not None and self.crops.units is not None:
+            logits = self.tower.units(seen[0].pooled[: len(rows)]).float()  # what the objective saw first
             wanted = self._to(torch.from_numpy(self.crops.units[list(rows)]).float())
-            sums["units"] = (
-                F.binary_cross_entropy_with_logits(logits[: len(rows)], wanted, reduction="none").mean(1).sum()
-            )  # type: ignore[index]
+            sums["units"] = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1).sum()
         return sums
 
     def train(self, mode: bool = True) -> "TowerWork":
@@ -123,7 +121,7 @@ class TowerWork(Work):
         """What chance does to a face depends on the step and its place in it, not on who computes it."""
         whole = self.step(number).rows
         noise = torch.Generator().manual_seed(hash((self.config.seed, number, view)) % 2**31)
-        draws = draw(len(whole), *faces.shape[2:], _times(self.config.augment, strength), noise)
+        draws = draw(len(whole), faces.shape[2], faces.shape[3], _times(self.config.augment, strength), noise)
         place = {row: i for i, row in enumerate(whole)}
         mine = draws.take(torch.tensor([place[row] for row in rows]))
         return self.normalise(apply(faces, mine)).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,175 @@
+"""What a fine-tuning tells: of the data at its start, of the model at its end."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from emoreason.calibration import Calibration
+from emoreason.data.check import check_entries
+from emoreason.data.schema import Sample
+from emoreason.encoder import Features
+from emoreason.evaluate.prediction import Prediction
+from emoreason.evaluate.score import score
+from emoreason.evidence import Reader
+from emoreason.head import LabelHead
+from emoreason.train.bundle import fit_points
+from emoreason.train.features import Seen
+from emoreason.train.parts import Parts
+from emoreason.train.tune_config import TuneConfig
+from emoreason.train.tune_data import Faces, unknown_words
+
+ENOUGH = 50  # held-out faces with one label; temperature and points of fewer would be noise
+WHAT = {
+    "head": "The head learned from {n} faces; the encoder is frozen.",
+    "lora": "The head and LoRA on the image tower learned from {n} faces.",
+    "full": "The head and the whole image tower learned from {n} faces.",
+}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained model before it is written: what its encoder sees now, and the head on it."""
+
+    what: str  # head, lora or full
+    weight: np.ndarray  # (L, D) with the logit scale in it
+    bias: np.ndarray  # (L,)
+    features: np.ndarray  # (n, D) of all faces of the parts, as the trained encoder sees them
+    kept: int  # the epoch or step whose weights are kept
+    log: list[dict[str, Any]]
+    speed: dict[str, float]  # rows_per_second, peak_gb; empty for a head
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        return self.features[rows] @ self.weight.T + self.bias
+
+
+def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) -> list[str]:
+    """What `emoreason data check` would say, in a few lines."""
+    report = check_entries(
+        ((sample, seen if isinstance(seen, str) else seen.print) for sample, seen in entries), similarity=None
+    )
+    lines = [f"{config.data.source}: {report.n} pictures"]
+    bad = (*report.missing, *report.broken)
+    lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in bad[:3]]
+    lines += [f"… and {len(bad) - 3} more"] if len(bad) > 3 else []
+    conflicts = sum(group.conflicts for group in report.exact)
+    if report.exact:
+        lines.append(f"{report.surplus} pictures are exact copies of others, {conflicts} of them with different labels")
+    for pair, counts in report.leaks().items():
+        lines.append(f"{counts['groups']} pictures stand in {pair}: they are not trained on")
+    for word, near in unknown_words([w for w in report.unknown_labels if w != "(no label)"]).items():
+        lines.append(f"{word!r} is no known emotion word" + (f" (near: {', '.join(near)})" if near else ""))
+    return lines
+
+
+def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -> dict[str, Any]:
+    """Temperatures and operating points from the held-out faces. No threshold of abstention: that is the user's."""
+    rows = parts.holdout
+    if int((faces.label[rows] >= 0).sum()) < ENOUGH:
+        return {"labels": [], "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0}
+    logits = learned.logits(rows)
+    return {
+        "labels": list(faces.labels),
+        "prior": {label: round(float(p), 6) for label, p in zip(faces.labels, prior, strict=True)},
+        "points": fit_points(logits, faces.label[rows], faces.targets[rows], prior),
+        "abstain_below": 0.0,
+    }
+
+
+def data_hash(faces: Faces, parts: Parts) -> str:
+    """Of pictures, targets and parts: the same in any order."""
+    lines = [
+        f"{name} {faces.keys[row]} {np.round(faces.targets[row], 4).tolist()}"
+        for name, rows in parts.named().items()
+        for row in rows
+    ]
+    return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
+
+
+def measured(
+    reader: Reader, spec: Mapping[str, Any], learned: Learned, faces: Faces, parts: Parts, config: TuneConfig
+) -> dict[str, Any]:
+    """metrics.json."""
+    calibration = Calibration.from_spec(spec["calibration"])
+    head = LabelHead(config.name, "", faces.labels, learned.weight, learned.bias, calibration)
+    after = replace(reader, head=head, calibration=calibration, base=reader.calibration, point="accurate")
+    readers = {"before": reader, "after": after}
+    if calibration.labels:
+        readers["balanced"] = replace(after, point="balanced")
+    rows = parts.report[faces.label[parts.report] >= 0]
+    figures = {
+        name: _scored(chosen, faces.features if name == "before" else learned.features, faces, rows, config.seed)
+        for name, chosen in readers.items()
+    }
+    for name, figure in figures.items():
+        figure |= {"benchmark": config.data.source, "split": parts.report_name, "protocol": "one label a face",
+                   "model": reader.zeroshot.encoder.name if name == "before" else config.name}  # fmt: skip
+    counts = {name: faces.counts(rows) for name, rows in parts.named().items()}
+    return {
+        "data": config.data.source,
+        "data_sha256": spec["trained_on"]["data_sha256"],
+        "left_out": faces.left_out,
+        "counts": counts,
+        "what": learned.what,
+        "loss": config.loss.name,
+        "protocol": protocol(learned.what, faces, parts, bool(calibration.labels)),
+        "kept": learned.kept,
+        **learned.speed,
+        **figures,
+    }
+
+
+def protocol(what: str, faces: Faces, parts: Parts, calibrated: bool) -> str:
+    """In words, for the card."""
+    whole = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
+    return (
+        f"{WHAT[what].format(n=len(parts.train))} {len(parts.holdout)} others chose the epoch and "
+        + ("fitted temperature and operating points. " if calibrated else "were too few to calibrate on. ")
+        + f"The report is on {len(parts.report)} faces ({parts.report_name}) that nothing was chosen by."
+        + (f"{whole} copies of a picture stand on one side." if whole else " Copies of a picture stand on one side.")
+        + (f" {faces.alike} pictures look nearly the same and may stand on two." if faces.alike else "")
+        + (f" {parts.removed} training faces were removed for that." if parts.removed else "")
+        + (f" Not touched: {', '.join(parts.untouched)}." if parts.untouched else "")
+    )
+
+
+def _scored(reader: Reader, features: np.ndarray, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, Any]:
+    probabilities, _ = reader.distribution(Features(features[rows], None), faces.labels)
+    predictions = [
+        Prediction(
+            faces.ids[row], "ok", faces.labels[int(p.argmax())], dict(zip(faces.labels, map(float, p), strict=True)),
+            target=faces.labels[faces.label[row]],
+        )
+        for row, p in zip(rows, probabilities, strict=True)
+    ]  # fmt: skip
+    figures = score(predictions, faces.labels, lambda row: row.target, lambda row: None, seed)
+    return {key: value for key, value in figures.items() if value is not None and key not in ("groups", "detected")}
+
+
+def split_rows(faces: Faces, parts: Parts) -> list[tuple[str, str, str]]:
+    return [
+        (faces.ids[row], faces.labels[faces.stratum[row]], name) for name, rows in parts.named().items() for row in rows
+    ]
+
+
+def told(faces: Faces, parts: Parts) -> list[str]:
+    lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
+    if faces.subject:
+        lines.append(f"column {faces.subject}: no person stands on two sides")
+    if faces.alike:
+        lines.append(
+            f"{faces.alike} pictures look nearly the same and may be frames of one film: "
+            "a column group, with the film or the person, keeps such on one side"
+        )
+    lines.append(
+        f"{len(parts.train)} faces to train on, {len(parts.holdout)} to choose by, {len(parts.report)} for the report "
+        f"({parts.report_name})"
+    )
+    if parts.removed:
+        lines.append(f"{parts.removed} training faces removed: their picture or person stands in the other splits")
+    if parts.untouched:
+        lines.append("not touched: " + ", ".join(f"{name} ({n})" for name, n in parts.untouched.items()))
+    return lines
