@@ -65,3 +65,20 @@ def models_remove(
     if not yes:
         typer.confirm(f"Delete the added model {name}?", abort=True, err=True)
     note(f"deleted: {remove(name)}")
+
+
+@app.command(
+    "merge", epilog=examples("models merge runs/mine -o mine-whole", "models merge runs/mine -o out --dtype bfloat16")
+)
+def models_merge(
+    run: Run,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Of the language model: float32, bfloat16 or float16.")
+    ] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that was merged before.")] = False,
+) -> None:
+    """One folder that needs no other: LoRA merged into the weights, the base model inside."""
+    from emoreason.models.merge import merge
+
+    note(f"merged: {merge(run, output, dtype, overwrite, note)}")
