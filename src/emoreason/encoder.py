@@ -66,13 +66,17 @@ def _quiet():
             transformers_logging.enable_progress_bar()
 
 
-def create_clip(name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None):
+def create_clip(
+    name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None, quick_gelu: bool = False
+):
     """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; `pretrained` names its weights."""
     import open_clip
 
     register_models()
     with _quiet():
-        model = open_clip.create_model(name, pretrained=pretrained, force_preprocess_cfg=preprocess)
+        model = open_clip.create_model(
+            name, pretrained=pretrained, force_preprocess_cfg=preprocess, force_quick_gelu=quick_gelu
+        )
         return model.eval().requires_grad_(False), open_clip.get_tokenizer(name)
 
 
@@ -362,20 +366,22 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
 
     spec = bundle.spec
     bundle.verify()
-    clip, tokenizer = create_clip(spec["clip"], preprocess=spec["preprocess"])
+    clip, tokenizer = create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
     tensors = load_file(bundle.weights)
-    visual = {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
-    missing, unexpected = clip.visual.load_state_dict(visual, strict=False)
-    lost = [k for k in missing if not k.endswith("num_batches_tracked")]
+    units = {k.removeprefix("units."): tensors.pop(k) for k in list(tensors) if k.startswith("units.")}
+    missing, unexpected = clip.load_state_dict(tensors, strict=False)
+    whole = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else a package carries the text tower
+    lost = [k for k in missing if (whole or k.startswith("visual.")) and not k.endswith("num_batches_tracked")]
     if lost or unexpected:
         raise EmoreasonError(
             f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}"
         )
-    clip.logit_scale.fill_(float(tensors["logit_scale"]))
-    head = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
-    head.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
-    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"],
-                   head.requires_grad_(False), tuple(spec["units"]))  # fmt: skip
+    head = None
+    if units:
+        head = torch.nn.Linear(units["weight"].shape[1], units["weight"].shape[0]).requires_grad_(False)
+        head.load_state_dict(units)
+    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"], head,
+                   tuple(spec["units"]))  # fmt: skip
 
 
 def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
