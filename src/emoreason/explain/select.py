@@ -87,6 +87,7 @@ def load_chat(name: str, *, model: str = "", quantize: str | None = None, device
 
 
 def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None") -> "Explainer":
+    from emoreason.encoder import read_bundle
     from emoreason.explain.own import OwnExplainer
     from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
@@ -94,4 +95,7 @@ def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None"
         encoder = None  # it was made with another one
     vlm = VisionLanguageModel.from_pretrained(name, devices.choose(device), encoder=encoder, quantize=quantize)
     folder = Path(name).resolve()
-    return OwnExplainer(vlm, folder.parent.name if folder.name == OWN_FOLDER else folder.name)
+    if folder.name != OWN_FOLDER:
+        return OwnExplainer(vlm, folder.name)
+    bundle = read_bundle(folder.parent)
+    return OwnExplainer(vlm, str(bundle.spec["name"]) if bundle else folder.parent.name)
