@@ -12,20 +12,23 @@ from typing import Any
 
 import torch
 
-from emoreason.errors import EmoreasonError
+from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain import writer
 from emoreason.explain.constrain import Atoms, Walk
 from emoreason.explain.decoding import Session
 from emoreason.explain.dialogue import answer as answer_grammar
 from emoreason.explain.dialogue import understand
-from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
-from emoreason.explain.grammar import Node, choice
+from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
+from emoreason.explain.grammar import Node, choice, sample
 from emoreason.explain.parser import HEADINGS
+from emoreason.explain.questions import POLICY_KINDS
 from emoreason.explain.script import load_script
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.vlm import VisionLanguageModel
 
 FREE_TOKENS = 120  # of one section without a grammar: twice what one takes
+FREE_TEXT = 320  # tokens of a whole text of any form
+VARIED_FREE = 0.7  # without a grammar, warmth costs truth
 VARIED = 2.0  # under a grammar every word is a fit one, so that variety costs no truth
 GREEDY = 0.0
 PLANS = 3  # plans of sentences that the model chooses among
@@ -57,7 +60,8 @@ class OwnExplainer:
         self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
     ) -> Generator[Piece, None, list[Explanation]]:
         texts = ["" for _ in subjects]
-        silent = [subject.sheet.abstained or not subject.sheet.units for subject in subjects]
+        free = self.vlm.spec.form == "free"  # such a model may have learned to go by the picture alone
+        silent = [subject.sheet.abstained or not (subject.sheet.units or free) for subject in subjects]
         rows = [i for i, quiet in enumerate(silent) if not quiet]
         results: dict[int, Explanation] = {}
         for i, quiet in enumerate(silent):
@@ -66,9 +70,34 @@ class OwnExplainer:
                 yield Piece(i, texts[i])
                 results[i] = Explanation.of(texts[i], subjects[i].sheet, self.name)
         if rows:
-            written = yield from self._reasoned([subjects[i] for i in rows], rows, decide, manner)
+            write = self._freely if self.vlm.spec.form == "free" else self._reasoned
+            written = yield from write([subjects[i] for i in rows], rows, decide, manner)
             results |= dict(zip(rows, written, strict=True))
         return [results[i] for i in range(len(subjects))]
+
+    def _freely(
+        self, subjects: list[Subject], rows: list[int], decide: str, manner: Manner
+    ) -> Generator[Piece, None, list[Explanation]]:
+        """A text of the form that was learned, in one piece. The checks say what it is worth; no verdict is read."""
+        if decide != "evidence":
+            raise UsageError(f"--decide {decide}: {self.name} writes texts of a form of its own and has no verdict")
+        again = str(manner.variation) if manner.variation else ""
+        session, rngs = self._begin(subjects), [_seeded(subject, again) for subject in subjects]
+        session.read([self.script.turn(self.vlm.spec.question)] * len(rows))
+        texts = yield from self._free_texts(session, rngs, rows, manner.temperature or (VARIED_FREE if again else 0.0))
+        return [Explanation.of(text, s.sheet, self.name) for text, s in zip(texts, subjects, strict=True)]
+
+    def _free_texts(
+        self, session: Session, rngs: list[torch.Generator], rows: Sequence[int], temperature: float
+    ) -> Generator[Piece, None, list[str]]:
+        texts = [""] * len(rows)
+        for at, words in self._decoded(
+            session.write_freely(self.vlm.tokenizer.eos, rngs, temperature, FREE_TEXT), len(rows)
+        ):
+            words = words if texts[at] else words.lstrip()
+            texts[at] += words
+            yield Piece(rows[at], words)
+        return [text.rstrip() for text in texts]
 
     def _reasoned(
         self, subjects: list[Subject], rows: list[int], decide: str, manner: Manner
@@ -132,7 +161,8 @@ class OwnExplainer:
     def _begin(self, subjects: Sequence[Subject]) -> Session:
         session = Session(self.vlm, len(subjects))
         visual = list(self.vlm.see([subject.crop for subject in subjects])) if self.picture else [None] * len(subjects)
-        session.read([self.script.measured_units(s.sheet) if self.units else "" for s in subjects], visual)
+        told = self.units and self.vlm.spec.sheet
+        session.read([self.script.measured_units(s.sheet) if told else "" for s in subjects], visual)
         return session
 
     def _write(
@@ -145,8 +175,11 @@ class OwnExplainer:
             tokens = session.write(walks, rngs, warmth)
         else:
             tokens = session.write_freely(self.line, rngs, warmth, FREE_TOKENS)
-        written: list[list[int]] = [[] for _ in nodes]
-        given = [""] * len(nodes)
+        yield from self._decoded(tokens, len(nodes))
+
+    def _decoded(self, tokens: Iterator[tuple[int, int]], n: int) -> Iterator[tuple[int, str]]:
+        written: list[list[int]] = [[] for _ in range(n)]
+        given = [""] * n
         for row, token in tokens:
             written[row].append(token)
             text = self.vlm.tokenizer.decode(written[row])
@@ -157,6 +190,8 @@ class OwnExplainer:
     def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
         """Follow-up questions: understood by rules and examples, answered inside the evidence."""
         again = str(manner.variation) if manner.variation else ""
+        if self.vlm.spec.form == "free":
+            return (yield from self._answer_freely(questions, again, manner))
         nodes = []
         for asked in questions:
             meant = understand(asked.text, asked.sheet.labels, faces=2 if asked.other else 1)
@@ -170,6 +205,34 @@ class OwnExplainer:
             texts[row] += words
             yield Piece(row, words)
         return texts
+
+    def _answer_freely(
+        self, questions: Sequence[Question], again: str, manner: Manner
+    ) -> Generator[Piece, None, list[str]]:
+        """As it was learned; but what the policy answers, and what is beside a face that was not read, stays ours."""
+        texts = [""] * len(questions)
+        own: list[int] = []
+        for i, asked in enumerate(questions):
+            meant = understand(asked.text, asked.sheet.labels, faces=2 if asked.other else 1)
+            if meant.kind in POLICY_KINDS or asked.sheet.abstained or asked.other:
+                grammar = answer_grammar(meant, asked.sheet, asked.reasoned, asked.beside)
+                texts[i] = sample(grammar, random.Random(_seed(asked.about, asked.text + again)))
+                yield Piece(i, texts[i])
+            else:
+                own.append(i)
+        if own:
+            session = self._begin([questions[i].about for i in own])
+            session.read([self._said_freely(questions[i]) for i in own])
+            rngs = [_seeded(questions[i].about, questions[i].text + again) for i in own]
+            written = yield from self._free_texts(session, rngs, own, manner.temperature or 0.0)
+            for i, text in zip(own, written, strict=True):
+                texts[i] = text
+        return texts
+
+    def _said_freely(self, asked: Question) -> str:
+        first = [Turn(self.vlm.spec.question, asked.explanation.text)] if asked.explanation else []
+        past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in (*first, *asked.history[-3:]))
+        return past + self.script.turn(asked.text)
 
     def _told(self, asked: Question) -> str:
         """The conversation so far, as it would stand in a training text, and the question."""

@@ -1,4 +1,8 @@
-"""Conversations as numbers: which tokens are read, which are to be written, and where the verdict is asked."""
+"""Conversations as numbers: which tokens are read, which are to be written, and where the verdict is asked.
+
+Several conversations stand in one row, so that no work is spent on padding. Positions begin again with each of them;
+transformers sees that and lets no token look into another conversation, sliding windows included.
+"""
 
 import random
 from collections.abc import Sequence
@@ -27,38 +31,61 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned: the first one has nothing before it."""
+        return sum(self.written[1:])
+
+    @property
+    def sees(self) -> bool:
+        return VISUAL in self.tokens
+
 
 class Encoder:
     """Conversations -> tokens, for one tokenizer. The model's words are split as constrained generation writes them."""
 
-    def __init__(self, vlm: VisionLanguageModel, max_tokens: int):
+    def __init__(self, vlm: VisionLanguageModel, max_tokens: int, free: bool = False, verdicts: bool = True):
+        """free: answers end with the end token and are split as any text. verdicts: the label is learned by its
+        distribution; without, as a word."""
         self.tokenizer, self.visual, self.max_tokens = vlm.tokenizer, vlm.spec.grid**2, max_tokens
+        self.free, self.verdicts = free, verdicts
         self.atoms = Atoms(vlm.tokenizer.encode)
+        self.line = vlm.tokenizer.encode("\n")[0]
 
     def conversation(self, given: Conversation) -> Encoded:
-        """Prompts and answers alternate; an answer is followed by the line break that begins the next prompt."""
-        line = self.tokenizer.encode("\n")[0]
+        """Prompts and answers alternate; an answer is followed by the line break that begins the next prompt, or, where
+        it is free and may hold line breaks, by the end token."""
         tokens, written = [self.tokenizer.bos], [False]
-        verdict_message = (given.evidence or {}).get("verdict_message")
+        verdict_message = (given.evidence or {}).get("verdict_message") if self.verdicts else None
         verdict = None
         for i, message in enumerate(given.messages):
             if message.role == "assistant":
-                new = [*self._answer(message.content), line]
+                new = self._free(message.content) if self.free else [*self._answer(message.content), self.line]
                 if i == verdict_message:
                     verdict = len(tokens) - 1
                 mine = i != verdict_message  # the label itself is learned by its distribution
                 flags = [mine] * len(new)
             else:
                 new = self._prompt(message.content)
-                if new[:1] == [line] and tokens[-1] == line:
+                if new[:1] == [self.line] and tokens[-1] == self.line:
                     new = new[1:]
                 flags = [False] * len(new)
-            if len(tokens) + len(new) > self.max_tokens and message.role != "assistant":
+            if len(tokens) + len(new) > self.max_tokens and (message.role != "assistant" or self.free):
+                tokens, written = self._cut(tokens, written, new, flags)
                 break
             tokens += new
             written += flags
         votes = (given.evidence or {}).get("votes")
         return Encoded(tuple(tokens), tuple(written), verdict, votes)
+
+    def _cut(
+        self, tokens: list[int], written: list[bool], new: list[int], flags: list[bool]
+    ) -> tuple[list[int], list[bool]]:
+        """Too long: without this turn; but the first answer is cut, or nothing would be learned."""
+        if any(written) or not any(flags):
+            return tokens, written
+        room = max(0, self.max_tokens - len(tokens))
+        return tokens + new[:room], written + flags[:room]
 
     def verdict_only(self, sheet_text: str, verdict_text: str, votes: dict[str, float], picture: bool) -> Encoded:
         """A face and the question for its label, without a word of text."""
@@ -69,6 +96,9 @@ class Encoder:
     def _prompt(self, text: str) -> list[int]:
         before, image, after = text.partition(IMAGE)
         return self.tokenizer.encode(before) + [VISUAL] * (self.visual if image else 0) + self.tokenizer.encode(after)
+
+    def _free(self, text: str) -> list[int]:
+        return [*self.tokenizer.encode(f" {text.strip()}"), self.tokenizer.eos]
 
     def _answer(self, text: str) -> list[int]:
         lines = text.split("\n")
@@ -84,38 +114,58 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Batch:
-    tokens: Tensor  # (B, n) right-padded, VISUAL where visual tokens go
-    mask: Tensor  # (B, n)
-    targets: Tensor  # (B, n): the token that position i has to predict, or IGNORED
-    verdicts: Tensor  # (B,) position after which the label is read, or -1
-    votes: list[dict[str, float] | None]
+    """R rows of n tokens, with one conversation in each or several."""
+
+    tokens: Tensor  # (R, n) right-padded, VISUAL where visual tokens go
+    positions: Tensor  # (R, n) from 0 in every conversation; padding counts as one
+    targets: Tensor  # (R, n): the token that this place has to predict, or IGNORED
+    verdicts: list[tuple[int, int, int]]  # item, row, place after which its label is read
+    order: list[int]  # the items that see a picture, in the order in which they stand
 
 
-def collate(items: Sequence[Encoded], pad: int) -> Batch:
-    length = max(len(item) for item in items)
-    tokens = torch.full((len(items), length), pad)
-    mask = torch.zeros(len(items), length, dtype=torch.long)
-    targets = torch.full((len(items), length), IGNORED)
-    for row, item in enumerate(items):
-        n = len(item)
-        tokens[row, :n] = torch.tensor(item.tokens)
-        mask[row, :n] = 1
-        for i in range(1, n):
-            if item.written[i]:
-                targets[row, i - 1] = item.tokens[i]
-    verdicts = torch.tensor([-1 if item.verdict is None else item.verdict for item in items])
-    return Batch(tokens, mask, targets, verdicts, [item.votes for item in items])
+def collate(items: Sequence[Encoded], pad: int, row_tokens: int = 0) -> Batch:
+    """row_tokens: conversations share a row of up to so many tokens; with 0 each has its own."""
+    rows = packed([len(item) for item in items], row_tokens) if row_tokens else [[i] for i in range(len(items))]
+    length = max(sum(len(items[i]) for i in row) for row in rows)
+    tokens = torch.full((len(rows), length), pad)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    targets = torch.full((len(rows), length), IGNORED)
+    verdicts = []
+    for at, row in enumerate(rows):
+        start = 0
+        for i in row:
+            item, end = items[i], start + len(items[i])
+            tokens[at, start:end] = torch.tensor(item.tokens)
+            positions[at, start:end] = torch.arange(len(item))
+            learned = torch.tensor(
+                [t if w else IGNORED for t, w in zip(item.tokens[1:], item.written[1:], strict=True)]
+            )
+            targets[at, start : end - 1] = learned
+            if item.verdict is not None:
+                verdicts.append((i, at, start + item.verdict))
+            start = end
+        positions[at, start:] = torch.arange(length - start)
+    return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].sees])
 
 
-def grouped_by_length(lengths: Sequence[int], batch_size: int, seed: int, window: int = 8) -> list[list[int]]:
-    """One pass over all rows in batches of like length: shuffled, then sorted within a window of some batches."""
-    order = list(range(len(lengths)))
-    rng = random.Random(seed)
-    rng.shuffle(order)
-    batches = []
-    for start in range(0, len(order), batch_size * window):
-        part = sorted(order[start : start + batch_size * window], key=lambda i: lengths[i])
-        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    batches = [batch for batch in batches if len(batch) == batch_size] or batches
-    rng.shuffle(batches)
-    return batches
+def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Items into as few rows as first fit, longest first, finds; no row is longer than `room` or its one item."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = next((at for at, space in enumerate(left) if space >= lengths[i]), None)
+        if at is None:
+            rows.append([])
+            left.append(room)
+            at = len(rows) - 1
+        rows[at].append(i)
+        left[at] -= lengths[i]
+    return rows
+
+
+def one_pass(n: int, batch_size: int, seed: Sequence[int]) -> list[list[int]]:
+    """All rows once, shuffled, in batches; what does not fill one waits for the next pass."""
+    order = list(range(n))
+    random.Random("/".join(map(str, seed))).shuffle(order)
+    size = min(batch_size, n)
+    return [order[start : start + size] for start in range(0, n - size + 1, size)]

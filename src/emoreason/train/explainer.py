@@ -1,4 +1,4 @@
-"""Train an explainer: stage 1 aligns the projector, stage 2 tunes LoRA with it.
+"""Train an explainer: stage 1 aligns the projector, stage 2 tunes LoRA with it, both by train/loop.py.
 
 Everything random follows from seed and step. Step k of a stage is the same whatever came before it, so a run that was
 killed goes on exactly where it stood.
@@ -7,31 +7,33 @@ killed goes on exactly where it stood.
 import dataclasses
 import hashlib
 import json
-import math
-import random
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
 from PIL import Image
-from torch import Tensor
 
 from emoreason import device
 from emoreason.data import messages
+from emoreason.data.messages import Conversation
 from emoreason.emotions import LABEL_SETS
+from emoreason.encoder import Encoder as FaceEncoder
 from emoreason.encoder import load_encoder
 from emoreason.errors import EmoreasonError
 from emoreason.explain.script import load_script
 from emoreason.explain.sheet import Sheet
 from emoreason.language import load_language
 from emoreason.resources import resource
-from emoreason.train.augment import augment
-from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, collate, grouped_by_length
-from emoreason.train.explainer_config import ExplainerConfig, Stage
+from emoreason.train import loop
+from emoreason.train.conversations import Encoder
+from emoreason.train.explainer_config import ExplainerConfig, LoraSettings
+from emoreason.train.explainer_work import ExplainerWork, Set
+from emoreason.train.foreign import in_script, is_free, is_label_question, question_of, with_label_questions
 from emoreason.train.runlog import look, plot_log, write_card
 from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
@@ -40,255 +42,192 @@ STAGES = ("align", "tune")
 
 
 @dataclasses.dataclass(frozen=True)
-class Set:
-    """One file of conversations: crops in memory, texts as tokens."""
+class Texts:
+    """The conversations of a training, in our script, before they become tokens."""
 
-    pixels: np.ndarray  # (n, S, S, 3) uint8
-    encoded: list[Encoded]
-    sheets: list[Sheet | None]
+    given: list[tuple[Path, Conversation]]  # the file that the picture's path is relative to
+    free: bool
+    question: str  # the most frequent first question of free texts
     digest: str
 
-    def __len__(self) -> int:
-        return len(self.encoded)
+
+def read_texts(paths: str, label_share: float = 0.0, seed: int = 0) -> Texts:
+    """The files of `paths`; texts of others are put in the words that our explainer is asked with."""
+    given: list[tuple[Path, Conversation]] = []
+    digest = hashlib.sha256()
+    for path in (Path(part.strip()) for part in paths.split(",") if part.strip()):
+        before = len(given)
+        for conversation in messages.read(path):
+            if len(conversation.images) != 1:
+                raise EmoreasonError(
+                    f"{path}: one picture per conversation was expected, found {len(conversation.images)}"
+                )
+            given.append((path, conversation))
+        if len(given) == before:
+            raise EmoreasonError(f"{path} holds no conversation")
+        digest.update(path.read_bytes())
+    free = any(is_free(conversation) for _, conversation in given)
+    asked = Counter(question_of(conversation) for _, conversation in given if not is_label_question(conversation))
+    question = asked.most_common(1)[0][0] if free and asked else ""
+    if label_share:
+        given = with_label_questions(given, label_share, seed)
+    return Texts([(path, in_script(conversation)) for path, conversation in given], free, question, digest.hexdigest())
 
 
-def read_set(path: str, vlm: VisionLanguageModel, max_tokens: int) -> Set:
-    coder = Encoder(vlm, max_tokens)
-    pixels, encoded, sheets = [], [], []
-    for conversation in messages.read(path):
-        if len(conversation.images) != 1:
-            raise EmoreasonError(f"{path}: one picture per conversation was expected, found {len(conversation.images)}")
-        crop = Image.open(Path(path).parent / conversation.images[0])
-        pixels.append(vlm.encoder.pixels(crop.convert("RGB")))
-        encoded.append(coder.conversation(conversation))
-        evidence = conversation.evidence or {}
-        known = "units" in evidence and "probabilities" in evidence
-        sheets.append(Sheet(evidence["units"], evidence["probabilities"]) if known else None)
+def encode_set(texts: Texts, coder: Encoder, encoder: FaceEncoder) -> Set:
+    pixels: list[np.ndarray] = []
+    place: dict[Path, int] = {}
+    faces, encoded, sheets = [], [], []
+    for path, conversation in texts.given:
+        item = coder.conversation(conversation)
+        if not item.learned and item.verdict is None:
+            continue  # the question alone is too long
+        picture = path.parent / conversation.images[0]
+        if picture not in place:
+            place[picture] = len(pixels)
+            try:
+                pixels.append(encoder.pixels(Image.open(picture).convert("RGB")))
+            except OSError as error:
+                raise EmoreasonError(f"{path}: the picture {picture} cannot be opened: {error}") from None
+        faces.append(place[picture])
+        encoded.append(item)
+        sheets.append(sheet_of(conversation))
     if not encoded:
-        raise EmoreasonError(f"{path} holds no conversation")
-    return Set(np.stack(pixels), encoded, sheets, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        raise EmoreasonError("no conversation is left: every question is longer than run.max_tokens")
+    return Set(np.stack(pixels), faces, encoded, sheets, texts.digest)
+
+
+def sheet_of(conversation: Conversation) -> Sheet | None:
+    evidence = conversation.evidence or {}
+    if "units" not in evidence or "probabilities" not in evidence:
+        return None
+    return Sheet(evidence["units"], evidence["probabilities"])
+
+
+def label_tokens(vlm: VisionLanguageModel, labels: Iterable[str]) -> dict[str, list[int]]:
+    """label -> single tokens that ask for it, the label itself first; nothing where a label has none."""
+    words = yaml.safe_load(resource("prompts/training.yaml").read_text())["words"]
+    found = {}
+    for label in labels:
+        spelled = [vlm.tokenizer.encode(f" {word}") for word in (label, *words.get(label, ()))]
+        found[label] = list(dict.fromkeys(tokens[0] for tokens in spelled if len(tokens) == 1))
+    firsts = [tokens[0] for tokens in found.values() if tokens]
+    return found if len(set(firsts)) == len(found) else {}
 
 
 class Trainer:
-    def __init__(self, config: ExplainerConfig):
-        from accelerate import Accelerator
-
-        self.config, self.out = config, Path(config.out)
-        self.out.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        config: ExplainerConfig,
+        say: Callable[[str], None] = lambda text: print(text, flush=True),
+        encoder: FaceEncoder | None = None,
+    ):
+        """encoder: the loaded one, to share it."""
+        self.config, self.out, self.say = config, Path(config.out), say
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmoreasonError(f"--out {self.out} cannot be written: {error.strerror or error}") from None
         torch.manual_seed(config.seed)
         self.compute = device.choose(config.device)
-        low = self.compute.dtype == "bfloat16"
-        self.accelerator = Accelerator(mixed_precision="bf16" if low else "no", cpu=self.compute.device == "cpu")
-        self.vlm = build(config, self.compute)
+        self.accelerator = loop.make_accelerator(self.compute)
+        self.vlm = build(config, self.compute, encoder)
         self.labels = label_names(config.data.labels)
-        self.script = load_script()
-        self.coder = Encoder(self.vlm, config.run.max_tokens)
-        self.train = read_set(config.data.train, self.vlm, config.run.max_tokens)
-        self.options = self._options()
+        texts = read_texts(config.data.train, config.data.label_share, config.seed)
+        self.free, self.question = texts.free, texts.question
+        self.options = {} if self.free else label_tokens(self.vlm, self.labels)
+        if not self.options and (config.align.verdict_every == 1 or config.tune.verdict_every == 1):
+            raise EmoreasonError("a step of the verdict needs conversations of `emoreason data describe` and labels of "
+                                 "one token each; without it: --align.verdict_every 0 --tune.verdict_every 0")  # fmt: skip
+        self.coder = Encoder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
+        self.train = encode_set(texts, self.coder, self.vlm.encoder)
+        self.held = None
+        if config.data.holdout:
+            held = read_texts(config.data.holdout)
+            held = dataclasses.replace(held, given=held.given[: config.run.look_faces])
+            self.held = encode_set(held, self.coder, self.vlm.encoder)
         self.started = time.time()
 
-    def _options(self) -> dict[str, list[int]]:
-        """label -> single tokens that ask for it; the label itself first."""
-        words = yaml.safe_load(resource("prompts/training.yaml").read_text())["words"]
-        found = {}
-        for label in self.labels:
-            spelled = [self.vlm.tokenizer.encode(f" {word}") for word in (label, *words.get(label, ()))]
-            found[label] = list(dict.fromkeys(tokens[0] for tokens in spelled if len(tokens) == 1))
-        short = [label for label, tokens in found.items() if not tokens]
-        if short:
-            raise EmoreasonError(f"no single token for {', '.join(short)}: the verdict of training needs one per label")
-        return found
-
-    # ---- one step -------------------------------------------------------------------------------------------------
-
-    def verdict_batch(self, rows: list[int], rng: random.Random) -> Batch:
-        items = []
-        for row in rows:
-            sheet, votes = self.train.sheets[row], self.train.encoded[row].votes
-            if sheet is None or votes is None:
-                raise EmoreasonError(
-                    "a verdict needs `evidence` with units, probabilities and votes in the training file"
-                )
-            drawn = rng.random()
-            hide_units = drawn < self.config.loss.drop_units
-            hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture
-            told = "" if hide_units else self.script.measured_units(sheet)
-            items.append(self.coder.verdict_only(told, self.script.verdict, votes, picture=not hide_picture))
-        return collate(items, self.vlm.tokenizer.pad)
-
-    def loss(self, batch: Batch, rows: list[int], rng: random.Random, noise: torch.Generator) -> tuple[Tensor, dict]:
-        """Cross-entropy of the model's own words, and of the verdict against the votes."""
-        faces = torch.from_numpy(self.train.pixels[rows]).permute(0, 3, 1, 2).float() / 255
-        patches = self.vlm.encoder.patches(augment(faces, self.config.augment, noise))
-        hidden = run_model(self.vlm, batch, patches)
-        total, told = hidden.new_zeros(()), {}
-        wanted = batch.targets.to(hidden.device) >= 0
-        if wanted.any():
-            text = F.cross_entropy(self.vlm.head(hidden[wanted]), batch.targets.to(hidden.device)[wanted])
-            total, told["text"] = total + text, text.item()
-        asked = [(row, int(at)) for row, at in enumerate(batch.verdicts) if at >= 0 and batch.votes[row]]
-        if asked:
-            other = rng.random() < self.config.loss.synonyms
-            tokens = [rng.choice(self.options[label]) if other else self.options[label][0] for label in self.labels]
-            target = torch.tensor([[batch.votes[row].get(label, 0.0) for label in self.labels] for row, _ in asked])  # type: ignore[union-attr]
-            at = torch.stack([hidden[row, where] for row, where in asked])
-            logits = self.vlm.head(at)[:, tokens]  # (A, L)
-            target = target.to(logits.device) / target.sum(dim=1, keepdim=True).to(logits.device)
-            verdict = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
-            total, told["verdict"] = total + self.config.loss.verdict * verdict, verdict.item()
-        return total, told
-
-    # ---- the run --------------------------------------------------------------------------------------------------
-
     def fit(self) -> Path:
-        resolved = yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False)
-        (self.out / "config.yaml").write_text(resolved, encoding="utf-8")
-        at = self._resume()
-        for stage in STAGES[STAGES.index(at["stage"]) :]:
-            self._stage(stage, at if stage == at["stage"] else {"step": 0})
-        self.save()
+        run_folder_text(self.out / "config.yaml", yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False))
+        spread = any(word in str(self.accelerator.distributed_type) for word in loop.SPREAD)
+        stages = [name for name in STAGES if getattr(self.config, name).steps]
+        if spread and len(stages) > 1:
+            raise EmoreasonError("where the weights are spread over processes, a run has one stage: first --tune.steps 0, "
+                                 "then --align.steps 0 --start FOLDER")  # fmt: skip
+        lines: list[dict[str, Any]] = []
+        for name in stages:
+            fitted = self.fit_stage(name)
+            lines += [{"stage": name, **_rounded(line)} for line in fitted.log]
+            self.say(f"{name}: {fitted.step} steps, {fitted.rows_per_second:.2f} conversations/s, "
+                     f"{fitted.peak_bytes / 2**30:.1f} GiB at most")  # fmt: skip
+        if self.accelerator.is_main_process:
+            run_folder_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            self.save()
+        self.accelerator.wait_for_everyone()
         return self.out
 
-    def _stage(self, name: str, at: dict[str, Any]) -> None:
-        stage: Stage = getattr(self.config, name)
-        if not stage.steps:
-            return
-        learned = [*self.vlm.projector.parameters()]
-        self.vlm.projector.requires_grad_(True)
-        for key, parameter in self.vlm.language.named_parameters():
-            if "lora_" in key:
-                parameter.requires_grad_(name == "tune")
-                learned += [parameter] if name == "tune" else []
-        optimizer = torch.optim.AdamW(
-            learned, lr=stage.lr, weight_decay=self.config.run.weight_decay, betas=(0.9, 0.98)
-        )
-        if "optimizer" in at:
-            optimizer.load_state_dict(at["optimizer"])
-        self.vlm.train()
-        step, meter = at["step"], _Meter()
-        while step < stage.steps:
-            for group in optimizer.param_groups:
-                group["lr"] = stage.lr * _rate(step, stage.steps, stage.warmup)
-            optimizer.zero_grad()
-            for part in range(stage.accumulate):
-                rows, batch, rng, noise = self._batch(name, stage, step, part)
-                with self.accelerator.autocast():
-                    loss, told = self.loss(batch, rows, rng, noise)
-                if not torch.isfinite(loss):
-                    raise EmoreasonError(
-                        f"the loss became {loss.item()} in step {step} of {name}: try a smaller {name}.lr"
-                    )
-                self.accelerator.backward(loss / stage.accumulate)
-                meter.add(told, int(batch.mask.sum()))
-            norm = torch.nn.utils.clip_grad_norm_(learned, self.config.run.clip_norm)
-            optimizer.step()
-            step += 1
-            if step % self.config.run.log_every == 0 or step == stage.steps:
-                self._log({"stage": name, "step": step, **meter.take(), "norm": round(float(norm), 3),
-                           "lr": optimizer.param_groups[0]["lr"],
-                           "seconds": round(time.time() - self.started, 1)})  # fmt: skip
-            if step % self.config.run.checkpoint_every == 0 or step == stage.steps:
-                self._checkpoint(name, step, optimizer)
+    def work(self, name: str) -> ExplainerWork:
+        work = ExplainerWork(name, self.vlm, self.config, self.coder, self.train, self.held, self.options)
+        work.set_trained()
+        if self.config.run.checkpointing:
+            self.vlm.language.gradient_checkpointing_enable({"use_reentrant": False})
+        return work.train()
 
-    def _batch(self, name: str, stage: Stage, step: int, part: int) -> tuple[list[int], Batch, random.Random, Any]:
-        """The rows of a step: a function of seed, stage, step and part alone."""
-        rng = random.Random(f"{self.config.seed}/{name}/{step}/{part}")
-        noise = torch.Generator().manual_seed(rng.randrange(2**31))
-        verdict_step = bool(stage.verdict_every) and (stage.verdict_every == 1 or step % stage.verdict_every == 1)
-        size = (stage.verdict_batch if verdict_step else stage.batch_size) // stage.accumulate
-        place = step * stage.accumulate + part
-        if verdict_step:
-            per_pass = max(1, len(self.train) // size)
-            order = np.random.default_rng([self.config.seed, 1, place // per_pass]).permutation(len(self.train))
-            rows = order[place % per_pass * size :][:size].tolist()
-            return rows, self.verdict_batch(rows, rng), rng, noise
-        per_pass = max(1, len(self.train) // size)
-        batches = self._passes(size, place // per_pass)
-        rows = batches[place % len(batches)]
-        return rows, collate([self.train.encoded[row] for row in rows], self.vlm.tokenizer.pad), rng, noise
+    def fit_stage(self, name: str) -> loop.Fitted:
+        run = self.config.run
+        settings = loop.LoopSettings(micro_batch=run.micro_batch, warmup=run.warmup, clip_norm=run.clip_norm,
+                                     checkpoint_every=run.checkpoint_every, log_every=run.log_every,
+                                     patience=run.patience)  # fmt: skip
+        work = self.work(name)
+        folder = self.out / "checkpoints" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        per_pass = max(1, len(self.train) // work.stage.batch_size)
+        return loop.fit(work, work.stage.steps, per_pass, settings, folder, self.accelerator, self.config.seed,
+                        self.say, lambda step: self._tell(name, step, work.stage.steps))  # fmt: skip
 
-    def _passes(self, size: int, number: int) -> list[list[int]]:
-        if getattr(self, "_pass", (None,))[0] != (size, number):
-            lengths = [len(item) for item in self.train.encoded]
-            self._pass = ((size, number), grouped_by_length(lengths, size, self.config.seed + number))
-        return self._pass[1]
-
-    def _log(self, line: dict[str, Any]) -> None:
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
-
-    # ---- keeping --------------------------------------------------------------------------------------------------
-
-    def _learned(self) -> dict[str, Tensor]:
-        from peft import get_peft_model_state_dict
-
-        adapter = {f"language.{k}": v for k, v in get_peft_model_state_dict(self.vlm.language).items()}
-        return adapter | {f"projector.{k}": v for k, v in self.vlm.projector.state_dict().items()}
-
-    def _checkpoint(self, stage: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """It never leaves the run folder, so torch's own format is fine; read back with weights_only."""
-        state = {"stage": stage, "step": step, "learned": self._learned(), "optimizer": optimizer.state_dict()}
-        torch.save(state, self.out / "checkpoint.tmp")
-        (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
-
-    def _resume(self) -> dict[str, Any]:
-        from peft import set_peft_model_state_dict
-
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            (self.out / "log.jsonl").unlink(missing_ok=True)
-            return {"stage": STAGES[0], "step": 0}
-        state = torch.load(path, weights_only=True)
-        learned = state["learned"]
-        adapter = {k.removeprefix("language."): v for k, v in learned.items() if k.startswith("language.")}
-        set_peft_model_state_dict(self.vlm.language, adapter)
-        projector = {k.removeprefix("projector."): v for k, v in learned.items() if k.startswith("projector.")}
-        self.vlm.projector.load_state_dict(projector)
-        log = self.out / "log.jsonl"
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        done = STAGES.index(state["stage"]), state["step"]
-        kept = [line for line in lines if "stage" not in line or (STAGES.index(line["stage"]), line["step"]) <= done]
-        log.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        print(f"going on after step {state['step']} of {state['stage']}", flush=True)
-        return state
+    def _tell(self, name: str, step: int, steps: int) -> None:
+        if step % self.config.run.log_every == 0 or step == steps:
+            told = {"stage": name, "step": step, "of": steps, "seconds": round(time.time() - self.started, 1)}
+            self.say(json.dumps(told))
 
     def save(self) -> None:
         spec = dataclasses.replace(
-            self.vlm.spec, labels=self.labels, prompts=self.script.id,
+            self.vlm.spec, labels=() if self.free else self.labels, prompts=load_script().id,
             encoder_revision=self.vlm.encoder.revision,
             trained_on={"data_sha256": self.train.digest, "conversations": len(self.train), "seed": self.config.seed,
                         "dtype": self.compute.dtype, "torch": torch.__version__},
+            form="free" if self.free else "sections", question=self.question, sheet=self.train.sheets[0] is not None,
         )  # fmt: skip
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out, torch.float16)
-        if self.config.data.holdout:
-            fitted = calibrate(self.out, Path(self.config.data.holdout), Path(self.config.data.train), self.labels)
-            print(f"the verdict, fitted on {self.config.data.holdout}: {fitted}", flush=True)
-        if self.config.data.validation:
-            self._log({"validation": look(self.out, self.config)})
+        data = self.config.data
+        if data.holdout and self.options:
+            fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
+            self.say(f"the verdict, fitted on {data.holdout}: {fitted}")
+        if data.validation and self.options:
+            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"validation": look(self.out, self.config)}) + "\n")
         plot_log(self.out)
         write_card(self.out)
 
 
-def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:
-    """(B, n) tokens with visual tokens filled in -> (B, n, H)."""
-    tokens = batch.tokens.to(vlm.device)
-    embedded = vlm.embed(tokens.clamp(min=0))  # (B, n, H)
-    places = tokens == VISUAL
-    if places.any():
-        seeing = places.any(dim=1)
-        visual = vlm.project(patches)[seeing.to(patches.device)]  # (S, V, H)
-        embedded = embedded.masked_scatter(places.unsqueeze(2), visual.reshape(-1, visual.shape[2]).to(embedded.dtype))
-    positions = torch.arange(tokens.shape[1], device=vlm.device).expand(len(tokens), -1)
-    return vlm.hidden(embedded, batch.mask.to(vlm.device), positions)
+def run_folder_text(path: Path, text: str) -> None:
+    from emoreason.evaluate.report import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise EmoreasonError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def build(config: ExplainerConfig, compute: device.Compute) -> VisionLanguageModel:
+def _rounded(line: dict[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 5) if isinstance(v, float) and k != "lr" else v for k, v in line.items()}
+
+
+def build(config: ExplainerConfig, compute: device.Compute, encoder: FaceEncoder | None = None) -> VisionLanguageModel:
     """Base models by name, a fresh projector and a fresh adapter, or those of an earlier run."""
-    from peft import LoraConfig
-
-    encoder = load_encoder(config.encoder, compute)
+    encoder = encoder or load_encoder(config.encoder, compute)
     low = None
     if config.quantize:
         from emoreason.quantize import bitsandbytes_config
@@ -301,13 +240,8 @@ def build(config: ExplainerConfig, compute: device.Compute) -> VisionLanguageMod
         vlm.to(compute.device)
     if config.start:
         vlm._load_parts(Path(config.start))
-        for key, parameter in vlm.language.named_parameters():
-            parameter.requires_grad_("lora_" in key)
     else:
-        targets = config.lora.targets
-        wanted = targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
-        vlm.add_lora(LoraConfig(r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
-                                target_modules=wanted, task_type="CAUSAL_LM"))  # fmt: skip
+        vlm.add_lora(lora_config(config.lora))
     for key, parameter in vlm.language.named_parameters():
         if "lora_" in key:
             parameter.data = parameter.data.float()  # small, and AdamW's steps are smaller than bfloat16 can hold
@@ -315,36 +249,18 @@ def build(config: ExplainerConfig, compute: device.Compute) -> VisionLanguageMod
     return vlm
 
 
+def lora_config(lora: LoraSettings) -> Any:
+    from peft import LoraConfig
+
+    wanted = lora.targets if lora.targets == "all-linear" else [name.strip() for name in lora.targets.split(",")]
+    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=wanted,
+                      task_type="CAUSAL_LM")  # fmt: skip
+
+
 def label_names(given: str) -> tuple[str, ...]:
     if given in LABEL_SETS:
         return LABEL_SETS[given].labels
     return tuple(label.strip() for label in given.split(",") if label.strip())
-
-
-def _rate(step: int, steps: int, warmup: float) -> float:
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-class _Meter:
-    """Means since the last line of the log."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, list[float]] = {}
-        self._tokens, self._since = 0, time.time()
-
-    def add(self, told: dict[str, float], tokens: int) -> None:
-        for key, value in told.items():
-            self._sums.setdefault(key, []).append(value)
-        self._tokens += tokens
-
-    def take(self) -> dict[str, float]:
-        line = {key: round(float(np.mean(values)), 4) for key, values in self._sums.items()}
-        line["tokens_per_s"] = round(self._tokens / (time.time() - self._since), 1)
-        self._sums, self._tokens, self._since = {}, 0, time.time()
-        return line
 
 
 def train_explainer(config: ExplainerConfig) -> Path:

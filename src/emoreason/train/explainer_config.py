@@ -8,13 +8,16 @@ from emoreason.train.config import AugmentConfig
 @dataclass
 class ExplainerData:
     train: str = "described/train.jsonl"
-    """Conversations in the `messages` + `images` layout, as `emoreason data describe` writes them."""
+    """Conversations in the `messages` + `images` layout, as `emoreason data describe` writes them, or those of others
+    (TRL, LLaVA, ExpLLM). Several files are separated by commas."""
     validation: str = ""
     """The same of faces that are not trained on: verdict and texts are scored on them. Empty: none."""
     holdout: str = ""
-    """The same of other faces: temperature and weight of the verdict are fitted on them. Empty: not fitted."""
+    """The same of other faces: they choose the best weights, and the verdict's temperature is fitted on them."""
     labels: str = "ferplus8"
     """The label set of the verdict, by name, or labels separated by commas."""
+    label_share: float = 0.0
+    """Share of the conversations that only ask for the label, made from the labels of the others (ExpLLM: 0.75)."""
 
 
 @dataclass
@@ -32,16 +35,12 @@ class Stage:
     steps: int = 0
     """Optimizer steps; 0 leaves the stage out."""
     lr: float = 5e-4
-    warmup: float = 0.05
-    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
     batch_size: int = 16
     """Conversations in a step."""
     verdict_batch: int = 48
     """Faces in a step that only asks for the verdict: no text, so it is cheap."""
     verdict_every: int = 2
     """Every how many steps is such a step; 1 is every step, 0 is none."""
-    accumulate: int = 1
-    """A step's batch is computed in that many parts."""
 
 
 @dataclass
@@ -58,11 +57,19 @@ class Loss:
 
 @dataclass
 class Run:
+    micro_batch: int = 0
+    """Conversations that a process computes at once; 0: its whole share of the step. Out of memory halves it once."""
+    row_tokens: int = 512
+    """Conversations are packed into rows of so many tokens; 0 gives each a row of its own."""
+    checkpointing: bool = False
+    """Gradient checkpointing: a third more time for a fraction of the memory."""
+    warmup: float = 0.05
+    """Share of a stage's steps in which the learning rate rises; then it falls as a cosine."""
     checkpoint_every: int = 50
     """Steps."""
     log_every: int = 10
-    look_every: int = 0
-    """Steps between looks at the validation verdicts; 0 looks at the end only."""
+    patience: int = 1000
+    """Looks at the held-out conversations without a better one, after which a stage stops."""
     look_faces: int = 400
     look_texts: int = 40
     """Validation faces whose explanation is written and checked at the end."""
@@ -105,3 +112,29 @@ class ExplainerConfig:
             rotate=10, scale=0.1, shift=0.06, brightness=0.2, contrast=0.2, blur=0.1, cutout=0.2
         )
     )
+
+
+@dataclass
+class WordsSettings:
+    """The words of `emoreason finetune --data`: your own texts, or those of emoreason's writer."""
+
+    source: str = "auto"
+    """auto: the texts of the data, where it has some; engine: emoreason writes them from label and movements; none."""
+    form: str = "auto"
+    """sections: observations, interpretation, conclusion under the grammar; free: as your texts are; auto: by them."""
+    question: str = "Describe the facial expression."
+    """What is asked for a free text."""
+    minutes: float = 10.0
+    """So long may the training take on a processor; a step is timed first. On a GPU it is three passes."""
+    steps: int = 0
+    """So many steps instead; 0 goes by `minutes`."""
+    lr: float = 4e-4
+    batch_size: int = 8
+    language: str = ""
+    """The language model, for an encoder without an explainer of its own: a transformers name or folder."""
+    quantize: str = ""
+    """4bit: QLoRA (CUDA)."""
+    turns: int = 1
+    """engine: follow-up questions for each face."""
+    look_texts: int = 24
+    """Held-back faces that are written about, before and after."""

@@ -70,7 +70,7 @@ def _parts(subjects: list[Subject]) -> list[list[Subject]]:
 
 
 def plot_log(folder: Path) -> None:
-    """loss.png: text and verdict over the steps of both stages."""
+    """loss.png: text, verdict and the held-out texts over the steps of both stages."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -80,10 +80,10 @@ def plot_log(folder: Path) -> None:
     lines = [line for line in lines if "stage" in line]
     figure, axes = plt.subplots(figsize=(7, 4))
     before = {"align": 0, "tune": max((line["step"] for line in lines if line["stage"] == "align"), default=0)}
-    for key, colour in (("text", "#0060a0"), ("verdict", "#b06000")):
+    for key, colour in (("text", "#0060a0"), ("verdict", "#b06000"), ("held_out", "#007a5a")):
         points = [(before[line["stage"]] + line["step"], line[key]) for line in lines if key in line]
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, label=key)
+            axes.plot(*zip(*points, strict=True), color=colour, label=key.replace("_", " "))
     axes.set(xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,7 @@
 """`--smoke`: the whole path of a recipe in a minute, with a tiny random language model and made-up faces."""
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,35 @@ WORDS = (
 
 def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
     """The recipe with everything large replaced: what is left runs the same code."""
-    language = save_language(folder / "language")
+    kind = next((name for name in ("qwen2", "llama") if name[:5] in config.language.lower()), "gemma3")
+    kind = "llama" if "vicuna" in config.language.lower() else kind
+    language = save_language(folder / "language", kind)
+    foreign = not config.align.verdict_every and not config.tune.verdict_every
     for name in ("train", "holdout", "validation"):
-        write(_conversations(folder, name), folder / f"{name}.jsonl")
+        if foreign:
+            _describe_as_others(folder, name)
+        else:
+            write(_conversations(folder, name), folder / f"{name}.jsonl")
     few = {"steps": 4, "batch_size": 4, "verdict_batch": 4}
+    align, tune = (dataclasses.replace(stage, **few if stage.steps else {}) for stage in (config.align, config.tune))
     return dataclasses.replace(
-        config, language=str(language), vocabulary="", start="", quantize="", out=str(folder / "run"), device="cpu",
+        config, encoder="mini", language=str(language), vocabulary="", start="", quantize="", out=str(folder / "run"),
+        device="cpu",
         data=dataclasses.replace(config.data, train=str(folder / "train.jsonl"), holdout=str(folder / "holdout.jsonl"),
-                                 validation=str(folder / "validation.jsonl")),
-        align=dataclasses.replace(config.align, **few), tune=dataclasses.replace(config.tune, **few),
-        run=dataclasses.replace(config.run, log_every=2, checkpoint_every=2, look_faces=8, look_texts=4),
+                                 validation="" if foreign else str(folder / "validation.jsonl")),
+        align=align, tune=tune,
+        run=dataclasses.replace(config.run, micro_batch=0, log_every=2, checkpoint_every=2, look_faces=8, look_texts=4),
     )  # fmt: skip
+
+
+def _describe_as_others(folder: Path, name: str) -> None:
+    """ExpLLM's layout: a label and a description of each face."""
+    rows = []
+    for made in _conversations(folder, name):
+        label = max(made.evidence["votes"], key=made.evidence["votes"].__getitem__)  # type: ignore[index]
+        text = f"**Key Observations:** {made.messages[1].content}\n\n**Conclusion:** {label}."
+        rows.append({"file_name": made.images[0], "emo": label, "au": [0.0] * 24, "description": text})
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _conversations(folder: Path, name: str) -> list[Conversation]:
@@ -55,7 +74,7 @@ def _conversations(folder: Path, name: str) -> list[Conversation]:
     return made
 
 
-def save_language(folder: Path, kind: str = "gemma3", width: int = 32) -> Path:
+def save_language(folder: Path, kind: str = "gemma3", width: int = 32, window: int = 512) -> Path:
     """A random causal language model with its tokenizer, as transformers keeps them: gemma3, qwen2 or llama."""
     import torch
     import transformers as hf
@@ -72,7 +91,7 @@ def save_language(folder: Path, kind: str = "gemma3", width: int = 32) -> Path:
     model: Any
     if kind == "gemma3":
         model = hf.Gemma3ForCausalLM(
-            hf.Gemma3TextConfig(**common, head_dim=16, sliding_window=512, query_pre_attn_scalar=16)
+            hf.Gemma3TextConfig(**common, head_dim=16, sliding_window=window, query_pre_attn_scalar=16)
         )
     elif kind == "qwen2":
         model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**common))
