@@ -554,6 +554,8 @@ def _tune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.train.tune import tune
 
     done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+    if not done.metrics:  # another process of `accelerate launch` tells
+        return
     stdout().print(table(done.metrics), soft_wrap=True)
     print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(done.folder))}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from emoreason.device import Compute
 from emoreason.encoder import Encoder, load_encoder
@@ -72,6 +73,7 @@ def tune_tower(
         known = {faces.keys[row] for row in (*parts.holdout, *parts.report)}
         train = with_unlabeled(train, config.data.unlabeled, encoder, detector, known)
         say(f"{len(train) - len(parts.train)} faces without labels from {config.data.unlabeled}")
+    torch.manual_seed(config.seed)  # LoRA's first numbers, and those of a tower that starts from nothing
     tower = _tower(config, what, encoder, head)
     work = TowerWork(tower.to(compute.device), train, holdout, config, encoder.normalise)
     if config.tower.checkpointing:
