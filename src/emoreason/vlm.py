@@ -48,6 +48,9 @@ class ExplainerSpec:
     prompts: str = ""  # hash of prompts/explainer.yaml at training
     encoder_revision: str = ""
     trained_on: dict[str, Any] = field(default_factory=dict)
+    form: str = "sections"  # free: it learned texts of any form, and writes without the grammar
+    question: str = ""  # what a free text answers
+    sheet: bool = True  # it is told the measured movements first
 
     @property
     def merged(self) -> bool:
@@ -120,8 +123,10 @@ class VisionLanguageModel(nn.Module):
         """Token numbers -> (n, H)."""
         return self.language.get_input_embeddings()(torch.as_tensor(rows, dtype=torch.long, device=self.device))
 
-    def hidden(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
-        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> (B, n, H) before the head."""
+    def hidden(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
+        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> (B, n, H) before the head.
+
+        Without a mask, positions that begin again begin another text."""
         body = self.language.get_decoder() if hasattr(self.language, "get_decoder") else self.language.model
         out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache,
                    use_cache=cache is not None)  # fmt: skip
