@@ -134,6 +134,11 @@ class Encoder:
         return Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, self.unit_codes)
 
     @property
+    def look(self) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Mean and deviation of the pixels, (1, 3, 1, 1) each."""
+        return self._mean, self._std
+
+    @property
     def unit_head(self) -> "torch.nn.Linear | None":
         return self._units
 
