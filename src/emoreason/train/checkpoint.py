@@ -19,6 +19,7 @@ class Checkpoints:
     def __init__(self, out: Path, accelerator: Any, spread: bool):
         self.file, self.folder = out / "checkpoint.pt", out / "checkpoint"
         self.accelerator, self.spread = accelerator, spread
+        out.mkdir(parents=True, exist_ok=True)
 
     def write(
         self, state: dict[str, Any], best: dict[str, Tensor], work: Any, model: nn.Module, optimizer: Any
@@ -55,7 +56,8 @@ class Checkpoints:
         try:
             kept = torch.load(self.file, weights_only=True, map_location="cpu")
         except Exception as error:  # a damaged file makes the reader raise almost anything
-            raise EmoreasonError(f"{self.file} is damaged ({error}); --overwrite trains again") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+            raise EmoreasonError(f"{self.file} is damaged ({reason}); --overwrite trains again") from None
         if self.spread:
             self.accelerator.load_state(str(self.folder))
         else:

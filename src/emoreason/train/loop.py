@@ -100,13 +100,12 @@ class _Run:
         spread = any(word in str(accelerator.distributed_type) for word in SPREAD)
         self.checkpoints = Checkpoints(out, accelerator, spread)
         self.micro, self.halved = settings.micro_batch, False
-        self.state: dict[str, Any] = {"step": 0, "best": math.inf, "best_step": 0, "log": []}
+        self.state: dict[str, Any] = {"step": 0, "best": math.inf, "best_step": 0, "log": [], "meter": {}}
         self.best: dict[str, Tensor] = {}
 
     def go(self) -> Fitted:
         self._resume()
         rows, started = 0, time.monotonic()
-        meter: dict[str, list[float]] = {}
         if self.work.held and not self.best:
             self._look()
         while self.state["step"] < self.steps and not self._patience_is_over():
@@ -118,13 +117,13 @@ class _Run:
             self.state["step"] = number + 1
             rows += len(plan.rows)
             for name, value in told.items():
-                meter.setdefault(name, []).append(value)
+                self.state["meter"].setdefault(name, []).append(value)
             self.progress(number + 1)
             ends_pass = (number + 1) % self.pass_steps == 0 or number + 1 == self.steps
             if (number + 1) % self.settings.log_every == 0 or ends_pass:
-                means = {name: sum(values) / len(values) for name, values in meter.items()}
+                means = {name: sum(values) / len(values) for name, values in self.state["meter"].items()}
                 self.state["log"].append({"step": number + 1, **means, "lr": self.optimizer.param_groups[0]["lr"]})
-                meter = {}
+                self.state["meter"] = {}
             if ends_pass and self.work.held:
                 self._look()
             if (number + 1) % self.settings.checkpoint_every == 0 or ends_pass:
@@ -173,7 +172,7 @@ class _Run:
                     self.work.weights[name] * value for name, value in shares.items() if name in self.work.weights
                 )
                 if not torch.isfinite(loss):
-                    self._not_a_number(number, part, {name: float(value) for name, value in shares.items()})
+                    self._not_a_number(number, part, {name: float(value.detach()) for name, value in shares.items()})
                 self.accelerator.backward(loss * world)  # what is averaged over processes is to be summed
             for name, value in shares.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
