@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emoreason.options import examples, note
+from emoreason.options import Point, examples, note
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models by name, and what becomes of a run.")
 
@@ -82,3 +82,30 @@ def models_merge(
     from emoreason.models.merge import merge
 
     note(f"merged: {merge(run, output, dtype, overwrite, note)}")
+
+
+@app.command(
+    "export",
+    epilog=examples(
+        "models export runs/mine --to onnx -o mine.onnx",
+        "models export runs/mine --to peft -o mine-adapter",
+        "models export runs/mine --to transformers -o mine-language --dtype bfloat16",
+        "models export runs/mine --to gguf -o mine.gguf --dtype q8_0",
+    ),
+)
+def models_export(
+    run: Run,
+    to: Annotated[str, typer.Option("--to", help="onnx (labels), or peft, transformers, gguf (words).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A file for onnx and gguf, else a new folder.")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, float16; gguf: q8_0 too. Default: gguf float16.")
+    ] = "",
+    operating_point: Point = "accurate",
+    base: Annotated[str, typer.Option("--base", help="peft: the base model's name to write into the adapter.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was exported before.")] = False,
+) -> None:
+    """A model for other programs: ONNX of encoder and head, or its language model."""
+    from emoreason.models.export import export
+
+    done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, say=note)
+    note(f"exported: {done}")

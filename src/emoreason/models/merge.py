@@ -19,6 +19,8 @@ from emoreason.models.registry import check, copy, model_files, sha256, write_su
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from emoreason.vlm import ExplainerSpec
+
 DTYPES = ("float32", "bfloat16", "float16")
 EXPLAINER, LANGUAGE, BASE = "explainer", "language", "base"
 Say = Callable[[str], None]
@@ -165,6 +167,7 @@ def merged_language(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizer
     """In float32. A model whose vocabulary was cut comes with the whole one: other programs know no cut tokenizer."""
     import logging
 
+    from emoreason.gguf_reader import read_gemma
     from emoreason.language import load_language, package_file
     from emoreason.vlm import ExplainerSpec
 
@@ -173,20 +176,23 @@ def merged_language(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizer
 
     spec = ExplainerSpec.read(folder)
     model: Any
-    tokenizer: Any
+    if spec.merged:
+        model = load_language(str(folder / spec.language)).model
+        return model, tokenizer_of(spec, folder)
+    file = package_file(spec.language)
+    model = read_gemma(file) if file else load_language(spec.language).model
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval(), tokenizer_of(spec)
+
+
+def tokenizer_of(spec: "ExplainerSpec", folder: Path = Path()) -> "PreTrainedTokenizerBase":
+    """The whole tokenizer of an explainer's language model."""
+    from transformers import AutoTokenizer
+
+    from emoreason.language import package_file
+
     if file := package_file(spec.language):
-        from transformers import AutoTokenizer
-
-        from emoreason.gguf_reader import read_gemma
-
-        model = read_gemma(file)
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    else:
-        language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder)
-        model, tokenizer = language.model, language.tokenizer.inner  # type: ignore[union-attr]
-    if not spec.merged:
-        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    return model.eval(), tokenizer
+        return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    return AutoTokenizer.from_pretrained(str(folder / spec.language) if spec.merged else spec.language)
 
 
 def _card(run: Bundle, there: Path) -> None:

@@ -198,8 +198,8 @@ def every() -> Iterator[Listed]:
         yield listed(bundle, name)
     folder = models_folder()
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if NAME.fullmatch(place.name) and (bundle := read_bundle(place)):
-            yield listed(bundle, place.name)
+        if NAME.fullmatch(place.name) and (found := read_bundle(place)):
+            yield listed(found, place.name)
 
 
 def listed(bundle: Bundle, name: str) -> Listed:
