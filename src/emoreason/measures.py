@@ -70,7 +70,9 @@ class Measures:
 
     def raw_units(self, embedding: np.ndarray) -> np.ndarray:
         """(B, D) -> (B, U): intensities, or probabilities where the training data said present or absent."""
-        return 1 / (1 + np.exp(-(embedding @ self.unit_weight.T + self.unit_bias)))
+        return (
+            1 + np.tanh((embedding @ self.unit_weight.T + self.unit_bias) / 2)
+        ) / 2  # the logistic, without overflow
 
     def units(self, embedding: np.ndarray) -> dict[str, np.ndarray]:
         """(B, D) -> code -> (B,) on 0..1. A probability is bent so that the lowest band, from which a unit is spoken

@@ -13,12 +13,16 @@ DRAWS = 300
 def ccc(answers: np.ndarray, truth: np.ndarray) -> float:
     """Lin's concordance correlation coefficient: correlation that also asks for the same mean and spread."""
     off = answers.var() + truth.var() + (answers.mean() - truth.mean()) ** 2
-    return float(2 * ((answers - answers.mean()) * (truth - truth.mean())).mean() / off) if off > 1e-12 else float("nan")
+    return 2 * _together(answers, truth) / off if off > 1e-12 else float("nan")
 
 
 def pearson(answers: np.ndarray, truth: np.ndarray) -> float:
-    spread = answers.std() * truth.std()
-    return float(((answers - answers.mean()) * (truth - truth.mean())).mean() / spread) if spread > 1e-12 else float("nan")
+    spread = float(answers.std() * truth.std())
+    return _together(answers, truth) / spread if spread > 1e-12 else float("nan")
+
+
+def _together(a: np.ndarray, b: np.ndarray) -> float:
+    return float(((a - a.mean()) * (b - b.mean())).mean())
 
 
 def f1(answered: np.ndarray, shown: np.ndarray) -> float:
