@@ -223,14 +223,12 @@ class VisionLanguageModel(nn.Module):
         """Upload the folder to a Hub repository; returns its address. It asks nobody: be logged in."""
         import tempfile
 
-        from huggingface_hub import HfApi
+        from emoreason.models.hub import stage, upload
 
-        api = HfApi(endpoint=options.pop("endpoint", None), token=options.pop("token", None))
-        address = api.create_repo(repo, exist_ok=True, **options)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as staged:
             self.save_pretrained(folder)
-            api.upload_folder(repo_id=repo, folder_path=folder)
-        return str(address)
+            stage(folder, repo, Path(staged))
+            return upload(Path(staged), repo, **options)
 
 
 def _local(folder: str | Path) -> Path:
