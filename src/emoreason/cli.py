@@ -550,13 +550,13 @@ def _tune(config: Any, resume: bool, overwrite: bool) -> None:
 
     from emoreason.progress import counting_bar
     from emoreason.show import stdout
-    from emoreason.train.run_folder import table
+    from emoreason.train.run_folder import tables
     from emoreason.train.tune import tune
 
     done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
     if not done.metrics:  # another process of `accelerate launch` tells
         return
-    stdout().print(table(done.metrics), soft_wrap=True)
+    stdout().print(tables(done.metrics), soft_wrap=True)
     print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(done.folder))}")
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from emoreason import openset
 from emoreason.calibration import Calibration
 from emoreason.emotions import valence_arousal
 from emoreason.encoder import Features
@@ -50,7 +51,8 @@ class Reader:
 
     @property
     def revision(self) -> str:
-        return self.head.revision if self.head else self.zeroshot.encoder.revision
+        trained = self.head or self.measures
+        return trained.revision if trained else self.zeroshot.encoder.revision
 
     @property
     def unit_codes(self) -> tuple[str, ...]:
@@ -64,9 +66,11 @@ class Reader:
         measured = self.measures.valence_arousal(features.embedding) if self.measures else None
         points = self._points(features, labels, probabilities) if measured is None else list(map(_known, measured))
         units = self.units(features)
+        asks_head = self.head is not None and self.head.rows(labels) is not None
+        strange = self.head.strange(features.embedding) if self.head and asks_head else np.zeros(len(faces), bool)
         return [
             self._evidence(row, labels, limit, {code: float(values[i]) for code, values in units.items()}, face, point,
-                           measured is not None)
+                           measured is not None, bool(strange[i]))
             for i, (row, face, point) in enumerate(zip(probabilities, faces, points, strict=True))
         ]  # fmt: skip
 
@@ -108,11 +112,12 @@ class Reader:
         face: Face,
         point: Point | None,
         measured: bool,
+        strange: bool,
     ) -> Evidence:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
         valence, arousal = point or (None, None)
-        why = self._reason_to_abstain(by_name[best], limit, face)
+        why = self._reason_to_abstain(by_name[best], limit, face) or (openset.WHY if strange else "")
         return Evidence(
             by_name, best, by_name[best], limit is not None, units, valence, arousal, measured, bool(why), why
         )

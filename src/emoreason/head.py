@@ -14,6 +14,7 @@ from emoreason.calibration import Calibration
 from emoreason.emotions import canonical
 from emoreason.encoder import Bundle
 from emoreason.errors import EmoreasonError
+from emoreason.openset import OpenSet
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class LabelHead:
     weight: np.ndarray  # (L, D), the logit scale in it
     bias: np.ndarray  # (L,)
     calibration: Calibration  # without labels where there were too few faces to calibrate on
+    openset: OpenSet | None = None  # tells faces that look like none of the labels, where that was asked for
 
     @classmethod
     def load(cls, bundle: Bundle) -> "LabelHead":
@@ -37,7 +39,8 @@ class LabelHead:
         if not len(labels) == len(weight) == len(bias):
             raise EmoreasonError(f"{bundle.folder}: {len(labels)} labels and a head for {len(weight)}")
         calibration = Calibration.from_spec(spec["calibration"])
-        return cls(spec["name"], spec["sha256"][:12], labels, weight, bias, calibration)
+        openset = OpenSet.from_spec(spec.get("openset"))
+        return cls(spec["name"], spec["sha256"][:12], labels, weight, bias, calibration, openset)
 
     def rows(self, labels: Sequence[str]) -> list[int] | None:
         """Where each label stands in the head; None when one of them was not trained. `happy` finds `happiness`."""
@@ -46,6 +49,11 @@ class LabelHead:
         found = [place.get(label, by_meaning.get(canonical(label) or label)) for label in labels]
         known = [i for i in found if i is not None]
         return known if len(set(known)) == len(labels) else None
+
+    def strange(self, embedding: np.ndarray) -> np.ndarray:
+        """(B, D) -> (B,) the face looks like none of the trained labels."""
+        everything = self.logits(embedding, list(range(len(self.labels))))
+        return np.zeros(len(embedding), bool) if self.openset is None else self.openset.unknown(everything)
 
     def logits(self, embedding: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         """(B, D) -> (B, len(rows))"""

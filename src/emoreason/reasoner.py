@@ -16,6 +16,7 @@ from emoreason.evidence import Reader
 from emoreason.faces import Detector, Face, find_faces, load_detector, whole_picture
 from emoreason.head import LabelHead
 from emoreason.images import Limits, Picture, open_picture
+from emoreason.measures import Measures
 from emoreason.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
 
 if TYPE_CHECKING:
@@ -161,6 +162,8 @@ def _decided(face: FaceAnalysis, probabilities: dict[str, float]) -> FaceAnalysi
     """The face with the distribution that decided; what the evidence said is kept beside it."""
     best = max(probabilities, key=lambda label: probabilities[label])
     valence, arousal = valence_arousal(probabilities) or (None, None)
+    if face.evidence.point_measured:  # it was not made of the probabilities
+        valence, arousal = face.evidence.valence, face.evidence.arousal
     evidence = replace(face.evidence, probabilities=probabilities, label=best, confidence=probabilities[best],
                        valence=valence, arousal=arousal)  # fmt: skip
     return replace(face, evidence=evidence, measured=face.evidence)
@@ -190,7 +193,7 @@ def load(
     """
     compute = device.choose(device_name)
     named = find_bundle(model)
-    head = LabelHead.load(named) if named and named.base is not None else None
+    head = LabelHead.load(named) if named and named.base is not None and named.spec["labels"] else None
     bundle = find_bundle(named.base) if named and named.base is not None else named
     moved = head is not None and named is not None and named.spec.get("what", "head") != "head"
     # A tuned tower sees other embeddings than the base model's calibration was fitted on.
@@ -206,14 +209,15 @@ def load(
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
     default = head.labels if head else calibration.labels or label_set(DEFAULT_LABELS).labels
-    reader = Reader(zeroshot, calibration, point, threshold, prompts is None and not descriptors, head, base)
+    measures = Measures.load(named.folder) if named else None
+    reader = Reader(zeroshot, calibration, point, threshold, prompts is None and not descriptors, head, base, measures)
     if explainer == "auto":
         from emoreason.explain.select import OWN_FOLDER
 
-        own = bundle.folder / OWN_FOLDER if bundle else None
-        explainer = str(own) if own is not None and (own / "explainer.json").is_file() else "none"
+        places = [found.folder / OWN_FOLDER for found in (named, bundle) if found]  # a run's own words go first
+        explainer = next((str(own) for own in places if (own / "explainer.json").is_file()), "none")
     return Reasoner(
-        head.name if head else encoder.name,
+        named.spec["name"] if named else encoder.name,
         reader,
         load_detector(detector),
         compute,

@@ -57,7 +57,7 @@ def together(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) ->
 
 def share_of(faces: "Faces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:
     """About `share` of these rows, of each label alike and at least one of each, whole units only; sorted."""
-    labels, strata = len(faces.labels), faces.stratum
+    labels, strata = max(1, len(faces.labels)), faces.stratum
     counts = np.bincount(strata[rows], minlength=labels)
     share = share if most is None else min(share, most / max(1, len(rows)))
     wanted = np.where(counts > 0, np.maximum(1, np.round(share * counts)), 0)

@@ -16,13 +16,27 @@ import yaml
 from emoreason.environment import describe
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.report import write_atomically
+from emoreason.train.measures_score import table as measures_table
 from emoreason.train.tune_config import TuneConfig
 
 # model.json is written last: a folder that has it is finished.
-FILES = ("config.yaml", "env.txt", "log.jsonl", "split.csv", "loss.png", "confusion.png", "metrics.json", "README.md",
-         "weights.safetensors", "model.json")  # fmt: skip
+FILES = (
+    "config.yaml",
+    "env.txt",
+    "log.jsonl",
+    "split.csv",
+    "loss.png",
+    "confusion.png",
+    "metrics.json",
+    "README.md",
+    "weights.safetensors",
+    "model.json",
+)
+MAYBE = ("measures.safetensors",)  # fmt: skip
 FOLDERS = ("adapter", "explainer")
 IS = {
+    "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
+    "still that model's.",
     "head": "A label head on the encoder of `{base}` (revision {base_revision}), which is frozen and is not in this "
     "folder: action units, explanations and all other labels are still that model's.",
     "lora": "A label head and LoRA for the image tower of `{base}` (revision {base_revision}), which is not in this "
@@ -56,7 +70,7 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
             raise UsageError(
                 f"--resume: {out}/config.yaml differs from what is asked for now; --overwrite trains again"
             )
-        for name in (*FILES, *FOLDERS, *(() if resume else CHECKPOINT)):
+        for name in (*FILES, *MAYBE, *FOLDERS, *(() if resume else CHECKPOINT)):
             _remove(out / name)
         write_atomically(out / "config.yaml", written.encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
@@ -119,19 +133,22 @@ def write_model(out: Path, spec: dict[str, Any], tensors: Mapping[str, np.ndarra
         _remove(out / name)
 
 
-def write_metrics(out: Path, metrics: Mapping[str, Any]) -> None:
+def finish(out: Path, spec: dict[str, Any], metrics: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """metrics.json, the picture, the card, and the model."""
     from emoreason.evaluate import plots
 
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())
-    write_atomically(out / "confusion.png", plots.confusion(metrics["after"]))
+    if "after" in metrics:
+        write_atomically(out / "confusion.png", plots.confusion(metrics["after"]))
+    write_atomically(out / "README.md", card(spec, metrics, out).encode())
+    write_model(out, spec, tensors)
 
 
 def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
     """README.md of the run."""
-    counts = metrics["counts"]
-    labels = spec["labels"]
+    data = f"{metrics['data']} ({metrics['crops']}); SHA-256 {metrics['data_sha256'][:12]}. Left out: "
     lines = [
-        f"# {spec['name']}: {', '.join(labels)}",
+        f"# {spec['name']}: {', '.join(spec['labels']) or 'measures and words'}",
         "",
         IS[spec["what"]].format(**spec),
         "",
@@ -139,10 +156,36 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
         "## Data",
         "",
-        f"{metrics['data']} ({metrics['crops']}); SHA-256 {metrics['data_sha256'][:12]}. Left out: "
-        + (", ".join(f"{n} {why}" for why, n in metrics["left_out"].items()) or "nothing")
-        + ".",
+        data + (", ".join(f"{n} {why}" for why, n in metrics["left_out"].items()) or "nothing") + ".",
         "",
+        *(_of_labels(spec["labels"], metrics) if "after" in metrics else _of_parts(metrics)),
+        *(
+            ["", "## Action units, valence, arousal", "", measures_table(metrics["measures"])]
+            if "measures" in metrics
+            else []
+        ),
+        *(["", "## Words", "", metrics["words"]["told"], "", *metrics["words"]["table"]] if "words" in metrics else []),
+        "",
+        "## Licence and use",
+        "",
+        "The faces keep the licence of their data set, which may not allow every use of what was learned from them. "
+        f"The terms of `{spec['base']}` hold as well: `emoreason models show mini` has those of the mini, Gemma's "
+        "terms of use for its language model among them.",
+        "",
+        POLICY,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _of_parts(metrics: Mapping[str, Any]) -> list[str]:
+    return ["Faces: " + ", ".join(f"{n} {name}" for name, n in metrics["faces"].items()) + "."]
+
+
+def _of_labels(labels: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
+    counts = metrics["counts"]
+    recalls = (f"{label} {_recall(metrics, 'before', label)} → {_recall(metrics, 'after', label)}" for label in labels)
+    return [
         "| label | " + " | ".join(counts) + " |",
         "| --- |" + " ---: |" * len(counts),
         *(f"| {label} | " + " | ".join(str(part[label]) for part in counts.values()) + " |" for label in labels),
@@ -155,26 +198,20 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
         table(metrics),
         "",
-        "Recall by label, before and after: "
-        + ", ".join(
-            f"{label} {_recall(metrics, 'before', label)} → {_recall(metrics, 'after', label)}" for label in labels
-        )
-        + ".",
+        "Recall by label, before and after: " + ", ".join(recalls) + ".",
         "",
         "![Confusion](confusion.png)",
         "",
         "![Loss](loss.png)",
-        "",
-        "## Licence and use",
-        "",
-        "The faces keep the licence of their data set, which may not allow every use of what was learned from them. "
-        f"The terms of `{spec['base']}` hold as well: `emoreason models show mini` has those of the mini, Gemma's "
-        "terms of use for its language model among them.",
-        "",
-        POLICY,
-        "",
     ]
-    return "\n".join(lines)
+
+
+def tables(metrics: Mapping[str, Any]) -> str:
+    """What the command prints at its end: the scores of all that was trained."""
+    parts = [table(metrics)] if "after" in metrics else []
+    parts += [measures_table(metrics["measures"])] if "measures" in metrics else []
+    parts += ["\n".join([metrics["words"]["told"], "", *metrics["words"]["table"]])] if "words" in metrics else []
+    return "\n\n".join(parts)
 
 
 def table(metrics: Mapping[str, Any]) -> str:

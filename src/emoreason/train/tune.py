@@ -5,7 +5,7 @@ The figures of the report are made by the very Reader that answers users.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -24,11 +24,13 @@ from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
 from emoreason.train.features import FeatureCache, look, looks_cropped
 from emoreason.train.head_loop import Part, train_head
+from emoreason.train.measures import fit_measures
 from emoreason.train.parts import Parts, make_parts
 from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces, gather
-from emoreason.train.tune_report import Learned, calibrate, data_hash, measured, split_rows, summary, told
+from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
 
+TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
 Count = Callable[[str], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -75,27 +77,50 @@ def tune(
         say(line)
 
     started = time.monotonic()
-    learned, tensors = _train(config, reasoner, faces, parts, detector, out, say, count)
-    seconds["training"] = time.monotonic() - started
-    if not first_process:
-        return Tuned(out, {})
-    spec = {
+    metrics: dict[str, Any] = {
+        "data": config.data.source,
+        "data_sha256": data_hash(faces, parts),
+        "crops": crops.split(" (--")[0],
+        "left_out": faces.left_out,
+        "counts": {name: faces.counts(rows) for name, rows in parts.named().items()},
+        "faces": {name: len(rows) for name, rows in parts.named().items()},
+    }
+    spec: dict[str, Any] = {
         "kind": "head",
-        "what": learned.what,
+        "what": "none",
         "name": config.name,
         "base": config.model,
         "base_revision": encoder.revision,
         "labels": list(faces.labels),
-        "calibration": calibrate(learned, faces, parts, faces.targets[parts.train].mean(axis=0)),
-        "trained_on": {"data_sha256": data_hash(faces, parts), "train": len(parts.train), "seed": config.seed},
+        "trained_on": {"data_sha256": metrics["data_sha256"], "train": len(parts.train), "seed": config.seed},
     }
-    metrics = measured(reasoner.reader, spec, learned, faces, parts, config)
-    metrics |= {"crops": crops.split(" (--")[0], "seconds": {name: round(value, 1) for name, value in seconds.items()}}
-    run_folder.write_log(out, learned.log, learned.kept)
+    tensors: dict[str, np.ndarray] = {}
+    features, probabilities = faces.features, None
+    if faces.labels:
+        learned, tensors = _train(config, reasoner, faces, parts, detector, out, say, count)
+        features = learned.features
+        spec |= described(learned, faces, parts, config)
+        figures, probabilities = measured(reasoner.reader, spec, learned, faces, parts, config)
+        metrics |= figures
+    seconds["training"] = time.monotonic() - started
+    if first_process:
+        told_more = fit_measures(
+            faces.samples,
+            features,
+            (parts.train, parts.holdout, parts.report),
+            out,
+            config.seed,
+            distributions=probabilities,
+        )
+        if told_more is not None:
+            metrics["measures"] = told_more
+    metrics["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    if not first_process:
+        return Tuned(out, {})
+    if faces.labels:
+        run_folder.write_log(out, learned.log, learned.kept)
     run_folder.write_split(out, sorted(split_rows(faces, parts)))
-    run_folder.write_metrics(out, metrics)
-    run_folder.write_atomically(out / "README.md", run_folder.card(spec, metrics, out).encode())
-    run_folder.write_model(out, spec, tensors)
+    run_folder.finish(out, spec, metrics, tensors)
     return Tuned(out, metrics)
 
 
@@ -118,10 +143,12 @@ def _train(
     words = replace(zeroshot, projection=None).prototypes(faces.labels)
     inside = {name: Part(faces.features[rows], faces.targets[rows]) for name, rows in parts.named().items()}
     started = time.monotonic()
+    loss = replace(config.loss, name="ce") if what != "head" and config.loss.name in TOWER_ONLY else config.loss
     with count("training the head") as progress:
         trained = train_head(
-            words, zeroshot.encoder.logit_scale, inside["train"], inside["holdout"], config.train, config.seed, progress
-        )
+            words, zeroshot.encoder.logit_scale, inside["train"], inside["holdout"], config.train, config.seed,
+            progress, loss,
+        )  # fmt: skip
     took = time.monotonic() - started
     say(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept")
     head = {"head.weight": trained.weight, "head.bias": trained.bias}
@@ -165,3 +192,8 @@ def _cropping(first: Sequence[Sample], detector: Detector, crops: str) -> tuple[
     if are_crops:
         return None, f"the pictures are taken as face crops: {why} (--detect looks for faces all the same)"
     return detector, f"faces are looked for and cut out: {why} (--no-detect takes the pictures as they are)"
+
+
+def parted(faces: Faces, parts: Parts) -> Iterator[tuple[Sample, str]]:
+    """Each face with the name of its part."""
+    return ((faces.samples[row], name) for name, rows in parts.named().items() for row in rows)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from emoreason.train.config import AugmentConfig, LoopSettings
-from emoreason.train.explainer_config import LoraSettings
+from emoreason.train.explainer_config import LoraSettings, WordsSettings
 
 
 @dataclass
@@ -91,6 +91,8 @@ class TuneConfig:
     """The encoder: mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."""
     out: str = ""
     """The run folder. Empty: runs/ and the name of the data."""
+    openset: float = 0.0
+    """Share of the known faces that may be withheld as looking like none of the labels; 0: every face gets one."""
     device: str = "auto"
     detector: str = "auto"
     data: TuneData = field(default_factory=TuneData)
@@ -100,4 +102,5 @@ class TuneConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    words: WordsSettings = field(default_factory=WordsSettings)
     loss: LossSettings = field(default_factory=LossSettings)

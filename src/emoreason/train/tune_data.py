@@ -25,7 +25,8 @@ TYPO = 0.84  # two labels whose spelling is closer than that are asked about: ha
 class Faces:
     """n usable faces, row by row."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # none where the data has other columns only
+    samples: tuple[Sample, ...]  # without their bytes
     ids: tuple[str, ...]
     features: np.ndarray  # (n, D)
     targets: np.ndarray  # (n, L) rows that sum to 1
@@ -42,8 +43,8 @@ class Faces:
 
     @property
     def stratum(self) -> np.ndarray:
-        """(n,) the label with the largest share."""
-        return self.targets.argmax(axis=1)
+        """(n,) the label with the largest share; all alike without labels."""
+        return self.targets.argmax(axis=1) if self.labels else np.zeros(len(self), int)
 
     def counts(self, rows: np.ndarray) -> dict[str, int]:
         found = Counter(self.stratum[rows].tolist())
@@ -53,7 +54,8 @@ class Faces:
 def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Faces:
     """The faces that can be used, with what each shows."""
     targets = [None if isinstance(seen, str) else target_of(sample) for sample, seen in entries]
-    names = chosen_labels(targets, config)
+    unlabeled = not any(targets) and any(teaches_more(sample) for sample, _ in entries)
+    names = () if unlabeled else chosen_labels(targets, config)
     place = {label_name(label): i for i, label in enumerate(names)}
     left_out: Counter[str] = Counter()
     usable: list[tuple[Sample, Seen, np.ndarray]] = []
@@ -62,6 +64,8 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
             left_out["broken or missing"] += 1
         elif seen.embedding is None:
             left_out["no face found"] += 1
+        elif unlabeled and teaches_more(sample):
+            usable.append((sample, seen, np.zeros(0, np.float32)))
         elif not target:
             left_out["no label"] += 1
         else:
@@ -81,6 +85,7 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
     copies, alike = copies_of([seen.print for _, seen, _ in usable])
     return Faces(
         labels=names,
+        samples=tuple(samples),
         ids=tuple(sample.id for sample in samples),
         features=np.stack([seen.embedding for _, seen, _ in usable if seen.embedding is not None]),
         targets=np.stack([row for _, _, row in usable]),
@@ -92,6 +97,11 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
         left_out=dict(left_out),
         alike=alike,
     )
+
+
+def teaches_more(sample: Sample) -> bool:
+    """Something besides a label can be learned from it."""
+    return bool(sample.units or sample.explanation) or sample.valence is not None or sample.arousal is not None
 
 
 def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
@@ -154,6 +164,8 @@ def unknown_words(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 def _one(sample: Sample, row: np.ndarray, place: dict[str | None, int]) -> int:
     """The class that a face counts for in the report; FER+'s reader has decided where its annotators disagree."""
+    if not len(row):
+        return -1
     if sample.label is not None:
         return place[sample.label]
     return -1 if sample.source == "ferplus" or row.max() <= 0.5 else int(row.argmax())

@@ -16,6 +16,7 @@ from emoreason.evaluate.prediction import Prediction
 from emoreason.evaluate.score import score
 from emoreason.evidence import Reader
 from emoreason.head import LabelHead
+from emoreason.openset import OpenSet
 from emoreason.train.bundle import fit_points
 from emoreason.train.features import Seen
 from emoreason.train.parts import Parts
@@ -89,10 +90,21 @@ def data_hash(faces: Faces, parts: Parts) -> str:
     return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
 
 
+def described(learned: Learned, faces: Faces, parts: Parts, config: TuneConfig) -> dict[str, Any]:
+    """What model.json says of the labels."""
+    told = {
+        "what": learned.what,
+        "calibration": calibrate(learned, faces, parts, faces.targets[parts.train].mean(axis=0)),
+    }
+    if config.openset > 0:
+        told["openset"] = OpenSet.fit(learned.logits(parts.holdout), keep=1 - config.openset).to_spec()
+    return told
+
+
 def measured(
     reader: Reader, spec: Mapping[str, Any], learned: Learned, faces: Faces, parts: Parts, config: TuneConfig
-) -> dict[str, Any]:
-    """metrics.json."""
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Before and after on the faces of the report, for metrics.json; and the trained model's answers, face by face."""
     calibration = Calibration.from_spec(spec["calibration"])
     head = LabelHead(config.name, "", faces.labels, learned.weight, learned.bias, calibration)
     after = replace(reader, head=head, calibration=calibration, base=reader.calibration, point="accurate")
@@ -107,12 +119,11 @@ def measured(
     for name, figure in figures.items():
         figure |= {"benchmark": config.data.source, "split": parts.report_name, "protocol": "one label a face",
                    "model": reader.zeroshot.encoder.name if name == "before" else config.name}  # fmt: skip
-    counts = {name: faces.counts(rows) for name, rows in parts.named().items()}
-    return {
-        "data": config.data.source,
-        "data_sha256": spec["trained_on"]["data_sha256"],
-        "left_out": faces.left_out,
-        "counts": counts,
+    if config.openset > 0:
+        withheld = OpenSet.from_spec(spec["openset"]).unknown(learned.logits(rows))  # type: ignore[union-attr]
+        figures["after"]["looks_like_no_label"] = round(float(withheld.mean()), 4)
+    answers, _ = after.distribution(Features(learned.features, None), faces.labels)
+    told = {
         "what": learned.what,
         "loss": config.loss.name,
         "protocol": protocol(learned.what, faces, parts, bool(calibration.labels)),
@@ -120,6 +131,7 @@ def measured(
         **learned.speed,
         **figures,
     }
+    return told, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
 
 
 def protocol(what: str, faces: Faces, parts: Parts, calibrated: bool) -> str:
@@ -151,7 +163,9 @@ def _scored(reader: Reader, features: np.ndarray, faces: Faces, rows: np.ndarray
 
 def split_rows(faces: Faces, parts: Parts) -> list[tuple[str, str, str]]:
     return [
-        (faces.ids[row], faces.labels[faces.stratum[row]], name) for name, rows in parts.named().items() for row in rows
+        (faces.ids[row], faces.labels[faces.stratum[row]] if faces.labels else "", name)
+        for name, rows in parts.named().items()
+        for row in rows
     ]
 
 
