@@ -376,6 +376,7 @@ def finetune(
 ) -> None:
     """Learn your own labels from your own faces (--data), or train a model by a recipe."""
     from emoreason.train.config import load_config, override, parse_overrides
+    from emoreason.train.exp_clip_config import ExpClipConfig
     from emoreason.train.explainer_config import ExplainerConfig
     from emoreason.train.tune_config import TuneConfig
 
@@ -394,6 +395,9 @@ def finetune(
         return
     if resume or overwrite:
         raise UsageError("--resume and --overwrite are for heads: this recipe goes on by itself, or takes a new --out")
+    if isinstance(chosen, ExpClipConfig):
+        _project(chosen, smoke)
+        return
     if isinstance(chosen, ExplainerConfig):
         from emoreason.train.explainer import train_explainer
 
@@ -543,6 +547,21 @@ def data_describe(
             note(f"left out, {why.replace('_', ' ')}: {n} faces")
     if rewrite is not None:
         note(rewrite.report())
+
+
+def _project(config: Any, smoke: bool) -> None:
+    import tempfile
+
+    from emoreason.train.exp_clip import train_exp_clip
+    from emoreason.train.exp_clip_run import smoke_config
+
+    if smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            train_exp_clip(smoke_config(config, Path(folder)), note)
+        note("the recipe runs; what it made of noise was thrown away")
+        return
+    made = train_exp_clip(config, note)
+    note(f"use it: emoreason explain photo.jpg --model {config.model} --projection {made}")
 
 
 def _tune(config: Any, resume: bool, overwrite: bool) -> None:

@@ -99,9 +99,10 @@ class Config:
 def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
     """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
 
-    `kind` says whose configuration it is: encoder (a Config), explainer (an ExplainerConfig) or head (a TuneConfig)."""
+    `kind` says whose configuration it is: encoder (a Config), explainer, head (a TuneConfig) or exp-clip."""
     import yaml
 
+    from emoreason.train.exp_clip_config import ExpClipConfig
     from emoreason.train.explainer_config import ExplainerConfig
     from emoreason.train.tune_config import TuneConfig
 
@@ -111,7 +112,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
-    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": TuneConfig}
+    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": TuneConfig, "exp-clip": ExpClipConfig}
     kind = str(given.get("kind", "encoder"))
     if kind not in kinds:
         raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")
