@@ -44,9 +44,19 @@ METHODS = {
     "few": ("ce", "ada-cm"),
     "openset": ("happiness", "surprise", "sadness", "anger"),  # the label that is taken out
 }
-WEAK = AugmentConfig()
-STRONG = AugmentConfig(rotate=25, scale=0.25, shift=0.12, brightness=0.5, contrast=0.6, blur=0.3, cutout=1.0)
-BATCH, LR, DECAY, SCALE, WIDTHS = 64, 0.002, 0.05, 16.0, (48, 96, 192)
+WEAK = AugmentConfig(rotate=10, scale=0.1, shift=0.04, brightness=0.2, contrast=0.2, blur=0.0, cutout=0.2)
+STRONG = AugmentConfig(rotate=20, scale=0.2, shift=0.1, brightness=0.4, contrast=0.5, blur=0.3, cutout=1.0)
+LR, DECAY, SCALE, WIDTHS = 0.002, 0.05, 16.0, (32, 64, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    faces: int
+    epochs: int
+    batch: int
+
+
+SIZES = {"noise": Size(3000, 40, 32), "few": Size(6000, 20, 64), "openset": Size(6000, 20, 64)}  # minutes a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Narrow(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = FaceNet(widths=WIDTHS, depths=(1, 1, 1), stem=24)
+        self.trunk = FaceNet(widths=WIDTHS, depths=(1, 1, 1), stem=16)
         self.head = nn.Linear(WIDTHS[-1], 64)
 
 
@@ -98,7 +108,7 @@ def look(tower: Tower, pixels: Tensor) -> Seen:
     return Seen(None, *(torch.cat([part[i].float() for part in parts]) for i in (1, 2, 3)))
 
 
-def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_label: np.ndarray, epochs: int, seed: int):
+def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_label: np.ndarray, size: Size, seed: int):
     """-> the tower of the best epoch, that of the last, and the log. target: (n, L), zero rows without a label."""
     torch.manual_seed(seed)
     weight = torch.nn.functional.normalize(torch.randn(target.shape[1], 64), dim=1) * SCALE
@@ -109,13 +119,15 @@ def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_labe
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": DECAY}]
     groups += [{"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LR)
-    steps = epochs * (len(target) // BATCH)
+    steps = size.epochs * (len(target) // size.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     rng, log, best = torch.Generator().manual_seed(seed), [], (-1.0, tower)
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, size.epochs + 1):
         objective.epoch(epoch)
         total = 0.0
-        for rows in torch.randperm(len(target), generator=rng)[: len(target) // BATCH * BATCH].split(BATCH):
+        for rows in torch.randperm(len(target), generator=rng)[: len(target) // size.batch * size.batch].split(
+            size.batch
+        ):
             pixels = train.pixels[rows]
             faces = normalise(augment(pixels, WEAK, rng))
             batch = FaceBatch(faces, target[rows], rows, lambda pixels=pixels: normalise(augment(pixels, STRONG, rng)))
@@ -128,7 +140,7 @@ def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_labe
             schedule.step()
             total += loss.item()
         right = float((look(tower, held.pixels).logits.argmax(dim=1).numpy() == held_label).mean())
-        log.append({"epoch": epoch, "train": round(total * BATCH / len(target), 4), "held_out": round(right, 4)})
+        log.append({"epoch": epoch, "train": round(total * size.batch / len(target), 4), "held_out": round(right, 4)})
         print(json.dumps(log[-1]), flush=True)
         if right > best[0]:
             best = (right, copy.deepcopy(tower))
@@ -146,15 +158,15 @@ def figures(tower: Tower, faces: Set) -> dict[str, list[float]]:
     }
 
 
-def noise(settings: LossSettings, parts: tuple[Set, Set, Set], epochs: int, seed: int, share: float) -> dict[str, Any]:
+def noise(settings: LossSettings, parts: tuple[Set, Set, Set], size: Size, seed: int, share: float) -> dict[str, Any]:
     train, held, validation = parts
     rng = np.random.default_rng(seed)
     target = torch.eye(len(EMOTIONS))[flipped(train.label, share, rng)]
-    chosen, last, log = fit(settings, train, target, held, flipped(held.label, share, rng), epochs, seed)
+    chosen, last, log = fit(settings, train, target, held, flipped(held.label, share, rng), size, seed)
     return {"chosen": figures(chosen, validation), "last": figures(last, validation), "log": log}
 
 
-def few(settings: LossSettings, parts: tuple[Set, Set, Set], epochs: int, seed: int, share: float) -> dict[str, Any]:
+def few(settings: LossSettings, parts: tuple[Set, Set, Set], size: Size, seed: int, share: float) -> dict[str, Any]:
     """Plain cross-entropy takes as many steps on the labeled faces as Ada-CM on all."""
     train, held, validation = parts
     target = torch.eye(len(EMOTIONS))[train.label]
@@ -165,17 +177,17 @@ def few(settings: LossSettings, parts: tuple[Set, Set, Set], epochs: int, seed: 
     else:
         rows = np.tile(known, len(target) // len(known))
         train, target = train.take(rows), target[rows]
-    chosen, last, log = fit(settings, train, target, held, held.label, epochs, seed)
+    chosen, last, log = fit(settings, train, target, held, held.label, size, seed)
     return {"chosen": figures(chosen, validation), "last": figures(last, validation), "log": log}
 
 
-def open_set(out: str, parts: tuple[Set, Set, Set], epochs: int, seed: int) -> dict[str, Any]:
+def open_set(out: str, parts: tuple[Set, Set, Set], size: Size, seed: int) -> dict[str, Any]:
     """AUROC in percent of each score, for faces of the label that was taken out against all others."""
     gone = EMOTIONS.index(out)
     known = [part.take(np.flatnonzero(part.label != gone)) for part in parts]
     train, held, validation = (Set(part.pixels, part.label - (part.label > gone)) for part in known)
     target = torch.eye(len(EMOTIONS) - 1)[train.label]
-    chosen, _, log = fit(LossSettings(), train, target, held, held.label, epochs, seed)
+    chosen, _, log = fit(LossSettings(), train, target, held, held.label, size, seed)
     means = openset.class_means(look(chosen, train.pixels).embedding.numpy(), target.numpy())
     seen, held_seen = look(chosen, parts[2].pixels), look(chosen, held.pixels)
     unknown = (parts[2].label == gone).astype(float)
@@ -196,8 +208,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*METHODS, "table"))
     parser.add_argument("--data", type=Path, default=Path("ferplus"))
-    parser.add_argument("--faces", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--faces", type=int)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--only", default="", help="these methods, separated by commas")
     parser.add_argument("--share", type=float, help="of exchanged labels (noise) or of labeled faces (few)")
@@ -211,20 +223,22 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    parts = load(args.data, args.faces)
+    asked = {name: value for name in ("faces", "epochs") if (value := getattr(args, name))}
+    size = dataclasses.replace(SIZES[args.what], **asked)
+    parts = load(args.data, size.faces)
     share = args.share if args.share is not None else {"noise": NOISE, "few": LABELED}.get(args.what, 0.0)
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in map(int, args.seeds.split(",")):
         for method in filter(None, args.only.split(",")) if args.only else METHODS[args.what]:
             started = time.monotonic()
             if args.what == "openset":
-                result = open_set(method, parts, args.epochs, seed)
+                result = open_set(method, parts, size, seed)
             else:
                 work = noise if args.what == "noise" else few
-                result = work(LossSettings(name=method), parts, args.epochs, seed, share)
+                result = work(LossSettings(name=method), parts, size, seed, share)
             row = {
-                "what": args.what, "method": method, "seed": seed, "share": share, "faces": args.faces,
-                "epochs": args.epochs, "seconds": round(time.monotonic() - started), **result,
+                "what": args.what, "method": method, "seed": seed, "share": share, **dataclasses.asdict(size),
+                "seconds": round(time.monotonic() - started), **result,
             }  # fmt: skip
             name = f"{args.what}-{method}-{share:g}-{seed}.json"
             (args.out / name).write_text(json.dumps(row, indent=1) + "\n")
