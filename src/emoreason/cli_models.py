@@ -109,3 +109,44 @@ def models_export(
 
     done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, say=note)
     note(f"exported: {done}")
+
+
+@app.command(
+    "push",
+    epilog=examples(
+        "models push runs/mine --repo me/my-faces --private",
+        "models push mine --repo me/my-faces --license cc-by-nc-4.0 --yes",
+    ),
+)
+def models_push(
+    run: Run,
+    repo: Annotated[str, typer.Option("--repo", help="OWNER/NAME on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="A new repository is seen by you alone.")] = False,
+    licence: Annotated[str, typer.Option("--license", help="Of the weights, as the Hub names licences.")] = "other",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Upload a model to the Hub, after saying what goes: no pictures, no checkpoints, no names of pictures."""
+    import sys
+    from collections.abc import Sequence
+
+    from emoreason.errors import UsageError
+    from emoreason.models.hub import push
+
+    def agreed(files: Sequence[tuple[str, int]]) -> bool:
+        for name, size in files:
+            note(f"{size / 1e3:10.1f} kB  {name}")
+        total = sum(size for _, size in files) / 1e6
+        seen = "private where it is new" if private else "public: everybody can read it"
+        note(f"{len(files)} files, {total:.1f} MB, to {repo} ({seen}). No pictures, no checkpoints, no split.csv.")
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError("nothing was uploaded: --yes uploads without asking")
+        return typer.confirm("Upload?", err=True)
+
+    address = push(run, repo, private, agreed, licence)
+    if address is None:
+        note("nothing was uploaded")
+        return
+    note(f"uploaded: {address}")
+    print(f"Next: emoreason explain photo.jpg --model hub:{repo}")

@@ -87,9 +87,15 @@ def _graph(encoder: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
     import torch
 
     class Graph(torch.nn.Module):
+        mean: torch.Tensor
+        std: torch.Tensor
+        weight: torch.Tensor
+        bias: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
-            self.visual, self.units = encoder.visual, encoder.unit_head
+            self.visual: Any = encoder.visual
+            self.units: Any = encoder.unit_head
             mean, std = encoder.look
             self.register_buffer("mean", mean)
             self.register_buffer("std", std)
