@@ -37,6 +37,7 @@ class Reasoner:
     explainer_name: str = "none"  # loaded when something is to be explained for the first time
     explainer_model: str = ""
     quantize: str | None = None
+    folder: Path | None = None  # of one of our models: its card and its figures lie there
 
     @cached_property
     def explainer(self) -> "Explainer | None":
@@ -225,4 +226,5 @@ def load(
         explainer,
         explainer_model,
         quantize,
+        named.folder if named else None,
     )
