@@ -203,7 +203,7 @@ def _looked(
                 yield light, key, [kept[key] for kept, _ in lookers]
         lost += len(batch) - sum(all(key in kept for kept, _ in lookers) for _, key, _ in images)
         done += len(batch)
-        if done % 1000 < size:
+        if done // 1000 > (done - len(batch)) // 1000:
             say(f"{done} faces looked at")
     for kept, _ in lookers:
         kept.flush()
