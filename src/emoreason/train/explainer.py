@@ -39,6 +39,7 @@ from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
 STAGES = ("align", "tune")
+FITTED_ON = 20  # held-out faces; a verdict's temperature of fewer would be noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +138,10 @@ class Trainer:
         self.free, self.question = texts.free, texts.question
         self.options = {} if self.free else label_tokens(self.vlm, self.labels)
         if not self.options and (config.align.verdict_every == 1 or config.tune.verdict_every == 1):
-            raise EmoreasonError("a step of the verdict needs conversations of `emoreason data describe` and labels of "
-                                 "one token each; without it: --align.verdict_every 0 --tune.verdict_every 0")  # fmt: skip
+            raise EmoreasonError(
+                "a step of the verdict needs conversations of `emoreason data describe` and labels of one token each; "
+                "without it: --align.verdict_every 0 --tune.verdict_every 0"
+            )
         self.coder = Encoder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
         self.train = encode_set(texts, self.coder, self.vlm.encoder)
         self.held = None
@@ -153,8 +156,10 @@ class Trainer:
         spread = any(word in str(self.accelerator.distributed_type) for word in loop.SPREAD)
         stages = [name for name in STAGES if getattr(self.config, name).steps]
         if spread and len(stages) > 1:
-            raise EmoreasonError("where the weights are spread over processes, a run has one stage: first --tune.steps 0, "
-                                 "then --align.steps 0 --start FOLDER")  # fmt: skip
+            raise EmoreasonError(
+                "where the weights are spread over processes, a run has one stage: first --tune.steps 0, then "
+                "--align.steps 0 --start FOLDER"
+            )
         lines: list[dict[str, Any]] = []
         for name in stages:
             fitted = self.fit_stage(name)
@@ -175,23 +180,20 @@ class Trainer:
         return work.train()
 
     def fit_stage(self, name: str) -> loop.Fitted:
-        run = self.config.run
-        settings = loop.LoopSettings(micro_batch=run.micro_batch, warmup=run.warmup, clip_norm=run.clip_norm,
-                                     checkpoint_every=run.checkpoint_every, log_every=run.log_every,
-                                     patience=run.patience)  # fmt: skip
         work = self.work(name)
         folder = self.out / "checkpoints" / name
         folder.mkdir(parents=True, exist_ok=True)
         per_pass = max(1, len(self.train) // work.stage.batch_size)
-        return loop.fit(work, work.stage.steps, per_pass, settings, folder, self.accelerator, self.config.seed,
+        return loop.fit(work, work.stage.steps, per_pass, self.config.loop, folder, self.accelerator, self.config.seed,
                         self.say, lambda step: self._tell(name, step, work.stage.steps))  # fmt: skip
 
     def _tell(self, name: str, step: int, steps: int) -> None:
-        if step % self.config.run.log_every == 0 or step == steps:
+        if step % self.config.loop.log_every == 0 or step == steps:
             told = {"stage": name, "step": step, "of": steps, "seconds": round(time.time() - self.started, 1)}
             self.say(json.dumps(told))
 
     def save(self) -> None:
+        data, before = self.config.data, ExplainerSpec.read(Path(self.config.start)) if self.config.start else None
         spec = dataclasses.replace(
             self.vlm.spec, labels=() if self.free else self.labels, prompts=load_script().id,
             encoder_revision=self.vlm.encoder.revision,
@@ -199,10 +201,11 @@ class Trainer:
                         "dtype": self.compute.dtype, "torch": torch.__version__},
             form="free" if self.free else "sections", question=self.question, sheet=self.train.sheets[0] is not None,
         )  # fmt: skip
+        if before and before.labels == spec.labels:
+            spec = dataclasses.replace(spec, verdict=before.verdict, prior=before.prior)
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out, torch.float16)
-        data = self.config.data
-        if data.holdout and self.options:
+        if self.held and self.options and _enough(self.held):
             fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
             self.say(f"the verdict, fitted on {data.holdout}: {fitted}")
         if data.validation and self.options:
@@ -210,6 +213,11 @@ class Trainer:
                 file.write(json.dumps({"validation": look(self.out, self.config)}) + "\n")
         plot_log(self.out)
         write_card(self.out)
+
+
+def _enough(held: Set) -> bool:
+    """Whether the verdict's temperature can be fitted on these faces."""
+    return len(held) >= FITTED_ON and all(item.votes for item in held.encoded)
 
 
 def run_folder_text(path: Path, text: str) -> None:

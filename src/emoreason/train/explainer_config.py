@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from emoreason.train.config import AugmentConfig
+from emoreason.train.config import AugmentConfig, LoopSettings
 
 
 @dataclass
@@ -57,23 +57,14 @@ class Loss:
 
 @dataclass
 class Run:
-    micro_batch: int = 0
-    """Conversations that a process computes at once; 0: its whole share of the step. Out of memory halves it once."""
     row_tokens: int = 512
     """Conversations are packed into rows of so many tokens; 0 gives each a row of its own."""
     checkpointing: bool = False
     """Gradient checkpointing: a third more time for a fraction of the memory."""
-    warmup: float = 0.05
-    """Share of a stage's steps in which the learning rate rises; then it falls as a cosine."""
-    checkpoint_every: int = 50
-    """Steps."""
-    log_every: int = 10
-    patience: int = 1000
-    """Looks at the held-out conversations without a better one, after which a stage stops."""
     look_faces: int = 400
+    """Held-out and validation faces that are looked at."""
     look_texts: int = 40
     """Validation faces whose explanation is written and checked at the end."""
-    clip_norm: float = 1.0
     weight_decay: float = 0.01
     max_tokens: int = 512
     """Longer conversations are cut at the last whole turn."""
@@ -107,6 +98,7 @@ class ExplainerConfig:
     """Stage 2: projector and LoRA learn."""
     loss: Loss = field(default_factory=Loss)
     run: Run = field(default_factory=Run)
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(checkpoint_every=50, patience=1000))
     augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(
             rotate=10, scale=0.1, shift=0.06, brightness=0.2, contrast=0.2, blur=0.1, cutout=0.2

@@ -41,7 +41,8 @@ def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
         data=dataclasses.replace(config.data, train=str(folder / "train.jsonl"), holdout=str(folder / "holdout.jsonl"),
                                  validation="" if foreign else str(folder / "validation.jsonl")),
         align=align, tune=tune,
-        run=dataclasses.replace(config.run, micro_batch=0, log_every=2, checkpoint_every=2, look_faces=8, look_texts=4),
+        run=dataclasses.replace(config.run, look_faces=8, look_texts=4),
+        loop=dataclasses.replace(config.loop, micro_batch=0, log_every=2, checkpoint_every=2),
     )  # fmt: skip
 
 

@@ -1,0 +1,242 @@
+"""The words of `emoreason finetune --data`: projector and LoRA learn your texts, from the base model's explainer."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emoreason.data import messages
+from emoreason.data.describe import Plan
+from emoreason.data.schema import Sample
+from emoreason.encoder import PACKAGE_PREFIX, find_bundle
+from emoreason.errors import EmoreasonError, UsageError
+from emoreason.explain.select import OWN_FOLDER
+from emoreason.faces import Detector
+from emoreason.reasoner import Reasoner
+from emoreason.train import words_data
+from emoreason.train.config import LoopSettings
+from emoreason.train.explainer import Trainer, encode_set, read_texts
+from emoreason.train.explainer_config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
+from emoreason.train.explainer_work import ExplainerWork, Set
+from emoreason.train.words_data import Told
+from emoreason.train.words_report import Written, table, theirs, written_by
+from emoreason.vlm import ExplainerSpec
+
+LEAST = 8  # texts to learn from
+PRIVATE = "words"  # crops and conversations, while the run goes on; a finished run holds no face
+MOST_PASSES, GPU_PASSES, FEWEST_STEPS = 12, 3, 8
+PATIENCE = 3
+Say = Callable[[str], None]
+
+
+def has_messages(source: str | Path) -> bool:
+    """Whether the file holds conversations about pictures and not a table. Only its first entry is looked at."""
+    path = Path(source)
+    if path.suffix.lower() not in (".json", ".jsonl", ".ndjson") or not path.is_file():
+        return False
+    try:
+        return bool(next(messages.read(path), None))
+    except EmoreasonError:
+        return False
+
+
+def teach(
+    rows: Iterable[tuple[Sample, str]],
+    reasoner: Reasoner,
+    settings: WordsSettings,
+    folder: Path,
+    say: Say = lambda text: None,
+    **more: Any,
+) -> dict[str, Any] | None:
+    """Learn the texts of these faces, each with its part (train, holdout, report), into `folder/explainer`.
+
+    More: as of `learn`. -> what stands in metrics.json; None where there is nothing to learn from."""
+    if settings.source not in ("auto", "engine", "none"):
+        raise UsageError(f"words.source {settings.source!r}: auto, engine or none was expected")
+    if settings.source == "none":
+        return None
+    told = words_data.told_of(rows, settings.source == "engine")
+    n = sum(face.part == "train" for face in told)
+    if n < LEAST:
+        if n or settings.source == "engine":
+            say(f"the words are left as they are: {n} texts to learn from, {LEAST} are needed")
+        return None
+    return learn(told, reasoner, settings, folder, say, **more)
+
+
+def teach_messages(
+    path: Path, reasoner: Reasoner, settings: WordsSettings, folder: Path, say: Say = lambda text: None, **more: Any
+) -> dict[str, Any]:
+    """The same from a file of conversations (`messages` + `images` and the like); follow-up turns are learned too."""
+    told = words_data.told_in(path)
+    n = sum(face.part == "train" for face in told)
+    if n < LEAST:
+        raise EmoreasonError(f"{path}: {n} conversations to learn from, {LEAST} are needed")
+    return learn(told, reasoner, settings, folder, say, **more)
+
+
+def learn(
+    told: Sequence[Told],
+    reasoner: Reasoner,
+    settings: WordsSettings,
+    folder: Path,
+    say: Say,
+    *,
+    detector: Detector | None = None,
+    labels: Sequence[str] = (),
+    model: str = "mini",
+    seed: int = 7,
+    device: str = "auto",
+    resume: bool = False,
+) -> dict[str, Any]:
+    """detector: None for crops. labels: of sheets and verdict. model: whose explainer to go on from."""
+    labels = tuple(labels) or reasoner.default_labels
+    private, out = folder / PRIVATE, folder / OWN_FOLDER
+    if not resume:
+        for old in (private, out):
+            shutil.rmtree(old, ignore_errors=True)
+    form = _form(told, settings)
+    plan = Plan(turns=settings.turns, seed=seed)
+    counts = words_data.write(
+        told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
+    )
+    _told_counts(counts, form, say)
+    config = _config(settings, private, out, labels, model, seed, device, counts)
+    trainer = Trainer(config, say, _shared(reasoner, config))
+    report = encode_set(read_texts(str(private / "report.jsonl")), trainer.coder, trainer.vlm.encoder)
+    before = Written(written_by(config.start, reasoner, private, settings.look_texts) if config.start else None,
+                     _loss(trainer, report))  # fmt: skip
+    steps, why = _steps(trainer, settings, private, say)
+    align = dataclasses.replace(config.align, steps=0 if config.start else steps // 4)
+    trainer.config = dataclasses.replace(config, align=align, tune=dataclasses.replace(config.tune, steps=steps))
+    started = time.monotonic()
+    trainer.fit()
+    seconds = time.monotonic() - started
+    after = Written(written_by(str(out), reasoner, private, settings.look_texts), _loss(trainer, report))
+    texts = theirs(private, settings.look_texts)
+    figures = {
+        "form": "free" if trainer.free else "sections", "counts": counts, "steps": steps, "why": why,
+        "seconds": round(seconds, 1), "start": config.start and model, "language": config.language,
+        "before": before.figures(), "after": after.figures(), "theirs": texts,
+    }  # fmt: skip
+    for finished in (private, out / "checkpoints"):
+        shutil.rmtree(finished, ignore_errors=True)
+    return figures | {"table": table(figures), "told": _sentence(figures)}
+
+
+def _form(told: Sequence[Told], settings: WordsSettings) -> str:
+    if settings.form not in ("auto", "sections", "free"):
+        raise UsageError(f"words.form {settings.form!r}: auto, sections or free was expected")
+    if any(face.given is not None for face in told):
+        return "free"
+    if all(face.text is None for face in told):
+        return "sections"
+    found = words_data.form_of(told)
+    if settings.form == "sections" and found == "free":
+        raise UsageError(
+            "words.form sections: most texts do not have the three sections (Key observations: …, Overall emotional "
+            "interpretation: …, Conclusion: …); --words.form free learns them as they are"
+        )
+    return found if settings.form == "auto" else settings.form
+
+
+def _told_counts(counts: dict[str, int], form: str, say: Say) -> None:
+    if min(counts["train"], counts["report"]) < 1 or counts["train"] < LEAST:
+        raise EmoreasonError(
+            f"too few texts whose picture shows a face: {counts}; {LEAST} to train and one to report on"
+        )
+    say(f"words: {counts['train']} texts to learn from, {counts['holdout']} to choose by, {counts['report']} for the "
+        f"report; form: {form}")  # fmt: skip
+
+
+def _config(
+    settings: WordsSettings, private: Path, out: Path, labels: Sequence[str], model: str, seed: int, device: str,
+    counts: dict[str, int],
+) -> ExplainerConfig:  # fmt: skip
+    """From the model's own explainer, or a fresh one on the language model that the settings name."""
+    bundle = find_bundle(model)
+    own = bundle.folder / OWN_FOLDER if bundle else None
+    data = ExplainerData(
+        train=str(private / "train.jsonl"), holdout=str(private / "holdout.jsonl") if counts["holdout"] else "",
+        labels=",".join(labels),
+    )  # fmt: skip
+    common: dict[str, Any] = {
+        "seed": seed, "out": str(out), "device": device, "data": data, "quantize": settings.quantize,
+        "tune": Stage(lr=settings.lr, batch_size=settings.batch_size, verdict_every=0), "loss": Loss(synonyms=0.0),
+        "loop": LoopSettings(checkpoint_every=25, patience=PATIENCE), "run": Run(max_tokens=640),
+    }  # fmt: skip
+    if not settings.language and own is not None and (own / "explainer.json").is_file():
+        spec = ExplainerSpec.read(own)
+        vocabulary = str(own) if spec.language.startswith(PACKAGE_PREFIX) else ""
+        common |= {"start": str(own), "vocabulary": vocabulary, "grid": spec.grid, "align": Stage(verdict_every=0)}
+        return ExplainerConfig(name=model, encoder=spec.encoder, language=spec.language, **common)
+    if not settings.language:
+        raise UsageError(
+            f"{model} has no explainer to go on from: --words.language NAME names a transformers language model, "
+            "--words.source none leaves the words out"
+        )
+    common["align"] = Stage(lr=1e-3, batch_size=settings.batch_size, verdict_every=0)
+    return ExplainerConfig(name=model, encoder=model, language=settings.language, **common)
+
+
+def _shared(reasoner: Reasoner, config: ExplainerConfig) -> Any:
+    encoder = reasoner.reader.zeroshot.encoder
+    return encoder if encoder.name == config.encoder else None
+
+
+def _steps(trainer: Trainer, settings: WordsSettings, private: Path, say: Say) -> tuple[int, str]:
+    """How long to train, with the reason. A run that goes on keeps what was decided."""
+    kept = private / "steps.json"
+    digest = hashlib.sha256((private / "train.jsonl").read_bytes()).hexdigest()
+    if kept.is_file() and (known := json.loads(kept.read_text()))["data"] == digest:
+        return known["steps"], known["why"]
+    per_pass = max(1, len(trainer.train) // settings.batch_size)
+    if settings.steps:
+        steps, why = settings.steps, "as asked"
+    elif trainer.compute.device.startswith("cuda"):
+        steps = max(GPU_PASSES * per_pass, FEWEST_STEPS)
+        why = f"{GPU_PASSES} passes over the texts, on {trainer.compute.device}"
+    else:
+        seconds = _seconds_a_step(trainer)
+        fitting = int(60 * settings.minutes / seconds)
+        steps = max(FEWEST_STEPS, min(fitting, MOST_PASSES * per_pass))
+        limit = f"{settings.minutes:g} minutes" if steps <= fitting else "no fewer steps than that"
+        limit = f"{MOST_PASSES} passes" if steps == MOST_PASSES * per_pass < fitting else limit
+        why = f"a step takes {seconds:.1f} s on this processor, and the limit is {limit}"
+    say(f"words: {steps} steps of {min(settings.batch_size, len(trainer.train))} texts ({why})")
+    kept.write_text(json.dumps({"data": digest, "steps": steps, "why": why}))
+    return steps, why
+
+
+def _seconds_a_step(trainer: Trainer) -> float:
+    work = trainer.work("tune")
+    rows = work.step(0).rows
+    with trainer.accelerator.autocast():
+        sum(work(0, rows[:1]).values()).backward()  # type: ignore[union-attr]  # the first pass allocates
+        started = time.monotonic()
+        sum(work(0, rows).values()).backward()  # type: ignore[union-attr]
+    work.zero_grad()
+    return time.monotonic() - started
+
+
+@torch.no_grad()
+def _loss(trainer: Trainer, report: Set) -> float:
+    """Cross-entropy a token of the held-back answers."""
+    work = ExplainerWork("tune", trainer.vlm, trainer.config, trainer.coder, report, report, {}).eval()
+    total = 0.0
+    for start in range(0, len(report), 16):
+        with trainer.accelerator.autocast():
+            total += float(work(0, range(start, min(start + 16, len(report))), held=True)["held_out"])
+    return total / len(report)
+
+
+def _sentence(figures: dict[str, Any]) -> str:
+    how = f"LoRA and projector learned {figures['counts']['train']} texts in {figures['steps']} steps"
+    whence = f"from {figures['start']}'s own explainer" if figures["start"] else f"fresh, on {figures['language']}"
+    return f"{how}, {whence}; {figures['why']}. Texts of the form: {figures['form']}."
