@@ -1,5 +1,7 @@
 """What the server says of itself: its models, whether it lives and is ready, and its counters."""
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -48,6 +50,21 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
+@cache
+def card(name: str) -> dict[str, Any]:
+    """What is known of a model before it is loaded. It stays as it was when the server was first asked."""
+    from emoreason.encoder import find_bundle
+    from emoreason.models.registry import measured
+
+    bundle = find_bundle(name)
+    base = None
+    if bundle and bundle.base:
+        given = bundle.spec.get("merged_from", bundle.spec)
+        place = Path(given["base"])
+        base = f"{place.name if place.is_absolute() else given['base']} {given['base_revision']}"
+    return {"base": base, "measured": measured(name)}
+
+
 def _model(service: Service, name: str) -> dict[str, Any]:
     """Nothing is loaded for it."""
     engine = next((engine for engine in service.engines.loaded() if engine.name == name), None)
@@ -61,4 +78,5 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "revision": reasoner.revision if reasoner else None,
         "labels": list(reasoner.default_labels) if reasoner else None,
         "explains": reasoner.has_words if reasoner else None,
+        **card(name),
     }

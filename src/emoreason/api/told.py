@@ -22,6 +22,20 @@ class Error(BaseModel):
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
+class Figures(BaseModel):
+    accuracy: float
+    uar: float
+    macro_f1: float | None = None
+
+
+class Measured(BaseModel):
+    measured_on: str
+    before: Annotated[Figures | None, Field(description="The same faces, before it was fine-tuned.")]
+    after: Figures
+    counts: Annotated[dict[str, dict[str, int]], Field(description="Faces by part and label.")]
+    protocol: str
+
+
 class Model(BaseModel):
     id: str
     object: Literal["model"]
@@ -31,6 +45,8 @@ class Model(BaseModel):
     revision: Annotated[str | None, Field(description="Known once it is loaded.")]
     labels: Annotated[list[str] | None, Field(description="What it chooses among where no labels are given.")]
     explains: Annotated[bool | None, Field(description="It has a language model.")]
+    base: Annotated[str | None, Field(description="What a fine-tuned model stands on.")]
+    measured: Annotated[Measured | None, Field(description="From its card; null where nothing was measured.")]
 
 
 class Models(BaseModel):

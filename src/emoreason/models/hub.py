@@ -16,7 +16,7 @@ import yaml
 
 from emoreason.encoder import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, Bundle, bundles, find_bundle
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.models.registry import INSIDE, PARTS, SUMS, TOP, check, copy, metrics, model_files, write_sums
+from emoreason.models.registry import PARTS, SUMS, TOP, check, copy, metrics, model_files, public, write_sums
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 READABLE = (".md", ".json", ".jsonl", ".yaml", ".txt")
@@ -54,10 +54,10 @@ def stage(name: str, repo: str, there: Path, licence: str = "other") -> list[Pat
         check(bundle)
     _refuse_places(bundle, folder)
     copy(folder, there)
-    names = _places(folder)
     for file in model_files(there):
-        if file.suffix in READABLE:
-            _replace(there / file, names)
+        if file.suffix in READABLE and not file.name.startswith(("tokenizer", "vocab", "merges")):
+            text = (there / file).read_text(encoding="utf-8")
+            (there / file).write_text(public(text, folder), encoding="utf-8")
     card = there / "README.md"
     body = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo.split('/')[1]}\n"
     body = re.sub(r"\A---\n.*?\n---\n", "", body, flags=re.S)
@@ -161,34 +161,6 @@ def _refuse_places(bundle: Bundle | None, folder: Path) -> None:
             if not language.startswith("./") and Path(language).exists():
                 raise UsageError(f"the explainer stands on {language}, a folder of this machine: first emoreason "
                                  "models merge")  # fmt: skip
-
-
-def _places(folder: Path) -> dict[str, str]:
-    """Paths in the settings of the run, with what is told of them: the last name."""
-    found: set[str] = {str(folder.resolve()), str(folder)}
-    for file in (folder / "config.yaml", folder / "explainer" / "config.yaml"):
-        if file.is_file():
-            found |= set(_strings(yaml.safe_load(file.read_text(encoding="utf-8"))))
-    names = {text: Path(text).name for text in sorted(found, key=len, reverse=True) if Path(text).is_absolute()}
-    return names | {str(Path.home()): "~"}
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for inner in value.values() for text in _strings(inner)]
-    if isinstance(value, list):
-        return [text for inner in value for text in _strings(inner)]
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else []
-
-
-def _replace(file: Path, names: dict[str, str]) -> None:
-    if INSIDE.fullmatch(file.name) and file.name.startswith(("tokenizer", "vocab", "merges")):
-        return
-    text = before = file.read_text(encoding="utf-8")
-    for path, name in names.items():
-        text = text.replace(path, name) if len(path) > 1 else text
-    if text != before:
-        file.write_text(text, encoding="utf-8")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from emoreason.encoder import Bundle, bundles, find_bundle, models_folder, read_bundle
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.resources import resource
@@ -84,8 +86,8 @@ def add(folder: Path, name: str = "", overwrite: bool = False) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adding-") as there:
             fresh, old = Path(there) / "fresh", Path(there) / "old"
             copy(folder, fresh)
-            if bundle.spec.get("name") != name:
-                spec = json.dumps(bundle.spec | {"name": name}, indent=2, ensure_ascii=False) + "\n"
+            if (copied := read_bundle(fresh)) and copied.spec.get("name") != name:
+                spec = json.dumps(copied.spec | {"name": name}, indent=2, ensure_ascii=False) + "\n"
                 (fresh / "model.json").write_text(spec, encoding="utf-8")
             write_sums(fresh)
             if target.exists():
@@ -112,6 +114,10 @@ def copy(folder: Path, target: Path) -> None:
     for file in model_files(folder):
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / file, target / file)
+    if (bundle := read_bundle(target)) and "files" in bundle.spec:  # checksums of what came along, and of nothing else
+        files = {name: digest for name, digest in bundle.spec["files"].items() if (target / name).is_file()}
+        spec = json.dumps(bundle.spec | {"files": files}, indent=2, ensure_ascii=False) + "\n"
+        (target / "model.json").write_text(spec, encoding="utf-8")
 
 
 def remove(name: str) -> Path:
@@ -130,7 +136,7 @@ def check(bundle: Bundle) -> None:
     verify(bundle.folder)
     if bundle.base is None:
         return
-    if not bundle.spec.get("labels"):
+    if "labels" not in bundle.spec:
         raise EmoreasonError(f"{bundle.folder}/model.json names no labels: train it again with emoreason finetune")
     if not bundle.spec.get("base_revision"):
         raise EmoreasonError(f"{bundle.folder}/model.json names no base_revision: train it again")
@@ -214,7 +220,53 @@ def listed(bundle: Bundle, name: str) -> Listed:
     accuracy, uar = (100 * after[key]["value"] if key in after else None for key in ("accuracy", "uar"))
     where = f"{after['n']} faces, {after.get('split', 'held out')}" if after else "–"
     base = "in the folder" if spec["base"].startswith("./") else f"{spec['base']} {spec['base_revision']}"
-    return Listed(name, str(spec.get("kind", "head")), base, tuple(spec["labels"]), accuracy, uar, where, size)
+    return Listed(name, str(spec.get("what", "head")), base, tuple(spec["labels"]), accuracy, uar, where, size)
+
+
+def measured(name: str) -> dict[str, Any] | None:
+    """What was measured of a model before and after its training, without a path or the name of a picture."""
+    bundle = find_bundle(name)
+    if bundle is None:
+        return None
+    if bundle.base is None:
+        line = listed(bundle, name)
+        if line.accuracy is None or line.uar is None:
+            return None
+        figures = {"accuracy": line.accuracy / 100, "uar": line.uar / 100}
+        return {"measured_on": line.measured_on, "before": None, "after": figures, "counts": {}, "protocol": ""}
+    found = metrics(bundle.folder) or {}
+    if "after" not in found:
+        return None
+    told = {
+        when: {key: found[when][key]["value"] for key in ("accuracy", "uar", "macro_f1")} if when in found else None
+        for when in ("before", "after")
+    }
+    where = f"{found['after']['n']} faces, {found['after'].get('split', 'held out')}"
+    return {"measured_on": where, "counts": found.get("counts", {}), "protocol": found.get("protocol", ""), **told}
+
+
+def public(text: str, folder: Path) -> str:
+    """A text of a run without the places of this machine that its settings name: their last name is left."""
+    for path, name in _places(folder).items():
+        text = text.replace(path, name)
+    return text
+
+
+def _places(folder: Path) -> dict[str, str]:
+    found = {str(folder.resolve()), str(folder)}
+    for file in (folder / "config.yaml", folder / "explainer" / "config.yaml"):
+        if file.is_file():
+            found |= set(_strings(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    names = {text: Path(text).name for text in sorted(found, key=len, reverse=True) if Path(text).is_absolute()}
+    return {path: name for path, name in (names | {str(Path.home()): "~"}).items() if len(path) > 1}
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in _strings(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _strings(inner)]
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else []
 
 
 def metrics(folder: Path) -> dict[str, Any] | None:

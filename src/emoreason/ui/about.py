@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from emoreason import environment
 from emoreason.emotions import LABEL_SETS
-from emoreason.encoder import Bundle, bundles
+from emoreason.encoder import Bundle, bundles, read_bundle
+from emoreason.models.registry import public
 from emoreason.resources import resource
 from emoreason.ui.export import escaped
 from emoreason.ui.words import words
@@ -46,7 +47,7 @@ def facts(reasoner: "Reasoner") -> str:
 
 def scores(reasoner: "Reasoner") -> str:
     """The headline of the card."""
-    found = re.search(r"^## (Scores .*?)(?=^##)", _card(reasoner), re.M | re.S)
+    found = re.search(r"^## (Scores\b.*?)(?=^##)", _card(reasoner), re.M | re.S)
     return f"### {found[1].strip()}" if found else _none("no_scores", reasoner)
 
 
@@ -56,7 +57,10 @@ def card(reasoner: "Reasoner") -> str:
 
 
 def licence(reasoner: "Reasoner") -> str:
-    return words()["about"]["licence"] if _shipped(reasoner) else _none("other_licence", reasoner)
+    if _shipped(reasoner):
+        return words()["about"]["licence"]
+    found = re.search(r"^## Licence and use\n(.*?)(?=^##|\Z)", _card(reasoner), re.M | re.S)
+    return found[1].strip() if found else _none("other_licence", reasoner)
 
 
 def policy() -> str:
@@ -74,10 +78,21 @@ def _shipped(reasoner: "Reasoner") -> Bundle | None:
 
 
 def _card(reasoner: "Reasoner") -> str:
-    if _shipped(reasoner) is None:
+    """Of a model of the package, or of a run: README.md in its folder, without pictures and without its places."""
+    own = reasoner.folder / "README.md" if reasoner.folder else None
+    if _shipped(reasoner):
+        text = resource(f"model_cards/{reasoner.name}.md").read_text(encoding="utf-8")
+    elif reasoner.folder and own and own.is_file() and _of_folder(reasoner):
+        text = re.sub(r"!\[.*?\]\(.*?\)\n*", "", public(own.read_text(encoding="utf-8"), reasoner.folder))
+    else:
         return ""
-    text = resource(f"model_cards/{reasoner.name}.md").read_text(encoding="utf-8")
     return re.sub(r"\A---\n.*?\n---\n|<!--.*?-->\n?", "", text, flags=re.S)
+
+
+def _of_folder(reasoner: "Reasoner") -> bool:
+    """The run was not trained again since it was loaded."""
+    bundle = read_bundle(reasoner.folder) if reasoner.folder else None
+    return bundle is not None and bundle.spec["sha256"].startswith(reasoner.revision)
 
 
 def _none(key: str, reasoner: "Reasoner") -> str:
