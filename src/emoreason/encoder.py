@@ -131,7 +131,8 @@ class Encoder:
         clip._modules = dict(self._clip._modules)  # a shallow copy shares it, and this one gets its own tower
         visual.preprocess_cfg = self._clip.visual.preprocess_cfg
         clip.visual = visual
-        return Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, self.unit_codes)
+        codes = self.unit_codes if units is not None else ()
+        return Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, codes)
 
     @property
     def look(self) -> "tuple[torch.Tensor, torch.Tensor]":
@@ -359,7 +360,7 @@ def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
     else:
         visual.load_state_dict({k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
     units = None
-    if base.unit_head is not None:
+    if "units.weight" in tensors:  # a tower that started from nothing has none
         units = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
         units.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
     return base.with_tower(visual.eval().requires_grad_(False), units, bundle.spec["sha256"][:12])

@@ -105,6 +105,7 @@ class _Run:
 
     def go(self) -> Fitted:
         self._resume()
+        self.model.train()
         rows, started = 0, time.monotonic()
         if self.work.held and not self.best:
             self._look()
@@ -254,7 +255,9 @@ def rate(step: int, steps: int, warmup: float) -> float:
 def make_accelerator(compute: Any) -> Any:
     """One process, or those that `accelerate launch` started."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state()  # an earlier training of this process may have computed in another number type
     low = "bf16" if compute.dtype == "bfloat16" else "fp16" if compute.dtype == "float16" else "no"
     return Accelerator(mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION", low), cpu=compute.device == "cpu")
 
