@@ -83,8 +83,9 @@ def test_the_smoke_run_of_the_recipe(tmp_path: Path):
     assert execute(["finetune", "finetune/exp-clip.yaml", "--smoke"]) == 0
     config = smoke_config(ExpClipConfig(), tmp_path)
     said: list[str] = []
-    made = train_exp_clip(config, said.append)
+    made = train_exp_clip(config, said.append, tmp_path / "cache")
     folder = made.parent
+    assert any((tmp_path / "cache").rglob("*.safetensors"))
     assert {p.name for p in folder.iterdir()} == {
         "projection.safetensors", "config.yaml", "env.txt", "log.jsonl", "loss.png", "metrics.json", "README.md",
     }  # fmt: skip

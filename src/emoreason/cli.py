@@ -557,7 +557,7 @@ def _project(config: Any, smoke: bool) -> None:
 
     if smoke:
         with tempfile.TemporaryDirectory() as folder:
-            train_exp_clip(smoke_config(config, Path(folder)), note)
+            train_exp_clip(smoke_config(config, Path(folder)), note, Path(folder) / "cache")
         note("the recipe runs; what it made of noise was thrown away")
         return
     made = train_exp_clip(config, note)

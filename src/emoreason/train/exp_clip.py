@@ -56,8 +56,12 @@ class Pairs:
     told: np.ndarray  # (n, H) by the teacher
 
 
-def train_exp_clip(config: ExpClipConfig, say: Callable[[str], None] = lambda text: None) -> Path:
-    """The whole run; one that was stopped goes on by itself. Returns the projection."""
+def train_exp_clip(
+    config: ExpClipConfig, say: Callable[[str], None] = lambda text: None, cache: Path | None = None
+) -> Path:
+    """The whole run; one that was stopped goes on by itself. Returns the projection.
+
+    cache: where what was seen is kept, instead of the user's cache folder."""
     if not config.data.source:
         raise UsageError("data.source is missing: --data my_faces/ (no labels are needed)")
     out = Path(config.out)
@@ -74,8 +78,8 @@ def train_exp_clip(config: ExpClipConfig, say: Callable[[str], None] = lambda te
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
-    eye = (Kept(f"{student} {crop}"), _embed(encoder))
-    pairs = _pairs(samples, detector, eye, (Kept(f"{teacher.id} {compute.dtype} {crop}"), teacher.tell),
+    eye = (Kept(f"{student} {crop}", cache), _embed(encoder))
+    pairs = _pairs(samples, detector, eye, (Kept(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell),
                    config.teacher.batch_size, say)  # fmt: skip
     if len(pairs.ids) < 2:
         raise EmoreasonError(f"{config.data.source} has {len(pairs.ids)} faces: they are told from each other")
