@@ -33,7 +33,7 @@ FILES = (
     "model.json",
 )
 MAYBE = ("measures.safetensors",)  # fmt: skip
-FOLDERS = ("adapter", "explainer")
+FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the language model learns
 IS = {
     "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
     "still that model's.",
@@ -70,7 +70,7 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
             raise UsageError(
                 f"--resume: {out}/config.yaml differs from what is asked for now; --overwrite trains again"
             )
-        for name in (*FILES, *MAYBE, *FOLDERS, *(() if resume else CHECKPOINT)):
+        for name in (*FILES, *MAYBE, *(() if resume else (*FOLDERS, *CHECKPOINT))):
             _remove(out / name)
         write_atomically(out / "config.yaml", written.encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())

@@ -3,6 +3,7 @@
 The figures of the report are made by the very Reader that answers users.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from emoreason.data import read
+from emoreason.data import messages, read
 from emoreason.data.schema import Sample
-from emoreason.encoder import find_bundle
+from emoreason.encoder import Encoder, find_bundle
 from emoreason.errors import UsageError
 from emoreason.faces import Detector
 from emoreason.label import cores
@@ -29,6 +30,7 @@ from emoreason.train.parts import Parts, make_parts
 from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces, gather
 from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
+from emoreason.train.words import has_messages, teach, teach_messages
 
 TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
 Count = Callable[[str], AbstractContextManager[Callable[[int], None]]]
@@ -52,17 +54,19 @@ def tune(
     config = resolved(config)
     out = Path(config.out)
     first_process = os.environ.get("RANK", "0") == "0"  # of those that `accelerate launch` started
-    samples = read(config.data.source, format=config.data.format)
     if first_process:
         run_folder.prepare(out, config, resume, overwrite)
     else:
         say, count = lambda text: None, lambda what: nullcontext(lambda n: None)
-    reasoner = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
-    encoder = reasoner.reader.zeroshot.encoder
-    say(f"{encoder.name} {encoder.revision} on {reasoner.compute.device}: {reasoner.compute.reason}")
+    base = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
+    encoder = base.reader.zeroshot.encoder
+    say(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
+    if has_messages(config.data.source):
+        return _only_words(config, base, out, resume, say)
 
+    samples = _read(config)
     first = list(islice(samples, 24))
-    detector, crops = _cropping(first, reasoner.detector, config.data.crops)
+    detector, crops = _cropping(first, base.detector, config.data.crops)
     say(crops)
     started = time.monotonic()
     cache = FeatureCache(encoder, detector)
@@ -85,22 +89,14 @@ def tune(
         "counts": {name: faces.counts(rows) for name, rows in parts.named().items()},
         "faces": {name: len(rows) for name, rows in parts.named().items()},
     }
-    spec: dict[str, Any] = {
-        "kind": "head",
-        "what": "none",
-        "name": config.name,
-        "base": config.model,
-        "base_revision": encoder.revision,
-        "labels": list(faces.labels),
-        "trained_on": {"data_sha256": metrics["data_sha256"], "train": len(parts.train), "seed": config.seed},
-    }
+    spec = _spec(config, encoder, faces.labels, metrics["data_sha256"], len(parts.train))
     tensors: dict[str, np.ndarray] = {}
     features, probabilities = faces.features, None
     if faces.labels:
-        learned, tensors = _train(config, reasoner, faces, parts, detector, out, say, count)
+        learned, tensors = _train(config, base, faces, parts, detector, out, say, count)
         features = learned.features
         spec |= described(learned, faces, parts, config)
-        figures, probabilities = measured(reasoner.reader, spec, learned, faces, parts, config)
+        figures, probabilities = measured(base.reader, spec, learned, faces, parts, config)
         metrics |= figures
     seconds["training"] = time.monotonic() - started
     if first_process:
@@ -114,6 +110,16 @@ def tune(
         )
         if told_more is not None:
             metrics["measures"] = told_more
+    started = time.monotonic()
+    part_of = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
+    words = teach(
+        ((sample, part_of[sample.id]) for sample in _read(config) if sample.id in part_of),
+        base, config.words, out, say,
+        detector=detector, labels=faces.labels or base.default_labels, model=config.model, seed=config.seed,
+        device=config.device, resume=resume,
+    )  # fmt: skip
+    if words is not None:
+        metrics["words"], seconds["words"] = words, time.monotonic() - started
     metrics["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     if not first_process:
         return Tuned(out, {})
@@ -121,6 +127,44 @@ def tune(
         run_folder.write_log(out, learned.log, learned.kept)
     run_folder.write_split(out, sorted(split_rows(faces, parts)))
     run_folder.finish(out, spec, metrics, tensors)
+    return Tuned(out, metrics)
+
+
+def _read(config: TuneConfig) -> Iterator[Sample]:
+    return iter(read(config.data.source, format=config.data.format))
+
+
+def _spec(config: TuneConfig, encoder: Encoder, labels: Sequence[str], digest: str, train: int) -> dict[str, Any]:
+    """model.json, before anything is known of what was trained."""
+    return {
+        "kind": "head",
+        "what": "none",
+        "name": config.name,
+        "base": config.model,
+        "base_revision": encoder.revision,
+        "labels": list(labels),
+        "trained_on": {"data_sha256": digest, "train": train, "seed": config.seed},
+    }
+
+
+def _only_words(config: TuneConfig, base: Reasoner, out: Path, resume: bool, say: Callable[[str], None]) -> Tuned:
+    """A file of conversations about pictures: the explainer alone is trained."""
+    source, started = Path(config.data.source), time.monotonic()
+    first = islice((image for talk in messages.read(source) for image in talk.images), 24)
+    pictures = [Sample(image, str(source.parent / image)) for image in first]
+    detector, crops = _cropping(pictures, base.detector, config.data.crops)
+    say(crops)
+    words = teach_messages(source, base, config.words, out, say, detector=detector, model=config.model,
+                           seed=config.seed, device=config.device, resume=resume)  # fmt: skip
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    metrics = {
+        "data": config.data.source, "data_sha256": digest, "crops": crops.split(" (--")[0], "left_out": {},
+        "faces": words["counts"], "words": words, "seconds": {"words": round(time.monotonic() - started, 1)},
+    }  # fmt: skip
+    if os.environ.get("RANK", "0") == "0":
+        run_folder.finish(
+            out, _spec(config, base.reader.zeroshot.encoder, (), digest, words["counts"]["train"]), metrics, {}
+        )
     return Tuned(out, metrics)
 
 
@@ -192,8 +236,3 @@ def _cropping(first: Sequence[Sample], detector: Detector, crops: str) -> tuple[
     if are_crops:
         return None, f"the pictures are taken as face crops: {why} (--detect looks for faces all the same)"
     return detector, f"faces are looked for and cut out: {why} (--no-detect takes the pictures as they are)"
-
-
-def parted(faces: Faces, parts: Parts) -> Iterator[tuple[Sample, str]]:
-    """Each face with the name of its part."""
-    return ((faces.samples[row], name) for name, rows in parts.named().items() for row in rows)
