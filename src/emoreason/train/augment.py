@@ -48,9 +48,7 @@ def draw(n: int, height: int, width: int, config: AugmentConfig, rng: torch.Gene
     top = (torch.rand(n, 1, generator=rng) * (height - side_y)).long()
     left = (torch.rand(n, 1, generator=rng) * (width - side_x)).long()
     cut = torch.rand(n, generator=rng) < config.cutout
-    return Draws(
-        theta, blur, contrast, light, cut, torch.cat([side_y, side_x], dim=1), torch.cat([top, left], dim=1)
-    )
+    return Draws(theta, blur, contrast, light, cut, torch.cat([side_y, side_x], dim=1), torch.cat([top, left], dim=1))
 
 
 def augment(faces: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
