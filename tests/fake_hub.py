@@ -1,4 +1,4 @@
-"""The part of the Hugging Face Hub's HTTP API that its own client uses to upload and to download a model, on loopback."""
+"""The part of the Hugging Face Hub's HTTP API that its own client uses to upload and to download, on loopback."""
 
 import base64
 import hashlib
