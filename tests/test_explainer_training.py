@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,16 +14,22 @@ import pytest
 import torch
 import yaml
 
+from emoreason.emotions import LABEL_SETS
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.resources import resource
 from emoreason.train.config import load_config, parse_overrides
 from emoreason.train.conversations import IGNORED, VISUAL, collate, one_pass, packed
-from emoreason.train.explainer import Trainer, train_explainer
+from emoreason.train.explainer import Trainer, lora_config, read_texts, train_explainer
 from emoreason.train.explainer_config import ExplainerConfig
+from emoreason.train.memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
 from emoreason.train.smoke import save_language, smoke_config
-from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, VisionLanguageModel
+from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, Projector, VisionLanguageModel
 
-RECIPES = ("finetune/mini-explainer-1.yaml", "finetune/mini-explainer-2.yaml")
+RECIPES = sorted(
+    f"finetune/{path.name}"
+    for path in resource("finetune/head.yaml").parent.glob("*.yaml")
+    if "kind: explainer" in path.read_text()
+)
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +196,51 @@ def test_checkpointing_changes_no_number(small, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipes_are_read_and_smoke(recipe, tmp_path):
+def test_every_recipe_runs_with_smoke(recipe, tmp_path):
+    """The recipe's own stages, losses, LoRA and kinds of text; only what is large is replaced."""
     config = load_config(resource(recipe))
-    assert config.kind == "explainer" and config.lora.r <= 32
     small = smoke_config(config, tmp_path)
-    assert small.loss == config.loss and small.lora == config.lora
+    assert small.loss == config.loss and small.lora == config.lora and small.grid == config.grid
+    out = train_explainer(small)
+    stages = [name for name in ("align", "tune") if getattr(config, name).steps]
+    assert list(dict.fromkeys(line["stage"] for line in curve(out))) == stages
+    spec = json.loads((out / SPEC).read_text())
+    assert spec["form"] == ("free" if config.data.label_share else "sections")
+
+
+def test_the_mix_of_expllm_is_three_label_questions_to_a_description(tmp_path):
+    small = smoke_config(load_config(resource("finetune/expllm-like.yaml")), tmp_path)
+    texts = read_texts(small.data.train, small.data.label_share, small.seed)
+    asked = [conversation.messages[0].content for _, conversation in texts.given]
+    assert len(asked) == 96 and sum("Answer with its label" in text for text in asked) == 72
+    assert texts.free and texts.question == "Describe the facial expression step by step."
+    labels = {c.messages[1].content for _, c in texts.given if "Answer with its label" in c.messages[0].content}
+    assert labels <= set(LABEL_SETS["ferplus8"].labels)
+
+
+def test_the_memory_in_the_header_is_that_of_the_shapes():
+    """Shapes of Qwen2.5-7B on the meta device: counted there, computed in train/memory.py, written in the recipe."""
+    import transformers as hf
+
+    config = load_config(path := resource("finetune/clip-l14-7b-qlora.yaml"))
+    shape = hf.Qwen2Config(vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
+                           num_attention_heads=28, num_key_value_heads=4, tie_word_embeddings=False)  # fmt: skip
+    with torch.device("meta"):
+        model = hf.Qwen2ForCausalLM(shape)
+        wide = Projector(VIT_L_14.channels, shape.hidden_size, config.grid, 1.0)
+    blocks = sum(m.weight.numel() for m in model.model.layers.modules() if isinstance(m, torch.nn.Linear))
+    needed = memory(config, shape, VIT_L_14)
+    assert needed["blocks"] * GIB == pytest.approx(blocks * NF4)
+    assert needed["embedding and head"] * GIB == 2 * 2 * model.lm_head.weight.numel()
+    assert projector_parameters(shape, VIT_L_14) == sum(p.numel() for p in wide.parameters())
+    import peft
+
+    with torch.device("meta"):
+        tuned = peft.get_peft_model(model, lora_config(config.lora), low_cpu_mem_usage=True)
+    assert lora_parameters(shape, config) == sum(p.numel() for n, p in tuned.named_parameters() if "lora_" in n)
+    told = {name: float(gib) for name, gib in re.findall(r"^#   ([A-Za-z ]+?) +(\d+\.\d\d)\b", path.read_text(), re.M)}
+    assert told == pytest.approx(needed, abs=0.006)
+    assert needed["all"] < 24 - 4
 
 
 def test_an_unknown_key_is_told_with_the_nearest(tmp_path):

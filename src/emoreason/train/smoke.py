@@ -27,7 +27,7 @@ def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
     kind = next((name for name in ("qwen2", "llama") if name[:5] in config.language.lower()), "gemma3")
     kind = "llama" if "vicuna" in config.language.lower() else kind
     language = save_language(folder / "language", kind)
-    foreign = not config.align.verdict_every and not config.tune.verdict_every
+    foreign = "described" not in config.data.train
     for name in ("train", "holdout", "validation"):
         if foreign:
             _describe_as_others(folder, name)

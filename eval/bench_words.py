@@ -1,0 +1,186 @@
+"""Training the language model: conversations a second and memory, for three ways of computing the same steps.
+
+    python eval/bench_words.py described/train.jsonl -o eval/results/words
+
+padded, whole     random batches, padded to the longest; logits and loss at every token (what a plain loop does)
+padded, answers   the same batches; logits and loss where the model itself writes
+packed, answers   the same conversations, several in one row; what `emoreason finetune` does
+
+All three see the same conversations in the same order, in one process, turn by turn. On a processor the seconds are those
+of this process, so that other work on the machine does not count. `two-part` is the mix of ExpLLM's recipe: three
+questions for the label alone to one description.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from emoreason import device
+from emoreason.data import messages
+from emoreason.data.messages import EXPLLM_LABEL_QUESTION, IMAGE, Conversation, Message
+from emoreason.encoder import find_bundle
+from emoreason.environment import describe
+from emoreason.explain.script import load_script
+from emoreason.quantize import give_back_memory
+from emoreason.train.conversations import IGNORED, Encoder, collate
+from emoreason.train.explainer import Texts, build, encode_set, sheet_of
+from emoreason.train.explainer_config import ExplainerConfig
+from emoreason.train.explainer_work import Set, run_model
+from emoreason.train.loop import make_accelerator
+from emoreason.vlm import VisionLanguageModel
+
+WAYS = ("padded, whole", "padded, answers", "packed, answers")
+
+
+def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str, row_tokens: int) -> torch.Tensor:
+    items = [data.encoded[row] for row in rows]
+    if way == "padded, whole":
+        items = [replace(item, written=(True,) * len(item)) for item in items]
+    batch = collate(items, vlm.tokenizer.pad, row_tokens if way.startswith("packed") else 0)
+    hidden = run_model(vlm, batch, vlm.encoder.patches(data.tensor(rows)))
+    targets = torch.where(batch.targets < 0, IGNORED, batch.targets).to(hidden.device)
+    if way == "padded, whole":
+        return F.cross_entropy(vlm.head(hidden).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    wanted = targets >= 0
+    return F.cross_entropy(vlm.head(hidden[wanted]), targets[wanted])
+
+
+def label_question(given: Conversation) -> Conversation:
+    """The same face, asked for its label alone."""
+    script, sheet, votes = load_script(), sheet_of(given), (given.evidence or {})["votes"]
+    assert sheet is not None
+    asked = IMAGE + script.measured_units(sheet) + script.turn(EXPLLM_LABEL_QUESTION)
+    answer = Message("assistant", max(votes, key=votes.__getitem__))
+    return replace(given, messages=(Message("user", asked), answer), evidence=None)
+
+
+class Memory:
+    """The most that was in use above what stood there before, sampled on a processor, counted on CUDA."""
+
+    def __init__(self, cuda: bool):
+        self.cuda, self.peak, self.going = cuda, 0, False
+
+    def measure(self, work: Callable[[], None]) -> int:
+        give_back_memory()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            work()
+            return torch.cuda.max_memory_allocated() - before
+        before, self.peak, self.going = _resident(), 0, True
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        work()
+        self.going = False
+        thread.join()
+        return self.peak - before
+
+    def _watch(self) -> None:
+        while self.going:
+            self.peak = max(self.peak, _resident())
+            time.sleep(0.02)
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("described", type=Path)
+    parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--row-tokens", type=int, default=512)
+    asked = parser.parse_args()
+    bundle = find_bundle("mini")
+    assert bundle is not None
+    own = str(bundle.folder / "explainer")
+    compute = device.choose()
+    vlm = build(ExplainerConfig(start=own, vocabulary=own), compute)
+    vlm.projector.requires_grad_(True)
+    learned = list(vlm.projector.parameters())
+    for name, parameter in vlm.language.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        learned += [parameter] if "lora_" in name else []
+    optimizer, accelerator = torch.optim.AdamW(learned, lr=1e-6), make_accelerator(compute)
+    vlm.train()
+    n = asked.batch * asked.rounds
+    given = list(islice(messages.read(asked.described), n))
+    mixed = [c if i % 4 == 0 else label_question(c) for i, c in enumerate(given)]
+    cuda = compute.device.startswith("cuda")
+    results = {}
+    for name, conversations in (("described", given), ("two-part", mixed)):
+        texts = Texts([(asked.described, c) for c in conversations], False, "", "")
+        data = encode_set(texts, Encoder(vlm, 512), vlm.encoder)
+        lengths = [len(item) for item in data.encoded]
+        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        memory = dict.fromkeys(WAYS, 0)
+        for turn in range(-1, asked.rounds):  # the first turn warms up
+            rows = list(range(max(turn, 0) * asked.batch, (max(turn, 0) + 1) * asked.batch))
+            for way in WAYS:
+
+                def step(rows: list[int] = rows, way: str = way, data: Set = data) -> None:
+                    with accelerator.autocast():
+                        found = loss(vlm, data, rows, way, asked.row_tokens)
+                    found.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+                if turn < 0:
+                    rows = rows[:2]
+                    step(rows)
+                    continue
+                clock = time.monotonic if cuda else time.process_time
+                torch.cuda.synchronize() if cuda else None
+                started = clock()
+                used = Memory(cuda).measure(step)
+                torch.cuda.synchronize() if cuda else None
+                seconds[way].append(clock() - started)
+                memory[way] = max(memory[way], used)
+                print(f"{name}, {way}: {seconds[way][-1]:.1f} s, {used / 2**20:.0f} MiB", flush=True)
+        results[name] = {"conversations": len(data), "tokens_mean": statistics.mean(lengths), "tokens_max": max(lengths),
+                         "learned_mean": statistics.mean(item.learned for item in data.encoded),
+                         "ways": {way: {"samples_per_s": asked.batch * asked.rounds / sum(seconds[way]),
+                                        "times": sum(seconds[WAYS[0]]) / sum(seconds[way]),
+                                        "peak_mib": memory[way] / 2**20} for way in WAYS}}  # fmt: skip
+    report = {"batch": asked.batch, "rounds": asked.rounds, "row_tokens": asked.row_tokens, "device": compute.device,
+              "dtype": compute.dtype, "threads": torch.get_num_threads(), "results": results,
+              "environment": describe().text}  # fmt: skip
+    text = table(report)
+    print(text)
+    if asked.out:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        (asked.out / f"{compute.device}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (asked.out / f"{compute.device}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def table(report: dict) -> str:
+    lines = [
+        f"Batches of {report['batch']}, {report['rounds']} of each, {report['device']} ({report['threads']} threads), "
+        f"{report['dtype']}; rows of {report['row_tokens']} tokens where packed.",
+        "",
+        "| conversations | tokens, mean / most | way | conversations/s | times | memory above the weights |",
+        "| --- | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for name, found in report["results"].items():
+        for way, figures in found["ways"].items():
+            lines.append(
+                f"| {name} | {found['tokens_mean']:.0f} / {found['tokens_max']} | {way} | {figures['samples_per_s']:.2f} | "
+                f"{figures['times']:.2f} | {figures['peak_mib']:.0f} MiB |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
