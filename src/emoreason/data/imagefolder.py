@@ -37,8 +37,10 @@ def _read_part(part: Path, root: Path, split: str | None, scale: float) -> Itera
         return
     for file in pictures(part):
         inside = file.relative_to(part)
-        label = label_name(inside.parts[0]) if len(inside.parts) > 1 else None
-        yield Sample(file.relative_to(root).as_posix(), str(file), label, split=split, source="imagefolder")
+        word = inside.parts[0] if len(inside.parts) > 1 else None
+        yield Sample(
+            file.relative_to(root).as_posix(), str(file), label_name(word), split=split, source="imagefolder", word=word
+        )
 
 
 def _metadata(part: Path) -> Path | None:

@@ -94,8 +94,9 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int
         return broken(id, f"{where}: {error}", place.source, split)
     text = row.get(columns.explanation) if columns.explanation else None
     explanation = text.strip() or None if isinstance(text, str) else None
-    return Sample(id, image, _label(row, columns), votes, _groups(row, columns), split, place.source,
-                  units=units, valence=valence, arousal=arousal, explanation=explanation)  # fmt: skip
+    word = _word(row, columns)
+    return Sample(id, image, label_name(word), votes, _groups(row, columns), split, place.source,
+                  units=units, valence=valence, arousal=arousal, explanation=explanation, word=word)  # fmt: skip
 
 
 def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
@@ -111,13 +112,14 @@ def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
     return str(root / text), text  # an absolute path stays as it is
 
 
-def _label(row: Mapping[str, Any], columns: Columns) -> str | None:
+def _word(row: Mapping[str, Any], columns: Columns) -> str | None:
+    """The label as it is written."""
     value = row.get(columns.label) if columns.label else None
     if value is None or (isinstance(value, float) and value != value):
         return None
     if columns.class_names and isinstance(value, int):
-        return label_name(columns.class_names[value]) if 0 <= value < len(columns.class_names) else str(value)
-    return label_name(value)
+        return columns.class_names[value] if 0 <= value < len(columns.class_names) else str(value)
+    return str(value).strip() or None
 
 
 def _votes(row: Mapping[str, Any], columns: Columns) -> dict[str, float] | None:

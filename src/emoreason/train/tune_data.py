@@ -1,6 +1,7 @@
 """From what was seen of a data set to the three parts of a fine-tuning: train, held out, report."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
     """The faces that can be used, with what each shows."""
     targets = [None if isinstance(seen, str) else target_of(sample) for sample, seen in entries]
     unlabeled = not any(targets) and any(teaches_more(sample) for sample, _ in entries)
-    names = () if unlabeled else chosen_labels(targets, config)
+    names = () if unlabeled else own_words(chosen_labels(targets, config), [sample for sample, _ in entries])
     place = {label_name(label): i for i, label in enumerate(names)}
     left_out: Counter[str] = Counter()
     usable: list[tuple[Sample, Seen, np.ndarray]] = []
@@ -155,6 +156,20 @@ def chosen_labels(targets: Iterable[dict[str, float] | None], config: TuneData) 
         raise EmoreasonError(f"all faces have the label {next(iter(counts))!r}: a second one is needed to tell it from")
     order = {name: i for i, name in enumerate(EMOTIONS)}
     return tuple(sorted(counts, key=lambda word: (order.get(word, len(order)), word)))
+
+
+def own_words(labels: Sequence[str], samples: Iterable[Sample]) -> tuple[str, ...]:
+    """The labels as the user writes them (engaged, not interest), where one emotion is always written in one way."""
+    written: dict[str | None, set[str]] = {}
+    for sample in samples:
+        if sample.word:
+            written.setdefault(sample.label, set()).add(sample.word.strip().lower())
+    found = []
+    for label in labels:
+        words = written.get(label, {label})
+        word = next(iter(words))
+        found.append(word if len(words) == 1 and re.fullmatch(r"[^\W\d_]+([ -][^\W\d_]+)*", word) else label)
+    return tuple(found)
 
 
 def unknown_words(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
