@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emoreason import __version__, cli_models
+from emoreason.cli_finetune import finetune
 from emoreason.cli_serve import chat, serve
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.options import (
@@ -340,85 +341,15 @@ def evaluate(
         raise typer.Exit(FAILED_ITEMS)
 
 
-@app.command(
+app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     epilog=examples(
         "finetune --data my_faces/ --out runs/mine",
         "finetune --data faces.csv --labels bored,engaged,confused --no-detect --out runs/mine",
-        "finetune finetune/head.yaml --data my_faces/ --train.lr 0.01",
-        "finetune finetune/mini-encoder.yaml --train.epochs 2 --out runs/look",
+        "finetune finetune/lora.yaml --data my_faces/ --tower.epochs 4",
+        "finetune finetune/mini-encoder.yaml --smoke",
     ),
-)
-def finetune(
-    context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A recipe such as finetune/head.yaml, the default with --data. Any field: --section.field VALUE."
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Labeled faces: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")
-    ] = None,
-    out: Annotated[str | None, typer.Option("--out", help="The run folder, which is a model: --model DIR.")] = None,
-    labels: Labels = None,
-    detect: Annotated[
-        bool | None, typer.Option("--detect/--no-detect", help="Cut the faces out, or not. Default: as they look.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The encoder: mini, or such as ViT-L-14/openai.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again over a run that exists.")] = False,
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="The whole path in a minute: tiny random models, made-up faces. Explainers.")
-    ] = False,
-) -> None:
-    """Learn your own labels from your own faces (--data), or train a model by a recipe."""
-    from emoreason.train.config import load_config, override, parse_overrides
-    from emoreason.train.exp_clip_config import ExpClipConfig
-    from emoreason.train.explainer_config import ExplainerConfig
-    from emoreason.train.tune_config import TuneConfig
-
-    fields = list(context.args)
-    if config is not None and str(config).startswith("--"):  # no recipe: typer took the first field for one
-        fields, config = [str(config), *fields], None
-    if config is None and data is None:
-        raise UsageError("nothing to learn from: emoreason finetune --data my_faces/ --out runs/mine, or a recipe")
-    crops = None if detect is None else "no" if detect else "yes"
-    named = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
-    given = parse_overrides(fields) | {key: value for key, value in named.items() if value is not None}
-    chosen: Any = TuneConfig() if config is None else load_config(config)
-    override(chosen, given)
-    if isinstance(chosen, TuneConfig):
-        _tune(chosen, resume, overwrite)
-        return
-    if resume or overwrite:
-        raise UsageError("--resume and --overwrite are for heads: this recipe goes on by itself, or takes a new --out")
-    if isinstance(chosen, ExpClipConfig):
-        _project(chosen, smoke)
-        return
-    if isinstance(chosen, ExplainerConfig):
-        from emoreason.train.explainer import train_explainer
-
-        if smoke:
-            import tempfile
-
-            from emoreason.train.smoke import smoke_config
-
-            with tempfile.TemporaryDirectory() as folder:
-                train_explainer(smoke_config(chosen, Path(folder)))
-            note("the recipe runs; what it made of noise was thrown away")
-            return
-        note(f"trained: {train_explainer(chosen)}")
-        return
-    if smoke:
-        raise UsageError("--smoke is for explainers; for a quick look at an encoder: --limit 256 --train.epochs 1")
-    from emoreason.train.encoder import train_encoder
-
-    note(f"trained: {train_encoder(chosen)}")
-
-
+)(finetune)
 app.command(
     epilog=examples("chat", "chat --port 7900", "chat --host 0.0.0.0 --auth me:secret", "chat --model mini --model DIR")
 )(chat)
@@ -547,36 +478,6 @@ def data_describe(
             note(f"left out, {why.replace('_', ' ')}: {n} faces")
     if rewrite is not None:
         note(rewrite.report())
-
-
-def _project(config: Any, smoke: bool) -> None:
-    import tempfile
-
-    from emoreason.train.exp_clip import train_exp_clip
-    from emoreason.train.exp_clip_run import smoke_config
-
-    if smoke:
-        with tempfile.TemporaryDirectory() as folder:
-            train_exp_clip(smoke_config(config, Path(folder)), note, Path(folder) / "cache")
-        note("the recipe runs; what it made of noise was thrown away")
-        return
-    made = train_exp_clip(config, note)
-    note(f"use it: emoreason explain photo.jpg --model {config.model} --projection {made}")
-
-
-def _tune(config: Any, resume: bool, overwrite: bool) -> None:
-    import shlex
-
-    from emoreason.progress import counting_bar
-    from emoreason.show import stdout
-    from emoreason.train.run_folder import tables
-    from emoreason.train.tune import tune
-
-    done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
-    if not done.metrics:  # another process of `accelerate launch` tells
-        return
-    stdout().print(tables(done.metrics), soft_wrap=True)
-    print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(done.folder))}")
 
 
 def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, format: str | None,
