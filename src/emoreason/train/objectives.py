@@ -154,7 +154,7 @@ class AdaptiveMargin(Objective):
     enough: Tensor  # (L,) the margins
     confidence: Tensor  # (L,) sum over the labeled faces answered rightly in this epoch
     right: Tensor  # (L,) how many they were
-    FIRST, CEILING = 0.8, 0.97
+    FIRST, CEILING, AGREEING = 0.8, 0.97, 0.1
 
     def __init__(self, settings: "LossSettings", targets: Tensor):
         super().__init__(settings, targets)
@@ -183,8 +183,8 @@ class AdaptiveMargin(Objective):
         one, two = F.log_softmax(logits, dim=1), F.log_softmax(mirrored, dim=1)
         confidence, answer = ((one.exp() + two.exp()) / 2).detach().max(dim=1)
         taught = F.cross_entropy(stronger, answer, reduction="none")
-        agreeing = ((one.exp() - two.exp()) * (one - two)).sum(dim=1) / 2  # KL in both directions
-        return torch.where(confidence >= self.enough[answer], taught, agreeing)
+        apart = ((one.exp() - two.exp()) * (one - two)).sum(dim=1) / 2  # KL in both directions
+        return torch.where(confidence >= self.enough[answer], taught, self.AGREEING * apart)
 
     def _watch(self, logits: Tensor, target: Tensor) -> None:
         confidence, answer = logits.softmax(dim=1).max(dim=1)
@@ -194,8 +194,9 @@ class AdaptiveMargin(Objective):
 
     def epoch(self, number: int) -> None:
         confidence, right = _of_all_processes(self.confidence), _of_all_processes(self.right)
-        ramp = self.CEILING / (1 + math.exp(-(number - 1)))
-        self.enough = torch.where(right > 0, ramp * confidence / right.clamp(min=1), self.enough)
+        if number > self.settings.warmup:
+            ramp = self.CEILING / (1 + math.exp(-(number - 1)))
+            self.enough = torch.where(right > 0, ramp * confidence / right.clamp(min=1), self.enough)
         self.confidence.zero_()
         self.right.zero_()
 

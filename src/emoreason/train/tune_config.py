@@ -55,7 +55,7 @@ class LossSettings:
     q: float = 0.7
     """generalised: near 0 it is cross-entropy, 1 the mean absolute error."""
     warmup: int = 5
-    """scn: epochs without an exchange of labels."""
+    """scn: epochs without an exchange of labels; ada-cm: with the first margin. More for a tower from nothing."""
     margin: float = 0.2
     """scn: how much surer of another label the model must be."""
     consistency: float = 5.0
