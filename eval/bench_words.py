@@ -4,10 +4,10 @@
 
 padded, whole     random batches, padded to the longest; logits and loss at every token (what a plain loop does)
 padded, answers   the same batches; logits and loss where the model itself writes
-packed, answers   the same conversations, several in one row; what `emoreason finetune` does
+packed, answers   the same conversations in one row, each attending to itself; what `emoreason finetune` does
 
-All three see the same conversations in the same order, in one process, turn by turn. On a processor the seconds are those
-of this process, so that other work on the machine does not count. `two-part` is the mix of ExpLLM's recipe: three
+All three see the same conversations in the same order, in one process, turn by turn. On a processor the seconds are
+those of this process, so that other work on the machine does not count. `two-part` is the mix of ExpLLM's recipe: three
 questions for the label alone to one description.
 """
 
@@ -37,16 +37,19 @@ from emoreason.train.explainer import Texts, build, encode_set, sheet_of
 from emoreason.train.explainer_config import ExplainerConfig
 from emoreason.train.explainer_work import Set, run_model
 from emoreason.train.loop import make_accelerator
+from emoreason.train.packing import NAME, use_packed
 from emoreason.vlm import VisionLanguageModel
 
 WAYS = ("padded, whole", "padded, answers", "packed, answers")
 
 
-def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str, row_tokens: int) -> torch.Tensor:
+def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str) -> torch.Tensor:
     items = [data.encoded[row] for row in rows]
     if way == "padded, whole":
         items = [replace(item, written=(True,) * len(item)) for item in items]
-    batch = collate(items, vlm.tokenizer.pad, row_tokens if way.startswith("packed") else 0)
+    packed = way.startswith("packed")
+    vlm.language.config._attn_implementation = NAME if packed else "sdpa"
+    batch = collate(items, vlm.tokenizer.pad, packed)
     hidden = run_model(vlm, batch, vlm.encoder.patches(data.tensor(rows)))
     targets = torch.where(batch.targets < 0, IGNORED, batch.targets).to(hidden.device)
     if way == "padded, whole":
@@ -101,7 +104,6 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--row-tokens", type=int, default=512)
     asked = parser.parse_args()
     bundle = find_bundle("mini")
     assert bundle is not None
@@ -115,6 +117,7 @@ def main() -> None:
         learned += [parameter] if "lora_" in name else []
     optimizer, accelerator = torch.optim.AdamW(learned, lr=1e-6), make_accelerator(compute)
     vlm.train()
+    use_packed(vlm.language)
     n = asked.batch * asked.rounds
     given = list(islice(messages.read(asked.described), n))
     mixed = [c if i % 4 == 0 else label_question(c) for i, c in enumerate(given)]
@@ -132,7 +135,7 @@ def main() -> None:
 
                 def step(rows: list[int] = rows, way: str = way, data: Set = data) -> None:
                     with accelerator.autocast():
-                        found = loss(vlm, data, rows, way, asked.row_tokens)
+                        found = loss(vlm, data, rows, way)
                     found.backward()
                     optimizer.step()
                     optimizer.zero_grad()
@@ -154,7 +157,7 @@ def main() -> None:
                          "ways": {way: {"samples_per_s": asked.batch * asked.rounds / sum(seconds[way]),
                                         "times": sum(seconds[WAYS[0]]) / sum(seconds[way]),
                                         "peak_mib": memory[way] / 2**20} for way in WAYS}}  # fmt: skip
-    report = {"batch": asked.batch, "rounds": asked.rounds, "row_tokens": asked.row_tokens, "device": compute.device,
+    report = {"batch": asked.batch, "rounds": asked.rounds, "device": compute.device,
               "dtype": compute.dtype, "threads": torch.get_num_threads(), "results": results,
               "environment": describe().text}  # fmt: skip
     text = table(report)
@@ -168,7 +171,7 @@ def main() -> None:
 def table(report: dict) -> str:
     lines = [
         f"Batches of {report['batch']}, {report['rounds']} of each, {report['device']} ({report['threads']} threads), "
-        f"{report['dtype']}; rows of {report['row_tokens']} tokens where packed.",
+        f"{report['dtype']}.",
         "",
         "| conversations | tokens, mean / most | way | conversations/s | times | memory above the weights |",
         "| --- | ---: | --- | ---: | ---: | ---: |",

@@ -1,7 +1,7 @@
 """Conversations as numbers: which tokens are read, which are to be written, and where the verdict is asked.
 
-Several conversations stand in one row, so that no work is spent on padding. Positions begin again with each of them;
-transformers sees that and lets no token look into another conversation, sliding windows included.
+All conversations of a batch stand in one row, so that no work is spent on padding. Positions begin again with each of
+them, and the attention of train/packing.py lets no token look into another conversation.
 """
 
 import random
@@ -114,7 +114,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Batch:
-    """R rows of n tokens, with one conversation in each or several."""
+    """R rows of n tokens: all conversations in one, or each in its own."""
 
     tokens: Tensor  # (R, n) right-padded, VISUAL where visual tokens go
     positions: Tensor  # (R, n) from 0 in every conversation; padding counts as one
@@ -123,9 +123,8 @@ class Batch:
     order: list[int]  # the items that see a picture, in the order in which they stand
 
 
-def collate(items: Sequence[Encoded], pad: int, row_tokens: int = 0) -> Batch:
-    """row_tokens: conversations share a row of up to so many tokens; with 0 each has its own."""
-    rows = packed([len(item) for item in items], row_tokens) if row_tokens else [[i] for i in range(len(items))]
+def collate(items: Sequence[Encoded], pad: int, packed: bool = False) -> Batch:
+    rows = [list(range(len(items)))] if packed else [[i] for i in range(len(items))]
     length = max(sum(len(items[i]) for i in row) for row in rows)
     tokens = torch.full((len(rows), length), pad)
     positions = torch.zeros(len(rows), length, dtype=torch.long)
@@ -146,21 +145,6 @@ def collate(items: Sequence[Encoded], pad: int, row_tokens: int = 0) -> Batch:
             start = end
         positions[at, start:] = torch.arange(length - start)
     return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].sees])
-
-
-def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Items into as few rows as first fit, longest first, finds; no row is longer than `room` or its one item."""
-    rows: list[list[int]] = []
-    left: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = next((at for at, space in enumerate(left) if space >= lengths[i]), None)
-        if at is None:
-            rows.append([])
-            left.append(room)
-            at = len(rows) - 1
-        rows[at].append(i)
-        left[at] -= lengths[i]
-    return rows
 
 
 def one_pass(n: int, batch_size: int, seed: Sequence[int]) -> list[list[int]]:

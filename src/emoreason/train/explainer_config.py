@@ -57,8 +57,6 @@ class Loss:
 
 @dataclass
 class Run:
-    row_tokens: int = 512
-    """Conversations are packed into rows of so many tokens; 0 gives each a row of its own."""
     checkpointing: bool = False
     """Gradient checkpointing: a third more time for a fraction of the memory."""
     look_faces: int = 400

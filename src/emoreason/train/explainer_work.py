@@ -18,6 +18,7 @@ from emoreason.train.augment import apply, draw
 from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, collate, one_pass
 from emoreason.train.explainer_config import ExplainerConfig, Stage
 from emoreason.train.loop import Step, Work
+from emoreason.train.packing import use_packed
 from emoreason.vlm import VisionLanguageModel
 
 
@@ -55,6 +56,7 @@ class ExplainerWork(Work):
         """options: label -> single tokens that ask for it; without any the verdict is not trained."""
         super().__init__()
         self.name, self.vlm, self.config, self.coder = name, vlm, config, coder
+        self.packed = use_packed(vlm.language)
         self.stage: Stage = getattr(config, name)
         self.train_set, self.held_set, self.options = train, held, options
         self.held = len(held) if held else 0
@@ -129,7 +131,7 @@ class ExplainerWork(Work):
         if held:
             return {"held_out": self._held_sum(rows)}
         items = self.items(number, rows)
-        batch = collate(items, self.coder.tokenizer.pad, self.config.run.row_tokens)
+        batch = collate(items, self.coder.tokenizer.pad, self.packed)
         faces, step = self.train_set.tensor(rows), self.plan(number)
         noise = torch.Generator().manual_seed(
             random.Random(f"{self.config.seed}/{self.name}/{number}").randrange(2**31)
@@ -144,7 +146,7 @@ class ExplainerWork(Work):
         assert self.held_set is not None
         everything = self.held_set.encoded
         items = [everything[row] for row in rows]
-        batch = collate(items, self.coder.tokenizer.pad, self.config.run.row_tokens)
+        batch = collate(items, self.coder.tokenizer.pad, self.packed)
         firsts = [tokens[0] for tokens in self.options.values()]
         text, verdict = self._sums(items, batch, self.held_set.tensor(rows), firsts)
         n_words, n_verdicts = sum(item.learned for item in everything), sum(_voted(item) for item in everything)

@@ -1,0 +1,71 @@
+"""Attention for texts that stand one behind the other in a row: each looks at itself alone.
+
+Linear layers see one long row without padding. For the attention the texts are laid below one another, which is small;
+a mask over the long row would make it compute, and throw away, what each text has to do with all others.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NAME = "emoreason_packed"
+
+
+def use_packed(language: Any) -> bool:
+    """Whether this transformers model can take packed rows; if so it takes them from here on, and no masks."""
+    from transformers import AttentionInterface
+
+    causal = language.get_base_model() if hasattr(language, "get_base_model") else language  # without PEFT
+    config = causal.config
+    kinds = set(getattr(config, "layer_types", None) or ())  # other kinds of layers carry a state from text to text
+    if not getattr(causal, "_supports_attention_backend", False) or kinds - {"full_attention", "sliding_attention"}:
+        return False
+    if hasattr(config, "attention_chunk_size"):
+        return False
+    AttentionInterface.register(NAME, attention)
+    config._attn_implementation = NAME
+    return True
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    position_ids: Tensor | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """query (R, H, n, D), key and value (R, K, n, D), position_ids (R, n) from 0 in each text -> (R, n, H, D)."""
+    assert position_ids is not None and attention_mask is None
+    rows, heads, length, width = query.shape
+    places, back = _places(position_ids)
+    q, k, v = (x.transpose(1, 2).flatten(0, 1)[places].transpose(1, 2) for x in (query, key, value))  # (N, ., L, D)
+    near = None
+    if sliding_window is not None and places.shape[1] > sliding_window:
+        at = torch.arange(places.shape[1], device=query.device)
+        near = (at[None] <= at[:, None]) & (at[None] > at[:, None] - sliding_window)
+    out = F.scaled_dot_product_attention(
+        q, k, v, near, dropout, near is None, scale=scaling, enable_gqa=heads != k.shape[1]
+    )
+    return out.transpose(1, 2).flatten(0, 1)[back].view(rows, length, heads, width), None
+
+
+@lru_cache(maxsize=2)  # once for all layers; a tensor is known by its identity
+def _places(position_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, L) where each text stands in the flattened rows, and (R * n,) the way back. What is beyond a text's end is
+    its last token again: nothing before it sees that, and nobody reads it."""
+    flat = position_ids.flatten()
+    starts = (flat == 0).nonzero()[:, 0]
+    lengths = torch.diff(starts, append=starts.new_tensor([len(flat)]))
+    longest = int(lengths.max())
+    steps = torch.arange(longest, device=flat.device)
+    places = starts[:, None] + torch.minimum(steps[None], lengths[:, None] - 1)
+    number = (flat == 0).cumsum(0) - 1
+    return places, number * longest + flat
