@@ -35,11 +35,12 @@ def smoke_tune(config: TuneConfig, folder: Path) -> TuneConfig:
 
 
 def smoke_encoder(config: Config, folder: Path) -> Config:
-    """A file in FER+'s layout, and landmarks that found no face."""
+    """A file in FER+'s layout, and landmarks that mean nothing."""
     write_ferplus(folder / "validation.parquet", seed=100)
     names = write_ferplus(folder / "train.parquet", seed=0)
-    points = np.full((FERPLUS, 478, 3), np.nan, np.float16)
-    np.savez_compressed(folder / "landmarks.npz", name=np.array(names), found=np.zeros(FERPLUS, bool), points=points)
+    rng = np.random.default_rng(0)
+    points = rng.normal(24, 8, (478, 3)) + rng.normal(0, 0.5, (FERPLUS, 478, 3))  # one face, unsteadily drawn
+    np.savez_compressed(folder / "landmarks.npz", name=np.array(names), found=np.ones(FERPLUS, bool), points=points)
     return dataclasses.replace(
         config, out=str(folder / "run"), limit=0,
         data=dataclasses.replace(config.data, train=str(folder / "train.parquet"), holdout=16,
