@@ -248,7 +248,52 @@ def run(args: argparse.Namespace) -> None:
 
 
 def table(folder: Path) -> None:
-    pass
+    """Three tables from the runs that lie in the folder."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*-*.json"))]
+    titles = {
+        "noise": "Exchanged labels, from random weights. Chosen: the best epoch on held-out faces with such labels too",
+        "few": "Few labels, from random weights",
+        "openset": "One label taken out: AUROC of four scores, and what a limit that keeps 95 % of held-out faces tells",
+    }
+    text = ["# Corruptions of FER+\n\n`python eval/corruption.py noise|few|openset --data ferplus`, then `table`.\n"]
+    for what, title in titles.items():
+        ours = [run for run in runs if run["what"] == what]
+        if ours:
+            sizes = sorted({f"{run['faces']} faces, {run['epochs']} epochs, batches of {run['batch']}" for run in ours})
+            text.append(f"## {title}\n\n{'; '.join(sizes)}. Validation, majority protocol, percent.\n")
+            text.append(open_set_table(ours) if what == "openset" else loss_table(ours, METHODS[what]))
+    (folder / "corruption.md").write_text("\n".join(text))
+
+
+def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
+    lines = ["| method | share | accuracy, chosen | UAR, chosen | accuracy, last | UAR, last |", "| --- " * 6 + "|"]
+    groups = sorted({(run["share"], order.index(run["method"])) for run in runs})
+    for share, place in groups:
+        ours = [run for run in runs if run["share"] == share and run["method"] == order[place]]
+        cells = [
+            cell([run[which][name] for run in ours]) for which in ("chosen", "last") for name in ("accuracy", "uar")
+        ]
+        lines.append(f"| {order[place]} | {share:.0%} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(values: list[list[float]]) -> str:
+    """One run: with its interval. Several: the mean, and each."""
+    if len(values) == 1:
+        return "{:.1f} [{:.1f}, {:.1f}]".format(*values[0])
+    return f"{np.mean([v[0] for v in values]):.1f} ({', '.join(f'{v[0]:.1f}' for v in values)})"
+
+
+def open_set_table(runs: list[dict[str, Any]]) -> str:
+    names = list(runs[0]["auroc"])
+    lines = [f"| taken out | {' | '.join(names)} | told / wrongly told by energy |", "| --- " * (len(names) + 2) + "|"]
+    for run in runs:
+        cells = " | ".join(f"{run['auroc'][name]:.1f}" for name in names)
+        told = f"{run['unknown_found']['energy']:.1f} / {run['known_refused']['energy']:.1f}"
+        lines.append(f"| {run['method']} | {cells} | {told} |")
+    means = " | ".join(f"{np.mean([run['auroc'][name] for run in runs]):.1f}" for name in names)
+    found, refused = (np.mean([run[which]["energy"] for run in runs]) for which in ("unknown_found", "known_refused"))
+    return "\n".join([*lines, f"| mean | {means} | {found:.1f} / {refused:.1f} |"]) + "\n"
 
 
 if __name__ == "__main__":
