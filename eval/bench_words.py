@@ -152,11 +152,21 @@ def main() -> None:
                 seconds[way].append(clock() - started)
                 memory[way] = max(memory[way], used)
                 print(f"{name}, {way}: {seconds[way][-1]:.1f} s, {used / 2**20:.0f} MiB", flush=True)
-        results[name] = {"conversations": len(data), "tokens_mean": statistics.mean(lengths), "tokens_max": max(lengths),
-                         "learned_mean": statistics.mean(item.learned for item in data.encoded),
-                         "ways": {way: {"samples_per_s": asked.batch * asked.rounds / sum(seconds[way]),
-                                        "times": sum(seconds[WAYS[0]]) / sum(seconds[way]),
-                                        "peak_mib": memory[way] / 2**20} for way in WAYS}}  # fmt: skip
+        ways = {
+            way: {
+                "samples_per_s": asked.batch * asked.rounds / sum(seconds[way]),
+                "times": sum(seconds[WAYS[0]]) / sum(seconds[way]),
+                "peak_mib": memory[way] / 2**20,
+            }
+            for way in WAYS
+        }
+        results[name] = {
+            "conversations": len(data),
+            "tokens_mean": statistics.mean(lengths),
+            "tokens_max": max(lengths),
+            "learned_mean": statistics.mean(item.learned for item in data.encoded),
+            "ways": ways,
+        }
     report = {"batch": asked.batch, "rounds": asked.rounds, "device": compute.device,
               "dtype": compute.dtype, "threads": torch.get_num_threads(), "results": results,
               "environment": describe().text}  # fmt: skip
@@ -178,10 +188,9 @@ def table(report: dict) -> str:
     ]
     for name, found in report["results"].items():
         for way, figures in found["ways"].items():
-            lines.append(
-                f"| {name} | {found['tokens_mean']:.0f} / {found['tokens_max']} | {way} | {figures['samples_per_s']:.2f} | "
-                f"{figures['times']:.2f} | {figures['peak_mib']:.0f} MiB |"
-            )
+            tokens = f"{found['tokens_mean']:.0f} / {found['tokens_max']}"
+            lines.append(f"| {name} | {tokens} | {way} | {figures['samples_per_s']:.2f} | {figures['times']:.2f} | "
+                         f"{figures['peak_mib']:.0f} MiB |")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -119,7 +119,7 @@ def test_an_old_folder_is_one_of_sections(tmp_path):
 
 
 def test_texts_with_the_three_sections_keep_their_form(rows, reasoner, settings, tmp_path):
-    text = "Key observations: The lip corners are up.\nOverall emotional interpretation: A smile.\nConclusion: Happiness."
+    text = "Key observations: Lip corners up.\nOverall emotional interpretation: A smile.\nConclusion: Happiness."
     shaped = [(dataclasses.replace(sample, explanation=text), part) for sample, part in rows]
     assert words_data.form_of(words_data.told_of(shaped, False)) == "sections"
     figures = teach(shaped, reasoner, settings, tmp_path, labels=LABELS, device="cpu")

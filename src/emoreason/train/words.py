@@ -218,9 +218,9 @@ def _seconds_a_step(trainer: Trainer) -> float:
     work = trainer.work("tune")
     rows = work.step(0).rows
     with trainer.accelerator.autocast():
-        sum(work(0, rows[:1]).values()).backward()  # type: ignore[union-attr]  # the first pass allocates
+        sum(work(0, rows[:1]).values()).backward()  # the first pass allocates
         started = time.monotonic()
-        sum(work(0, rows).values()).backward()  # type: ignore[union-attr]
+        sum(work(0, rows).values()).backward()
     work.zero_grad()
     return time.monotonic() - started
 

@@ -65,13 +65,14 @@ def measured(texts: Sequence[str], sheets: Sequence[Sheet]) -> dict[str, Any]:
         (bool(c.leaks), c.evidence_precision, c.evidence_recall) if c.parsed else _whole(text, sheet)
         for c, text, sheet in zip(checks, texts, sheets, strict=True)
     ]
-    precision, recall = ([row[at] for row in found if row[at] is not None] for at in (1, 2))
+    precision = [precise for _, precise, _ in found if precise is not None]
+    recall = [named for _, _, named in found if named is not None]
     return {
         "n": len(texts),
         "parsed": mean(c.parsed for c in checks),
         "leaking": mean(leak for leak, _, _ in found),
-        "precision": round(mean(precision), 4) if precision else None,  # type: ignore[type-var]
-        "recall": round(mean(recall), 4) if recall else None,  # type: ignore[type-var]
+        "precision": round(mean(precision), 4) if precision else None,
+        "recall": round(mean(recall), 4) if recall else None,
         "words": round(mean(len(words(text)) for text in texts), 1),
         "distinct_2": round(distinct(texts) or 0.0, 4),
         "examples": list(texts[:3]),
