@@ -253,7 +253,7 @@ def table(folder: Path) -> None:
     titles = {
         "noise": "Exchanged labels, from random weights. Chosen: the best epoch on held-out faces with such labels too",
         "few": "Few labels, from random weights",
-        "openset": "One label taken out: AUROC of four scores, and what a limit that keeps 95 % of held-out faces tells",
+        "openset": "One label taken out: AUROC of four scores, and what the limit at 95 % of held-out faces tells",
     }
     text = ["# Corruptions of FER+\n\n`python eval/corruption.py noise|few|openset --data ferplus`, then `table`.\n"]
     for what, title in titles.items():

@@ -8,6 +8,7 @@ import pytest
 from emoreason.errors import EmoreasonError
 from emoreason.evaluate.metrics import auroc
 from emoreason.openset import SCORES, OpenSet, class_means, distance, energy, entropy, improbability
+from emoreason.train.faces import EMOTIONS, read_faces
 from emoreason.train.head_loop import Part, train_head
 from emoreason.train.tune_config import HeadTraining
 
@@ -73,3 +74,23 @@ def test_a_label_that_was_not_trained_is_told_from_the_others():
     limit = OpenSet.fit(head.logits(holdout.features))
     told = limit.unknown(logits)
     assert told[:300].mean() < 0.12 and told[300:].mean() > 0.7
+
+
+def test_happiness_is_unknown_to_a_head_that_never_learned_it(mini, ferplus):
+    """The mini's features of 700 FER+ faces; the scores against a coin."""
+    faces = read_faces(ferplus / "validation.parquet")
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(faces.majority >= 0))[:700]
+    encoder = mini.reader.zeroshot.encoder
+    colour = np.repeat(faces.pixels[rows][..., None], 3, axis=3)
+    features = np.concatenate([encoder.encode_pixels(colour[i : i + 175]).embedding for i in range(0, 700, 175)])
+    names = tuple(name for name in EMOTIONS if name != "happiness")
+    target = np.eye(8, dtype=np.float32)[faces.majority[rows]]
+    unknown = target[:, EMOTIONS.index("happiness")] == 1
+    known = np.delete(target, EMOTIONS.index("happiness"), axis=1)
+    learned = np.flatnonzero(~unknown)[:400]
+    part, held = (Part(features[r], known[r]) for r in (learned[:300], learned[300:]))
+    words = mini.reader.zeroshot.prototypes(names)
+    head = train_head(words, encoder.logit_scale, part, held, HeadTraining(), seed=1)
+    rest = np.setdiff1d(np.arange(700), learned)
+    for name, score in SCORES.items():
+        assert auroc(score(head.logits(features[rest])), unknown[rest].astype(float)) > 0.6, name
