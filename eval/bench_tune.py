@@ -1,0 +1,174 @@
+"""How fast the image tower trains, beside what this machine's processor (or GPU) can compute, in one run.
+
+    python eval/bench_tune.py -o eval/results/finetune/speed.json
+
+Machine: multiply-adds of a large matrix product, and of the tower's own convolutions one by one, forward and backward.
+Training: the product's own loop on noise (what a face shows costs nothing); three forward passes' worth of arithmetic
+a face with `full`. Every way has a process of its own, so that the peaks of memory are its own.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FACES, BATCH, STEPS = 256, 64, 12
+WAYS = {
+    "head on features": {"what": "head"},
+    "lora": {"what": "lora"},
+    "full": {"what": "full"},
+    "full, checkpointing": {"what": "full", "checkpointing": True},
+    "full, micro-batches of 16": {"what": "full", "micro": 16},
+}
+
+
+def machine(dtype: str, device: str) -> dict[str, float]:
+    """GFLOP/s of a matrix product, and of the tower's convolutions forward and backward."""
+    import torch
+
+    from emoreason.device import Compute
+    from emoreason.encoder import load_encoder
+
+    kind = getattr(torch, dtype)
+    size = 1024 if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    matmul = _rate(lambda: a @ b, 2 * size**3, device)
+    encoder = load_encoder("mini", Compute(device, "float32", "a measurement"))
+    layers = _convolutions(encoder, device)
+    flops, seconds = 0.0, 0.0
+    for layer, inputs in layers:
+        layer = layer.to(kind).requires_grad_(True)
+        x = inputs.to(kind).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        y = layer(x)
+        grown = torch.ones_like(y)
+        work = 3 * 2 * y.numel() * layer.weight[0].numel()
+
+        def both(layer=layer, x=x, grown=grown) -> None:
+            torch.autograd.grad(layer(x), [x, layer.weight], grown)
+
+        flops += work
+        seconds += work / _rate(both, work, device) / 1e9
+    return {"matmul": matmul, "convolutions": flops / seconds / 1e9, "flops_a_face": flops / BATCH}
+
+
+def _convolutions(encoder, device: str) -> list:  # noqa: ANN001
+    """(layer, what it sees of a batch) of every convolution."""
+    import torch
+
+    seen: list = []
+    hooks = [
+        module.register_forward_hook(lambda layer, inputs, _: seen.append((layer, inputs[0].detach())))
+        for module in encoder.visual.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size[0] > 1
+    ]
+    with torch.no_grad():
+        encoder.visual(torch.rand(BATCH, 3, encoder.size, encoder.size, device=device))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _rate(call, flops: float, device: str) -> float:  # noqa: ANN001
+    """GFLOP/s, the median of several."""
+    import torch
+
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        call()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return flops / sorted(times[2:])[2] / 1e9
+
+
+def train(what: str, dtype: str, device: str, checkpointing: bool, micro: int) -> dict[str, float]:
+    """faces/s of the loop, after its first steps, and the peak of memory."""
+    import tempfile
+
+    import numpy as np
+
+    from emoreason.device import Compute
+    from emoreason.encoder import load_encoder
+    from emoreason.train.head_loop import Part, train_head
+    from emoreason.train.loop import fit, make_accelerator
+    from emoreason.train.tower import make_tower
+    from emoreason.train.tower_work import Crops, TowerWork
+    from emoreason.train.tune_config import HeadTraining, LoopSettings, TowerTraining, TuneConfig
+
+    rng = np.random.default_rng(0)
+    targets = np.eye(8, dtype=np.float32)[rng.integers(0, 8, FACES)]
+    weight = rng.normal(size=(8, 384)).astype(np.float32)
+    if what == "head":
+        n, epochs = 25_000, 10
+        features = Part(rng.normal(size=(n, 384)).astype(np.float32), np.eye(8, dtype=np.float32)[np.arange(n) % 8])
+        few = Part(features.features[:64], features.targets[:64])
+        start = time.perf_counter()
+        train_head(weight, 1.0, features, few, HeadTraining(epochs=epochs, patience=epochs), 0)
+        return {"faces_per_second": n * epochs / (time.perf_counter() - start), "peak_gb": _peak(device)}
+    compute = Compute(device, dtype, "a measurement")
+    encoder = load_encoder("mini", compute)
+    config = TuneConfig(what=what, tower=TowerTraining(batch_size=BATCH, checkpointing=checkpointing))
+    tower = make_tower(encoder, what, config.lora, weight, np.zeros(8, np.float32)).to(device)
+    if checkpointing:
+        encoder.visual.set_grad_checkpointing(True)
+    pixels = rng.integers(0, 255, (FACES, encoder.size, encoder.size, 3), dtype=np.uint8)
+    work = TowerWork(tower, Crops(pixels, targets), Crops(pixels[:0], targets[:0]), config, encoder.normalise)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = LoopSettings(micro_batch=micro, checkpoint_every=10_000)
+        accelerator = make_accelerator(compute)
+        fit(work, 3, 10_000, loop, Path(folder) / "warm", accelerator, 0)
+        done = fit(work, STEPS, 10_000, loop, Path(folder) / "run", accelerator, 0)
+    return {"faces_per_second": done.rows_per_second, "peak_gb": _peak(device)}
+
+
+def _peak(device: str) -> float:
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1e9
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # what a process of its own measures
+    options = parser.parse_args()
+    if options.one:
+        given = json.loads(options.one)
+        print(json.dumps(machine(**given) if "what" not in given else train(**given)))
+        return
+    dtypes = ("float32", "bfloat16")
+    report: dict = {"processor": platform.processor() or platform.machine(), "device": options.device}
+    for dtype in dtypes:
+        report[f"machine, {dtype}"] = _apart({"dtype": dtype, "device": options.device})
+    for name, way in WAYS.items():
+        for dtype in dtypes[: 1 if name.startswith("head") else 2]:
+            settings = {"checkpointing": False, "micro": 0} | way
+            report[f"{name}, {dtype}"] = _apart(settings | {"dtype": dtype, "device": options.device})
+    flops, rate = report["machine, float32"]["flops_a_face"], report["machine, float32"]
+    for dtype in dtypes:
+        reached = report[f"full, {dtype}"]["faces_per_second"] * flops / 1e9
+        report[f"full, {dtype}"] |= {
+            "gflops": reached, "of_fp32_matmul": reached / rate["matmul"],
+            "of_fp32_convolutions": reached / rate["convolutions"],
+        }  # fmt: skip
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def _apart(given: dict) -> dict:
+    command = [sys.executable, __file__, "-o", "unused", "--one", json.dumps(given)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
