@@ -213,6 +213,35 @@ def test_every_picture_is_looked_at_once(mini, data, tmp_path):
     assert not isinstance(list(look(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))[0][1], str)
 
 
+def test_old_features_leave_the_cache_first(mini, tmp_path):
+    import os
+
+    encoder = mini.reader.zeroshot.encoder
+    for age, name in ((30, "old"), (20, "older_than_mine"), (10, "recent")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.safetensors").write_bytes(bytes(1000))
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    cache = FeatureCache(encoder, None, tmp_path)
+    cache.folder.mkdir()
+    (cache.folder / "rows.safetensors").write_bytes(bytes(1500))
+    cache.prune(most=2600)
+    assert {path.name for path in tmp_path.iterdir()} == {"recent", cache.folder.name}
+    cache.prune(most=10)
+    assert {path.name for path in tmp_path.iterdir()} == {cache.folder.name}  # its own are never taken
+
+
+def test_labels_keep_the_words_of_the_data(data, tmp_path, mini):
+    """Folders called engaged, bored, confused: no --labels needed. Two ways to write one emotion get one name."""
+    done = tune(config(data, tmp_path / "a", labels="", epochs=1))
+    assert set(done.metrics["counts"]["train"]) == set(OWN)
+    mixed = shutil.copytree(data, tmp_path / "mixed")
+    (mixed / "interested").mkdir()
+    for i, path in enumerate(sorted((mixed / "engaged").iterdir())[:6]):
+        path.rename(mixed / "interested" / f"{i}.png")
+    done = tune(config(mixed, tmp_path / "b", labels="", epochs=1))
+    assert set(done.metrics["counts"]["train"]) == {"bored", "interest", "confused"}
+
+
 def test_crops_and_photographs_are_told_apart(mini, astronaut, tmp_path):
     photo = Sample("a", str(astronaut))
     assert looks_cropped([photo], mini.detector)[0] is False

@@ -6,6 +6,7 @@ written piece by piece, so that a run that was killed goes on with the pictures 
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from emoreason.errors import EmoreasonError
 from emoreason.faces import Detector, find_faces, whole_picture
 from emoreason.images import Picture, is_data_uri, is_url
 
+MOST = 2 << 30  # bytes that all encoders' files may take together
 PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache
 Row = dict[str, np.ndarray]
 
@@ -88,6 +90,20 @@ class FeatureCache:
         except OSError:
             pass  # full or read-only: the cache is a convenience
 
+    def prune(self, most: int = MOST) -> None:
+        """What was not used for longest goes, of other encoders and other ways of cropping only."""
+        try:
+            self.folder.touch()  # a folder's time is that of its last run
+            others = sorted(
+                (f for f in self.folder.parent.iterdir() if f != self.folder), key=lambda f: f.stat().st_mtime
+            )
+            sizes = {f: sum(file.stat().st_size for file in f.iterdir()) for f in (*others, self.folder)}
+            while others and sum(sizes.values()) > most:
+                sizes.pop(oldest := others.pop(0))
+                shutil.rmtree(oldest)
+        except OSError:
+            pass  # another run may be pruning as well
+
     @staticmethod
     def _load(path: Path) -> Row:
         from safetensors.numpy import load_file
@@ -133,6 +149,7 @@ def look(
             done += len(batch)
             progress(done)
     cache.put(kept, width)
+    cache.prune()
 
 
 def cut(
