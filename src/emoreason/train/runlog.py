@@ -101,12 +101,12 @@ def write_card(folder: Path) -> None:
         f"# An emoreason explainer for {spec.encoder}",
         "",
         f"LoRA on {spec.language}, a projector of {spec.grid}x{spec.grid} visual tokens.",
-        f"Labels: {', '.join(spec.labels)}.",
+        f"Labels: {', '.join(spec.labels)}." if spec.labels else "It writes texts of a form of its own.",
         f"Trained on {spec.trained_on.get('conversations')} conversations "
         f"(SHA-256 {str(spec.trained_on.get('data_sha256'))[:12]}, seed {spec.trained_on.get('seed')}); config.yaml, "
         "log.jsonl and loss.png are beside this file.",
         "",
-        f"    emoreason explain photo.jpg --explainer {folder.name}",
+        f"    emoreason explain photo.jpg --explainer {folder.as_posix()}",
         "",
         "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education, "
         "not a lie detector, not a diagnosis.",

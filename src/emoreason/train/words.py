@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from emoreason import device as devices
 from emoreason.data import messages
 from emoreason.data.describe import Plan
 from emoreason.data.schema import Sample
@@ -24,6 +25,7 @@ from emoreason.train.config import LoopSettings
 from emoreason.train.explainer import Trainer, encode_set, read_texts
 from emoreason.train.explainer_config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
 from emoreason.train.explainer_work import ExplainerWork, Set
+from emoreason.train.loop import make_accelerator
 from emoreason.train.words_data import Told
 from emoreason.train.words_report import Written, table, theirs, written_by
 from emoreason.vlm import ExplainerSpec
@@ -98,36 +100,41 @@ def learn(
     """detector: None for crops. labels: of sheets and verdict. model: whose explainer to go on from."""
     labels = tuple(labels) or reasoner.default_labels
     private, out = folder / PRIVATE, folder / OWN_FOLDER
-    if not resume:
-        for old in (private, out):
-            shutil.rmtree(old, ignore_errors=True)
+    accelerator = make_accelerator(devices.choose(device))
     form = _form(told, settings)
-    plan = Plan(turns=settings.turns, seed=seed)
-    counts = words_data.write(
-        told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
-    )
+    if accelerator.is_main_process:  # of those that `accelerate launch` started
+        for old in () if resume else (private, out):
+            shutil.rmtree(old, ignore_errors=True)
+        plan = Plan(turns=settings.turns, seed=seed)
+        words_data.write(told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan)
+    accelerator.wait_for_everyone()
+    counts = words_data.counts(private)
     _told_counts(counts, form, say)
     config = _config(settings, private, out, labels, model, seed, device, counts)
     trainer = Trainer(config, say, _shared(reasoner, config))
     report = encode_set(read_texts(str(private / "report.jsonl")), trainer.coder, trainer.vlm.encoder)
-    before = Written(written_by(config.start, reasoner, private, settings.look_texts) if config.start else None,
-                     _loss(trainer, report))  # fmt: skip
+    first = accelerator.is_main_process
+    texts = written_by(config.start, reasoner, private, settings.look_texts) if config.start and first else None
+    before = Written(texts, _loss(trainer, report))
     steps, why = _steps(trainer, settings, private, say)
     align = dataclasses.replace(config.align, steps=0 if config.start else steps // 4)
     trainer.config = dataclasses.replace(config, align=align, tune=dataclasses.replace(config.tune, steps=steps))
     started = time.monotonic()
     trainer.fit()
     seconds = time.monotonic() - started
-    after = Written(written_by(str(out), reasoner, private, settings.look_texts), _loss(trainer, report))
-    texts = theirs(private, settings.look_texts)
-    figures = {
-        "form": "free" if trainer.free else "sections", "counts": counts, "steps": steps, "why": why,
-        "seconds": round(seconds, 1), "start": config.start and model, "language": config.language,
-        "before": before.figures(), "after": after.figures(), "theirs": texts,
-    }  # fmt: skip
-    for finished in (private, out / "checkpoints"):
-        shutil.rmtree(finished, ignore_errors=True)
-    return figures | {"table": table(figures), "told": _sentence(figures)}
+    loss, figures = _loss(trainer, report), {}
+    if first:
+        after = Written(written_by(str(out), reasoner, private, settings.look_texts), loss)
+        figures = {
+            "form": "free" if trainer.free else "sections", "counts": counts, "steps": steps, "why": why,
+            "seconds": round(seconds, 1), "start": config.start and model, "language": config.language,
+            "before": before.figures(), "after": after.figures(), "theirs": theirs(private, settings.look_texts),
+        }  # fmt: skip
+        figures |= {"table": table(figures), "told": _sentence(figures)}
+        for finished in (private, out / "checkpoints"):
+            shutil.rmtree(finished, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return figures
 
 
 def _form(told: Sequence[Told], settings: WordsSettings) -> str:
@@ -194,8 +201,17 @@ def _steps(trainer: Trainer, settings: WordsSettings, private: Path, say: Say) -
     """How long to train, with the reason. A run that goes on keeps what was decided."""
     kept = private / "steps.json"
     digest = hashlib.sha256((private / "train.jsonl").read_bytes()).hexdigest()
-    if kept.is_file() and (known := json.loads(kept.read_text()))["data"] == digest:
-        return known["steps"], known["why"]
+    if not kept.is_file() or json.loads(kept.read_text())["data"] != digest:
+        steps, why = _chosen_steps(trainer, settings)
+        if trainer.accelerator.is_main_process:
+            kept.write_text(json.dumps({"data": digest, "steps": steps, "why": why}))
+    trainer.accelerator.wait_for_everyone()  # one process decides
+    known = json.loads(kept.read_text())
+    say(f"words: {known['steps']} steps of {min(settings.batch_size, len(trainer.train))} texts ({known['why']})")
+    return known["steps"], known["why"]
+
+
+def _chosen_steps(trainer: Trainer, settings: WordsSettings) -> tuple[int, str]:
     per_pass = max(1, len(trainer.train) // settings.batch_size)
     if settings.steps:
         steps, why = settings.steps, "as asked"
@@ -209,8 +225,6 @@ def _steps(trainer: Trainer, settings: WordsSettings, private: Path, say: Say) -
         limit = f"{settings.minutes:g} minutes" if steps <= fitting else "no fewer steps than that"
         limit = f"{MOST_PASSES} passes" if steps == MOST_PASSES * per_pass < fitting else limit
         why = f"a step takes {seconds:.1f} s on this processor, and the limit is {limit}"
-    say(f"words: {steps} steps of {min(settings.batch_size, len(trainer.train))} texts ({why})")
-    kept.write_text(json.dumps({"data": digest, "steps": steps, "why": why}))
     return steps, why
 
 

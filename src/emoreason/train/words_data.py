@@ -89,8 +89,8 @@ def write(
     form: str,
     question: str,
     plan: Plan,
-) -> dict[str, int]:
-    """`folder/train.jsonl`, `holdout.jsonl` and `report.jsonl` with the crops. -> how many conversations in each."""
+) -> None:
+    """`folder/train.jsonl`, `holdout.jsonl` and `report.jsonl` with the crops."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     made: dict[str, list[Conversation]] = {part: [] for part in PARTS}
     for number, (face, sheet, crop) in enumerate(_looked_at(told, reasoner, detector, labels)):
@@ -99,7 +99,11 @@ def write(
         made[face.part].append(_conversation(face, sheet, name, form, question, plan))
     for part, conversations in made.items():
         messages.write(conversations, folder / f"{part}.jsonl")
-    return {part: len(conversations) for part, conversations in made.items()}
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """How many conversations there are in each part."""
+    return {part: len((folder / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()) for part in PARTS}
 
 
 def _looked_at(
