@@ -10,7 +10,7 @@ from emoreason.errors import UsageError
 from emoreason.train.faces import EMOTIONS, read_faces
 from emoreason.train.head_loop import Part, train_head
 from emoreason.train.losses import soft_cross_entropy
-from emoreason.train.objectives import FaceBatch, erase, make_objective
+from emoreason.train.objectives import NAMES, FaceBatch, erase, make_objective
 from emoreason.train.tower import Seen
 from emoreason.train.tune_config import HeadTraining, LossSettings
 
@@ -135,6 +135,14 @@ def test_faces_without_a_label_cost_nothing():
     for name in ("ce", "symmetric", "generalised"):
         loss = make_objective(LossSettings(name=name), target, WIDTH)(net, given)
         assert (loss[:5] > 0).all() and (loss[5:] == 0).all()
+
+
+def test_where_labels_are_doubted_no_held_out_face_outweighs_the_others():
+    """It may be a wrong label that a good model finds impossible."""
+    logits, target = torch.tensor([[30.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    found = {n: make_objective(LossSettings(name=n), torch.eye(2), WIDTH).judged(logits, target).item() for n in NAMES}
+    assert found.pop("ce") == found.pop("ada-cm") == pytest.approx(30)
+    assert set(found.values()) == {pytest.approx(1 / 0.7)}
 
 
 def test_rare_labels_weigh_more():

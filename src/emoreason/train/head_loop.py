@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.train.losses import soft_cross_entropy
 from emoreason.train.objectives import NAMES, FaceBatch, Objective, make_objective
 from emoreason.train.tower import Seen
 from emoreason.train.tune_config import HeadTraining, LossSettings
@@ -54,8 +53,7 @@ def train_head(
     progress: Callable[[int], None] = lambda n: None,
     loss: LossSettings = LossSettings(),
 ) -> Trained:
-    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised; the epoch is
-    chosen by plain cross-entropy whatever it is.
+    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised.
 
     What is learned is the difference from the words; AdamW's decay pulls it back to nothing."""
     start, shift = torch.from_numpy(words).float(), torch.zeros(words.shape, requires_grad=True)
@@ -82,7 +80,7 @@ def train_head(
 
     def look() -> float:
         with torch.no_grad():
-            return float(soft_cross_entropy(logits(held_x) + prior, held_t).mean())
+            return float(objective.judged(logits(held_x) + prior, held_t).mean())
 
     def kept() -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():

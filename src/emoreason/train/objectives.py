@@ -59,6 +59,13 @@ class Objective(nn.Module):
     def forward(self, see: See, batch: FaceBatch) -> Tensor:
         return self.loss(see(batch.faces).logits, batch.target)
 
+    def judged(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) what chooses the epoch, on held-out faces. Their labels are as noisy as the others: where labels are
+        doubted, one that the model is sure to be wrong must not outweigh all others, so the loss is a bounded one."""
+        if self.settings.name in ("ce", "ada-cm"):
+            return losses.soft_cross_entropy(logits, target)
+        return losses.generalised_cross_entropy(logits, target, self.settings.q)
+
     def epoch(self, number: int) -> None:
         """Called before each epoch, 1 the first."""
 

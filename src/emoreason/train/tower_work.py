@@ -13,7 +13,6 @@ from torch import Tensor
 from emoreason.train.augment import apply, draw
 from emoreason.train.config import AugmentConfig
 from emoreason.train.loop import Step, Work
-from emoreason.train.losses import soft_cross_entropy
 from emoreason.train.objectives import FaceBatch, make_objective
 from emoreason.train.tower import Seen, Tower
 from emoreason.train.tune_config import TuneConfig
@@ -108,9 +107,8 @@ class TowerWork(Work):
 
     def _held_out(self, rows: Sequence[int]) -> Tensor:
         logits = self.tower(self.normalise(self._faces(self.holdout, rows))).logits
-        return soft_cross_entropy(
-            logits + self.prior, self._to(torch.from_numpy(self.holdout.targets[list(rows)]).float())
-        ).sum()
+        target = self._to(torch.from_numpy(self.holdout.targets[list(rows)]).float())
+        return self.objective.judged(logits + self.prior, target).sum()
 
     def _faces(self, crops: Crops, rows: Sequence[int]) -> Tensor:
         """(B, 3, S, S) floats in 0..1."""
