@@ -71,6 +71,13 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch):
         train_projection(SEEN[:60], TOLD[:60], 10.0, FEW, 1, tmp_path / "cut.pt")
 
 
+def test_without_epochs_it_is_the_random_map_to_compare_with(tmp_path: Path):
+    config = smoke_config(ExpClipConfig(), tmp_path)
+    made = train_exp_clip(replace(config, train=replace(config.train, epochs=0)), cache=tmp_path / "cache")
+    assert "Not trained" in (made.parent / "README.md").read_text() and (made.parent / "log.jsonl").read_text() == ""
+    assert json.loads((made.parent / "metrics.json").read_text())["after"]["n"] == 8
+
+
 def test_the_recipe_has_the_published_settings():
     config = load_config(Path("finetune/exp-clip.yaml"))
     assert isinstance(config, ExpClipConfig)

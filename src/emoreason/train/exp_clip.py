@@ -88,7 +88,7 @@ def train_exp_clip(
     _write(out / WEIGHTS, weight)
     metrics: dict[str, Any] = {
         "faces": len(pairs.ids), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
-        "data_sha256": hashlib.sha256(b"".join(sorted(pairs.keys))).hexdigest(), "last": log[-1],
+        "data_sha256": hashlib.sha256(b"".join(sorted(pairs.keys))).hexdigest(), "last": log[-1] if log else None,
     }  # fmt: skip
     if held_out:
         labeled = [sample for sample in held_out if sample.label and not sample.problem]

@@ -30,6 +30,7 @@ class Teacher:
 @dataclass
 class ProjectionTraining:
     epochs: int = 5
+    """0 leaves the random map that training begins with: what any gain is to be compared with."""
     batch_size: int = 512
     """Faces that are told from each other in one step; the faces that do not fill a last batch are left out."""
     lr: float = 0.001

@@ -93,8 +93,7 @@ def card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> st
         f"    emoreason explain photo.jpg --model {config.model} --projection {out}/projection.safetensors",
         "",
         f"Data: {config.data.source}; SHA-256 {metrics['data_sha256'][:12]}; {metrics['copies_left_out']} copies of "
-        f"validation faces left out. In the last batch the loss was {metrics['last']['loss']:.4f} and "
-        f"{100 * metrics['last']['top1']:.1f} % of the faces found their own text first.",
+        f"validation faces left out. {_end(metrics['last'])}",
         "",
         "![Loss](loss.png)",
     ]
@@ -121,6 +120,15 @@ def card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> st
         "",
     ]
     return "\n".join(lines)
+
+
+def _end(last: Mapping[str, float] | None) -> str:
+    if last is None:
+        return "Not trained: this is the random map that a training begins with."
+    return (
+        f"In the last batch the loss was {last['loss']:.4f} and {100 * last['top1']:.1f} % of the faces found their "
+        "own text first."
+    )
 
 
 def _interval(figure: Mapping[str, float]) -> str:
