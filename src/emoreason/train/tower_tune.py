@@ -66,7 +66,7 @@ def tune_tower(
 
     def crops(chosen_rows: np.ndarray) -> Crops:
         mine = [place[int(row)] for row in chosen_rows]
-        return Crops(pixels[mine], faces.targets[chosen_rows], _units(encoder, pixels[mine]))
+        return Crops(pixels[mine], faces.targets[chosen_rows], units_of(encoder, pixels[mine]))
 
     train, holdout = crops(parts.train), crops(parts.holdout)
     if config.data.unlabeled:
@@ -141,7 +141,7 @@ def with_unlabeled(
         raise UsageError(f"data.unlabeled {source}: no face was found there")
     pixels = np.concatenate([train.pixels, np.stack(more)])
     nothing = np.zeros((len(more), train.targets.shape[1]), train.targets.dtype)
-    return Crops(pixels, np.concatenate([train.targets, nothing]), _units(encoder, pixels))
+    return Crops(pixels, np.concatenate([train.targets, nothing]), units_of(encoder, pixels))
 
 
 def room(n: int, size: int) -> np.ndarray:
@@ -151,7 +151,7 @@ def room(n: int, size: int) -> np.ndarray:
     return np.memmap(tempfile.TemporaryFile(), np.uint8, shape=shape)  # gone when the run ends, however it ends
 
 
-def _units(encoder: Encoder, pixels: np.ndarray) -> np.ndarray | None:
+def units_of(encoder: Encoder, pixels: np.ndarray) -> np.ndarray | None:
     """(n, U) what the base model's own head says: the tuned one is held to it."""
     if encoder.unit_head is None:
         return None

@@ -27,6 +27,7 @@ from emoreason.train.features import FeatureCache, look, looks_cropped
 from emoreason.train.head_loop import Part, train_head
 from emoreason.train.measures import fit_measures
 from emoreason.train.parts import Parts, make_parts
+from emoreason.train.tower_tune import chosen, pixels_of, save_tower, tune_tower, units_of
 from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces, gather
 from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
@@ -101,13 +102,9 @@ def tune(
     seconds["training"] = time.monotonic() - started
     if first_process:
         told_more = fit_measures(
-            faces.samples,
-            features,
-            (parts.train, parts.holdout, parts.report),
-            out,
-            config.seed,
-            distributions=probabilities,
-        )
+            faces.samples, features, (parts.train, parts.holdout, parts.report), out, config.seed,
+            distributions=probabilities, base_units=_base_units(config, encoder, faces, parts, detector),
+        )  # fmt: skip
         if told_more is not None:
             metrics["measures"] = told_more
     started = time.monotonic()
@@ -132,6 +129,20 @@ def tune(
 
 def _read(config: TuneConfig) -> Iterator[Sample]:
     return iter(read(config.data.source, format=config.data.format))
+
+
+def _base_units(
+    config: TuneConfig, encoder: Encoder, faces: Faces, parts: Parts, detector: Detector | None
+) -> dict[str, np.ndarray]:
+    """What the base model's own head says of the faces that measures are judged on; NaN for the others."""
+    if encoder.unit_head is None or not any(sample.units for sample in faces.samples):
+        return {}
+    rows = np.concatenate([parts.holdout, parts.report])
+    source = config.data.source
+    pixels = pixels_of(source, config.data.format, [faces.ids[row] for row in rows], encoder, detector)
+    units = np.full((len(faces), len(encoder.unit_codes)), np.nan, np.float32)
+    units[rows] = units_of(encoder, pixels)
+    return dict(zip(encoder.unit_codes, units.T, strict=True))
 
 
 def _spec(config: TuneConfig, encoder: Encoder, labels: Sequence[str], digest: str, train: int) -> dict[str, Any]:
@@ -179,8 +190,6 @@ def _train(
     count: Count,
 ) -> tuple[Learned, dict[str, np.ndarray]]:
     """The head on frozen features; then, where it is asked for, the image tower with it. -> and the tensors to keep."""
-    from emoreason.train.tower_tune import chosen, save_tower, tune_tower
-
     zeroshot = reasoner.reader.zeroshot
     what, why = chosen(config.what, reasoner.compute, len(parts.train))
     say(f"what is trained: {what} ({why})")
