@@ -1,11 +1,13 @@
 """Three corruptions of FER+, each method against plain cross-entropy from the same random weights.
 
     python eval/corruption.py noise|few|openset --data ferplus [--faces 6000] [--epochs 20] [--seeds 1,2] [--only scn]
+    python eval/corruption.py head --data ferplus
     python eval/corruption.py table
 
 noise     20 % of the labels are exchanged for another, drawn evenly
 few       10 % of the faces keep their label, the others are there without one
 openset   one label is taken out of training; how well do scores tell its faces from the others?
+head      noise and openset for a head on the mini's frozen features (whose encoder knows the labels: little is left to lose)
 
 A narrow FaceNet learns from nothing, since the shipped encoder knows these labels. Augmentation, tower and objectives
 are those of `emoreason finetune`. The epoch is chosen by accuracy on faces kept out of training, whose labels are as
@@ -17,6 +19,7 @@ import copy
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import emoreason
 from emoreason import openset
 from emoreason.data import read
 from emoreason.data.duplicates import copies_in
@@ -33,9 +37,10 @@ from emoreason.train.augment import augment
 from emoreason.train.config import AugmentConfig
 from emoreason.train.encoder import normalise
 from emoreason.train.faces import EMOTIONS, read_faces
+from emoreason.train.head_loop import OF_FEATURES, Part, train_head
 from emoreason.train.objectives import FaceBatch, make_objective
 from emoreason.train.tower import Seen, Tower
-from emoreason.train.tune_config import LossSettings
+from emoreason.train.tune_config import HeadTraining, LossSettings
 
 RESULTS = Path(__file__).parent / "results" / "corruption"
 NOISE, LABELED, HELD_OUT = 0.2, 0.1, 1000
@@ -58,6 +63,7 @@ class Size:
 
 WARMUP = {"scn": 20}  # a tower from nothing knows too little after five epochs to exchange a label
 SIZES = {"noise": Size(4000, 40, 32), "few": Size(4000, 16, 64), "openset": Size(6000, 20, 64)}  # minutes a run
+SIZES["head"] = Size(3000, 300, 256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Narrow(nn.Module):
         self.head = nn.Linear(WIDTHS[-1], 64)
 
 
-def load(data: Path, faces: int) -> tuple[Set, Set, Set]:
+def load(data: Path, faces: int, shrink: int = 2) -> tuple[Set, Set, Set]:
     """train, held out, validation; the faces of one majority label only."""
     train, validation = read_faces(data / "train.parquet"), read_faces(data / "validation.parquet")
     copies = copies_in(read(str(data / "train.parquet")), read(str(data / "validation.parquet")))
@@ -89,7 +95,7 @@ def load(data: Path, faces: int) -> tuple[Set, Set, Set]:
 
     def part(of: Any, rows: np.ndarray) -> Set:
         pixels = torch.from_numpy(of.pixels[rows]).float()[:, None] / 255
-        return Set(torch.nn.functional.avg_pool2d(pixels, 2), of.majority[rows])
+        return Set(torch.nn.functional.avg_pool2d(pixels, shrink), of.majority[rows])
 
     return part(train, rows[:faces]), part(train, rows[faces : faces + HELD_OUT]), part(validation, theirs)
 
@@ -150,9 +156,12 @@ def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_labe
 
 
 def figures(tower: Tower, faces: Set) -> dict[str, list[float]]:
+    return compared(look(tower, faces.pixels).logits.numpy(), faces.label)
+
+
+def compared(logits: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
     """Accuracy and UAR in percent, each with a 95 % bootstrap interval."""
-    answers = look(tower, faces.pixels).logits.argmax(dim=1).numpy()
-    truth = np.eye(len(tower.head_weight))[faces.label]
+    answers, truth = logits.argmax(axis=1), np.eye(logits.shape[1])[label]
     value = headline(confusion(truth, answers))
     low, high = np.percentile(bootstrap(truth, answers, 500), (2.5, 97.5), axis=0)
     return {
@@ -192,23 +201,57 @@ def open_set(out: str, parts: tuple[Set, Set, Set], size: Size, seed: int) -> di
     chosen, _, log = fit(LossSettings(), train, target, held, held.label, size, seed)
     means = openset.class_means(look(chosen, train.pixels).embedding.numpy(), target.numpy())
     seen, held_seen = look(chosen, parts[2].pixels), look(chosen, held.pixels)
-    unknown = (parts[2].label == gone).astype(float)
-    ranked = {name: score(seen.logits.numpy()) for name, score in openset.SCORES.items()}
-    ranked["distance"] = openset.distance(seen.embedding.numpy(), means)
-    limits = {name: openset.OpenSet.fit(held_seen.logits.numpy(), name) for name in openset.SCORES}
-    told = {name: limit.unknown(seen.logits.numpy()) for name, limit in limits.items()}
+    distances = openset.distance(seen.embedding.numpy(), means)
+    told = scored_open_set(seen.logits.numpy(), held_seen.logits.numpy(), distances, parts[2].label == gone)
+    return {**told, "known": figures(chosen, validation), "log": log}
+
+
+def scored_open_set(logits: np.ndarray, held: np.ndarray, distances: np.ndarray, unknown: np.ndarray) -> dict[str, Any]:
+    ranked = {name: score(logits) for name, score in openset.SCORES.items()} | {"distance": distances}
+    told = {name: openset.OpenSet.fit(held, name).unknown(logits) for name in openset.SCORES}
     return {
-        "auroc": {name: round(100 * auroc(score, unknown), 1) for name, score in ranked.items()},
-        "unknown_found": {name: round(100 * float(hit[unknown == 1].mean()), 1) for name, hit in told.items()},
-        "known_refused": {name: round(100 * float(hit[unknown == 0].mean()), 1) for name, hit in told.items()},
-        "known": figures(chosen, validation),
-        "log": log,
+        "auroc": {name: round(100 * auroc(score, unknown.astype(float)), 1) for name, score in ranked.items()},
+        "unknown_found": {name: round(100 * float(hit[unknown].mean()), 1) for name, hit in told.items()},
+        "known_refused": {name: round(100 * float(hit[~unknown].mean()), 1) for name, hit in told.items()},
     }
+
+
+def heads(parts: tuple[Set, Set, Set], seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """What `emoreason finetune --loss.name …` does on a processor."""
+    zeroshot = emoreason.load("mini", device_name="cpu", explainer="none").reader.zeroshot
+    seen = [encoded(zeroshot.encoder, part) for part in parts]
+    labels = [part.label for part in parts]
+    scale, settings = zeroshot.encoder.logit_scale, HeadTraining(batch_size=256)
+    words = zeroshot.prototypes(EMOTIONS)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        train, held = (Part(seen[i], np.eye(len(EMOTIONS))[flipped(labels[i], NOISE, rng)]) for i in (0, 1))
+        for name in OF_FEATURES:
+            head = train_head(words, scale, train, held, settings, seed, loss=LossSettings(name=name))
+            scores = compared(head.logits(seen[2]), labels[2])
+            yield {"what": "head", "method": name, "seed": seed, "share": NOISE, "epoch": head.epoch, "chosen": scores}
+    for out in METHODS["openset"]:
+        gone = EMOTIONS.index(out)
+        kept = [label != gone for label in labels]
+        train, held = (
+            Part(seen[i][kept[i]], np.delete(np.eye(len(EMOTIONS))[labels[i][kept[i]]], gone, 1)) for i in (0, 1)
+        )
+        head = train_head(np.delete(words, gone, 0), scale, train, held, settings, seeds[0])
+        distances = openset.distance(seen[2], openset.class_means(train.features, train.targets))
+        told = scored_open_set(head.logits(seen[2]), head.logits(held.features), distances, ~kept[2])
+        yield {"what": "head-openset", "method": out, "seed": seeds[0], "share": 0.0, **told}
+
+
+def encoded(encoder: Any, part: Set) -> np.ndarray:
+    """(n, D) of 48x48 faces."""
+    grey = (part.pixels[:, 0] * 255).round().byte().numpy()
+    colour = np.repeat(grey[..., None], 3, axis=3)
+    return np.concatenate([encoder.encode_pixels(colour[i : i + 128]).embedding for i in range(0, len(colour), 128)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*METHODS, "table"))
+    parser.add_argument("what", choices=(*METHODS, "head", "table"))
     parser.add_argument("--data", type=Path, default=Path("ferplus"))
     parser.add_argument("--faces", type=int)
     parser.add_argument("--epochs", type=int)
@@ -227,9 +270,13 @@ def main() -> None:
 def run(args: argparse.Namespace) -> None:
     asked = {name: value for name in ("faces", "epochs") if (value := getattr(args, name))}
     size = dataclasses.replace(SIZES[args.what], **asked)
-    parts = load(args.data, size.faces)
+    parts = load(args.data, size.faces, shrink=1 if args.what == "head" else 2)
     share = args.share if args.share is not None else {"noise": NOISE, "few": LABELED}.get(args.what, 0.0)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "head":
+        for row in heads(parts, [int(seed) for seed in args.seeds.split(",")]):
+            write(args.out, row | dataclasses.asdict(size))
+        return
     for seed in map(int, args.seeds.split(",")):
         for method in filter(None, args.only.split(",")) if args.only else METHODS[args.what]:
             started = time.monotonic()
@@ -242,9 +289,13 @@ def run(args: argparse.Namespace) -> None:
                 "what": args.what, "method": method, "seed": seed, "share": share, **dataclasses.asdict(size),
                 "seconds": round(time.monotonic() - started), **result,
             }  # fmt: skip
-            name = f"{args.what}-{method}-{share:g}-{seed}.json"
-            (args.out / name).write_text(json.dumps(row, indent=1) + "\n")
-            print(json.dumps({key: value for key, value in row.items() if key != "log"}), flush=True)
+            write(args.out, row)
+
+
+def write(out: Path, row: dict[str, Any]) -> None:
+    name = f"{row['what']}-{row['method']}-{row['share']:g}-{row['seed']}.json"
+    (out / name).write_text(json.dumps(row, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in row.items() if key != "log"}), flush=True)
 
 
 def table(folder: Path) -> None:
@@ -254,6 +305,8 @@ def table(folder: Path) -> None:
         "noise": "Exchanged labels, from random weights. Chosen: the best epoch on held-out faces with such labels too",
         "few": "Few labels, from random weights",
         "openset": "One label taken out: AUROC of four scores, and what the limit at 95 % of held-out faces tells",
+        "head": "Exchanged labels, a head on the mini's frozen features",
+        "head-openset": "One label taken out, a head on the mini's frozen features (the encoder has seen that label)",
     }
     text = ["# Corruptions of FER+\n\n`python eval/corruption.py noise|few|openset --data ferplus`, then `table`.\n"]
     for what, title in titles.items():
@@ -261,12 +314,16 @@ def table(folder: Path) -> None:
         if ours:
             sizes = sorted({f"{run['faces']} faces, {run['epochs']} epochs, batches of {run['batch']}" for run in ours})
             text.append(f"## {title}\n\n{'; '.join(sizes)}. Validation, majority protocol, percent.\n")
-            text.append(open_set_table(ours) if what == "openset" else loss_table(ours, METHODS[what]))
+            text.append(
+                open_set_table(ours) if what.endswith("openset") else loss_table(ours, METHODS.get(what, OF_FEATURES))
+            )
     (folder / "corruption.md").write_text("\n".join(text))
 
 
 def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
-    lines = ["| method | share | accuracy, chosen | UAR, chosen | accuracy, last | UAR, last |", "| --- " * 6 + "|"]
+    which = [name for name in ("chosen", "last") if name in runs[0]]
+    columns = [f"{figure}, {name}" for name in which for figure in ("accuracy", "UAR")]
+    lines = [f"| method | share | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
     groups = sorted({(run["share"], order.index(run["method"])) for run in runs})
     for share, place in groups:
         ours = [run for run in runs if run["share"] == share and run["method"] == order[place]]

@@ -60,11 +60,11 @@ class Objective(nn.Module):
         return self.loss(see(batch.faces).logits, batch.target)
 
     def judged(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B,) what chooses the epoch, on held-out faces. Their labels are as noisy as the others: where labels are
-        doubted, one that the model is sure to be wrong must not outweigh all others, so the loss is a bounded one."""
-        if self.settings.name in ("ce", "ada-cm"):
-            return losses.soft_cross_entropy(logits, target)
-        return losses.generalised_cross_entropy(logits, target, self.settings.q)
+        """(B,) what chooses the epoch, on held-out faces whose labels are as noisy as the others. Under a loss that makes
+        answers sharper than the labels are, a wrong label must not outweigh all others: a bounded loss then."""
+        if self.settings.name in ("symmetric", "generalised", "scn"):
+            return losses.generalised_cross_entropy(logits, target, self.settings.q)
+        return losses.soft_cross_entropy(logits, target)
 
     def epoch(self, number: int) -> None:
         """Called before each epoch, 1 the first."""

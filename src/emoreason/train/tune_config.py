@@ -103,4 +103,3 @@ class TuneConfig:
     loop: LoopSettings = field(default_factory=LoopSettings)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     words: WordsSettings = field(default_factory=WordsSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
