@@ -57,7 +57,9 @@ def finetune(data: Path, out: Path, *more: str) -> dict:
 
 
 def test_labels_and_measures_in_one_run(faces, tmp_path, module_cache, capsys):
-    metrics = finetune(table(faces, "all", "label", "AU12", "valence"), tmp_path / "mine", "--openset", "0.1")
+    metrics = finetune(
+        table(faces, "all", "label", "AU12", "valence"), tmp_path / "mine", "--openset", "0.1", "--data.holdout", "0.15"
+    )
     assert metrics["after"]["accuracy"]["value"] > 0.9 and set(metrics["counts"]["train"]) == set(MOUTHS)
     measures = metrics["measures"]
     assert measures["valence"]["trained"]["ccc"] > 0.85 and measures["action_units"]["12"]["trained"]["f1"] > 0.9
