@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from emoreason.api import told
 from emoreason.api.service import Service
+from emoreason.encoder import HUB_PREFIX
 
 
 def router(service: Service) -> APIRouter:
@@ -78,5 +79,5 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "revision": reasoner.revision if reasoner else None,
         "labels": list(reasoner.default_labels) if reasoner else None,
         "explains": reasoner.has_words if reasoner else None,
-        **card(name),
+        **(card(name) if reasoner or not name.startswith(HUB_PREFIX) else {"base": None, "measured": None}),
     }
