@@ -19,7 +19,9 @@ def examples(*lines: str) -> str:
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."),
+    typer.Option(
+        "--model", "-m", help="mini, an added model, a folder, hub:OWNER/NAME, or an open_clip name: ViT-L-14/openai."
+    ),
 ]
 Labels = Annotated[
     str | None, typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")
