@@ -7,7 +7,7 @@
 noise     20 % of the labels are exchanged for another, drawn evenly
 few       10 % of the faces keep their label, the others are there without one
 openset   one label is taken out of training; how well do scores tell its faces from the others?
-head      noise and openset for a head on the mini's frozen features (whose encoder knows the labels: little is left to lose)
+head      noise and openset for a head on the mini's frozen features, whose encoder knows all labels
 
 A narrow FaceNet learns from nothing, since the shipped encoder knows these labels. Augmentation, tower and objectives
 are those of `emoreason finetune`. The epoch is chosen by accuracy on faces kept out of training, whose labels are as

@@ -60,8 +60,8 @@ class Objective(nn.Module):
         return self.loss(see(batch.faces).logits, batch.target)
 
     def judged(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B,) what chooses the epoch, on held-out faces whose labels are as noisy as the others. Under a loss that makes
-        answers sharper than the labels are, a wrong label must not outweigh all others: a bounded loss then."""
+        """(B,) what chooses the epoch, on held-out faces whose labels are as noisy as the others. Some losses make
+        answers sharper than such labels are; a wrong one must not outweigh all others then: a bounded loss judges."""
         if self.settings.name in ("symmetric", "generalised", "scn"):
             return losses.generalised_cross_entropy(logits, target, self.settings.q)
         return losses.soft_cross_entropy(logits, target)
