@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -169,10 +169,14 @@ def test_options_in_the_pages_exist():
     from typer.main import get_command
 
     from emoreason.cli import app
+    from emoreason.train.exp_clip_config import ExpClipConfig
+    from emoreason.train.explainer_config import ExplainerConfig
     from emoreason.train.tune_config import TuneConfig
 
-    known = FOREIGN_OPTIONS | {"--help", "--train.epochs", "--out"}
-    known |= {f"--{part}.{field}" for part in ("train", "data") for field in vars(getattr(TuneConfig(), part))}
+    known = FOREIGN_OPTIONS | {"--help", "--out"}
+    for config in (TuneConfig(), ExpClipConfig(), ExplainerConfig()):
+        sections = {name: value for name, value in vars(config).items() if is_dataclass(value)}
+        known |= {f"--{name}.{field}" for name, value in sections.items() for field in vars(value)}
     for script in (*(ROOT / "eval").rglob("*.py"), *(ROOT / "finetune").glob("*.py")):
         known |= set(re.findall(r'"(--[a-z-]+)"', script.read_text()))
     waiting = [get_command(app)]
