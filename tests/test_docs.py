@@ -173,9 +173,10 @@ def test_options_in_the_pages_exist():
     from emoreason.train.explainer_config import ExplainerConfig
     from emoreason.train.tune_config import TuneConfig
 
-    known = FOREIGN_OPTIONS | {"--help", "--out"}
+    known = FOREIGN_OPTIONS | {"--help"}
     for config in (TuneConfig(), ExpClipConfig(), ExplainerConfig()):
         sections = {name: value for name, value in vars(config).items() if is_dataclass(value)}
+        known |= {f"--{name}" for name in vars(config)}
         known |= {f"--{name}.{field}" for name, value in sections.items() for field in vars(value)}
     for script in (*(ROOT / "eval").rglob("*.py"), *(ROOT / "finetune").glob("*.py")):
         known |= set(re.findall(r'"(--[a-z-]+)"', script.read_text()))
