@@ -96,6 +96,7 @@ class _Run:
         self.accelerator, self.seed, self.say, self.progress = accelerator, seed, say, progress
         groups = work.groups()
         self.peaks = [group["lr"] for group in groups]
+        _tell_deepspeed(accelerator, len(work.step(0).rows), settings)
         self.model, self.optimizer = accelerator.prepare(work, torch.optim.AdamW(groups))
         spread = any(word in str(accelerator.distributed_type) for word in SPREAD)
         self.checkpoints = Checkpoints(out, accelerator, spread)
@@ -242,6 +243,17 @@ class _Run:
         self.micro = state.pop("micro")
         self.state = state
         self.say(f"going on after step {state['step']}")
+
+
+def _tell_deepspeed(accelerator: Any, rows: int, settings: LoopSettings) -> None:
+    """It wants to know the size of its share before it begins, and steps after every backward."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is None:
+        return
+    if settings.micro_batch:
+        raise EmoreasonError("--loop.micro_batch is not for DeepSpeed: more processes, or a smaller batch a step")
+    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = max(1, rows // accelerator.num_processes)
+    plugin.deepspeed_config["gradient_clipping"] = settings.clip_norm
 
 
 def rate(step: int, steps: int, warmup: float) -> float:

@@ -14,7 +14,7 @@ from emoreason.errors import UsageError
 from emoreason.faces import Detector
 from emoreason.train.features import cut
 from emoreason.train.head_loop import Trained
-from emoreason.train.loop import Fitted, fit
+from emoreason.train.loop import SPREAD, Fitted, fit
 from emoreason.train.parts import Parts
 from emoreason.train.tower import Tower, fresh_tower, make_tower, merged, save_adapter
 from emoreason.train.tower_work import Crops, TowerWork
@@ -83,6 +83,11 @@ def tune_tower(
     several = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     say(f"{what}: {trained:,} numbers to train, {steps} steps of {work.batch} faces{several}")
     fitted = fit(work, steps, work.pass_steps, config.loop, out, accelerator, config.seed, say, progress)
+    if any(word in str(accelerator.distributed_type) for word in SPREAD):  # the pieces of `work` cannot be put together
+        encoder = load_encoder(config.model, compute)
+        work = TowerWork(
+            _tower(config, what, encoder, head).to(compute.device), train, holdout, config, encoder.normalise
+        )
     work.load_learned(fitted.learned)
     return finish(what, work.tower, encoder, pixels, rows, faces, fitted)
 
