@@ -321,24 +321,16 @@ def table(folder: Path) -> None:
 
 
 def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
+    """A line for each run: the interval is of the validation faces, the seeds show the rest."""
     which = [name for name in ("chosen", "last") if name in runs[0]]
     columns = [f"{figure}, {name}" for name in which for figure in ("accuracy", "UAR")]
-    lines = [f"| method | share | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
-    groups = sorted({(run["share"], order.index(run["method"])) for run in runs})
-    for share, place in groups:
-        ours = [run for run in runs if run["share"] == share and run["method"] == order[place]]
+    lines = [f"| method | seed | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
+    for run in sorted(runs, key=lambda run: (run["seed"], order.index(run["method"]))):
         cells = [
-            cell([run[which][name] for run in ours]) for which in ("chosen", "last") for name in ("accuracy", "uar")
+            "{:.1f} [{:.1f}, {:.1f}]".format(*run[name][figure]) for name in which for figure in ("accuracy", "uar")
         ]
-        lines.append(f"| {order[place]} | {share:.0%} | " + " | ".join(cells) + " |")
+        lines.append(f"| {run['method']} | {run['seed']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def cell(values: list[list[float]]) -> str:
-    """One run: with its interval. Several: the mean, and each."""
-    if len(values) == 1:
-        return "{:.1f} [{:.1f}, {:.1f}]".format(*values[0])
-    return f"{np.mean([v[0] for v in values]):.1f} ({', '.join(f'{v[0]:.1f}' for v in values)})"
 
 
 def open_set_table(runs: list[dict[str, Any]]) -> str:
