@@ -171,6 +171,15 @@ def test_one_that_was_not_trained_is_not_made_up(mini, astronaut, capsys):
     assert "arousal +0.25" in capsys.readouterr().out
 
 
+def test_the_page_says_what_was_measured():
+    from emoreason.ui.charts import circumplex
+    from emoreason.ui.words import words
+
+    said = words()["charts"]
+    assert said["measured"] in circumplex(0.1, 0.2, said, True) and said["derived"] in circumplex(0.1, 0.2, said)
+    assert said["half_point"] in circumplex(None, 0.2, said, True) and said["no_point"] in circumplex(None, None, said)
+
+
 def test_on_faces_of_ferplus(mini, ferplus, tmp_path: Path):
     """Units from the model's own head and the circumplex points of the votes, both with noise: made, not rated."""
     found = [s for s, _ in zip(read(ferplus, split="validation"), range(700), strict=False)]

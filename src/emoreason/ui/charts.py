@@ -90,7 +90,8 @@ def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
 def circumplex(valence: float | None, arousal: float | None, words: Words, measured: bool = False) -> str:
     """Where the face, or its distribution, lies between unpleasant and pleasant, calm and activated."""
     if valence is None or arousal is None:
-        return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(words["no_point"])}</p>')
+        why = words["half_point" if measured else "no_point"]
+        return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(why)}</p>')
     across = _side(valence, words["unpleasant"], words["pleasant"], words["between_valence"])
     up = _side(arousal, words["calm"], words["activated"], words["between_arousal"])
     said = words["point"].format(across=across, up=up, valence=f"{valence:+.2f}", arousal=f"{arousal:+.2f}")
