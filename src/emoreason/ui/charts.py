@@ -107,7 +107,8 @@ def circumplex(valence: float | None, arousal: float | None, words: Words, measu
         f'<text x="104" y="-5">{escape(words["pleasant"])}</text></g>'
         f'<circle class="er-halo" cx="{x}" cy="{y}" r="9"/><circle class="er-point" cx="{x}" cy="{y}" r="5.5"/></svg>'
     )
-    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(words["measured" if measured else "derived"])}</p>'
+    how = words["measured" if measured else "derived"]
+    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(how)}</p>'
     return _section("er-circumplex", words["circumplex"], drawn + notes)
 
 
