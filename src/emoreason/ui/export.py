@@ -140,7 +140,8 @@ def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
     }
     if evidence.valence is not None and evidence.arousal is not None:
         how = said["measured" if evidence.point_measured else "derived"]
-        table["circumplex"] = said["valence_arousal"].format(valence=evidence.valence, arousal=evidence.arousal, how=how)
+        point = {"valence": evidence.valence, "arousal": evidence.arousal}
+        table["circumplex"] = said["valence_arousal"].format(**point, how=how)
     yield f"### {said['face'].format(number=number)}"
     yield "\n".join(["| | |", "| --- | --- |", *(f"| {said['table'][key]} | {cell} |" for key, cell in table.items())])
     if face.explanation is not None:
