@@ -177,7 +177,7 @@ def test_a_merged_run_needs_no_other_model(run, tmp_path, monkeypatch):
     assert model.has_words and model.default_labels == OWN
     asked = ["happiness", "sadness"]  # other labels: by the words of the base model
     assert model.analyze(Image.fromarray(crops(1)[0]), asked, detect=False, explain=False).faces[0].action_units
-    assert "base/weights.safetensors" in verify(whole)
+    assert "base/weights.safetensors" in verify(whole) and "in `base/` of this folder" in card(str(whole))
 
 
 def with_lora(run: Path, folder: Path) -> Path:

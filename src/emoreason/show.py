@@ -88,6 +88,7 @@ def print_models() -> None:
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for model in every():
         labels = f"{len(model.labels)}: {', '.join(model.labels[:2])}{', …' if len(model.labels) > 2 else ''}"
+        labels = labels if model.labels else "of the base"
         accuracy, uar = ("–" if figure is None else f"{figure:.1f} %" for figure in (model.accuracy, model.uar))
         size = f"{model.bytes / 1e6:.1f} MB" if model.bytes >= 1e5 else f"{model.bytes / 1e3:.0f} kB"
         table.add_row(model.name, model.kind, labels, accuracy, uar, model.measured_on, model.base, size)

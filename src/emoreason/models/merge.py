@@ -6,6 +6,7 @@ explainer/language/               the language model with its LoRA merged, a pla
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -109,7 +110,7 @@ def merge_run(run: Bundle, there: Path) -> None:
     if files := {name: sha256(there / name) for name in left if (there / name).is_file()}:
         spec["files"] = files
     _write_json(there / "model.json", spec)
-    _card(run, there)
+    _card(there)
 
 
 def _tower(run: Bundle) -> dict[str, Any]:
@@ -195,12 +196,11 @@ def tokenizer_of(spec: "ExplainerSpec", folder: Path = Path()) -> "PreTrainedTok
     return AutoTokenizer.from_pretrained(str(folder / spec.language) if spec.merged else spec.language)
 
 
-def _card(run: Bundle, there: Path) -> None:
-    if (there / "README.md").is_file():
-        text = (there / "README.md").read_text(encoding="utf-8")
-        told = f"\nMerged: `{run.base}` stands in `base/` of this folder, so that nothing else is needed.\n"
-        head, mark, rest = text.partition("\n## Data")
-        (there / "README.md").write_text(f"{head.rstrip()}\n{told}{mark}{rest}", encoding="utf-8")
+def _card(there: Path) -> None:
+    file = there / "README.md"
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"\b(is|are) not in this folder", rf"\1 in `{BASE}/` of this folder", text), "utf-8")
 
 
 def _drop_empty(folder: Path) -> None:
