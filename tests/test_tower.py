@@ -228,8 +228,11 @@ def test_few_labels_and_many_faces_without(data, tmp_path, module_cache):
     told = next(line for line in said if "without labels" in line)
     counts = done.metrics["faces"]
     assert told.startswith(f"{30 + 90 - counts['holdout'] - counts['report']} faces")
-    with pytest.raises(UsageError, match="eac|ada-cm"):
+    with pytest.raises(UsageError, match="--what lora"):
         settings.what, settings.out = "head", str(tmp_path / "head")
+        tune(settings)
+    with pytest.raises(UsageError, match="go together"):
+        settings.data.unlabeled = ""
         tune(settings)
 
 

@@ -228,6 +228,12 @@ def resolved(config: TuneConfig) -> TuneConfig:
     for name, share in (("validation", config.data.validation), ("holdout", config.data.holdout)):
         if not 0 < share < 1:
             raise UsageError(f"data.{name} {share}: a share between 0 and 1 was expected")
+    if not 0 <= config.openset < 0.5:
+        raise UsageError(f"openset {config.openset}: a share from 0 to 0.5 was expected, such as 0.05")
+    if bool(config.data.unlabeled) != (config.loss.name == "ada-cm"):
+        raise UsageError(
+            "Ada-CM learns from faces without labels: --data.unlabeled FOLDER and --loss.name ada-cm go together"
+        )
     bundle = find_bundle(config.model)
     if bundle is not None and bundle.base is not None:
         raise UsageError(f"--model {config.model} is a head itself: train on what it stands on, --model {bundle.base}")
