@@ -399,7 +399,8 @@ def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
     architecture, _, pretrained = name.partition("/")
     known = open_clip.list_models()
     if architecture not in known:
-        near = difflib.get_close_matches(name, [*known, *bundles()], n=3) or [*bundles(), "ViT-L-14/openai"]
+        added = [path.parent.name for path in models_folder().glob("[!.]*/model.json")]
+        near = difflib.get_close_matches(name, [*added, *bundles(), *known], n=3) or [*bundles(), "ViT-L-14/openai"]
         raise UsageError(f"no model {name!r}: a name such as 'mini' or 'ViT-L-14/openai', or a folder with model.json, "
                          f"was expected; nearest: {', '.join(near)}")  # fmt: skip
     if not pretrained:
