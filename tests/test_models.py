@@ -161,6 +161,8 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(run):
     add(run, "my-faces")
     with pytest.raises(UsageError, match="did you mean my-faces"):
         require("my-face")
+    with pytest.raises(UsageError, match="nearest: my-faces"):
+        emoreason.load("my-face")
 
 
 # ---- merged ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import yaml
 
 from drawn_faces import write_folder
 from emoreason.cli import execute
+from emoreason.encoder import find_bundle
 from emoreason.errors import UsageError
 from emoreason.models.hub import stage
 from emoreason.train.smoke import save_language
@@ -48,7 +49,8 @@ def emoreason(hub: FakeHub, home: Path, *arguments: str, token: str = TOKEN) -> 
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)  # fmt: skip
 
 
-def test_a_pushed_run_comes_back_as_a_model(run, tmp_path, astronaut):
+def test_a_pushed_run_comes_back_as_a_model(run, tmp_path, astronaut, monkeypatch):
+    monkeypatch.setenv("EMOREASON_MODELS", str(tmp_path / "models"))
     with FakeHub() as hub:
         asked = emoreason(hub, tmp_path, "models", "push", str(run), "--repo", REPO, "--private")
         assert asked.returncode == 2 and "--yes" in asked.stderr and not hub.files  # told, and nothing was done
@@ -61,7 +63,10 @@ def test_a_pushed_run_comes_back_as_a_model(run, tmp_path, astronaut):
         stored = hub.files[REPO]
         command = ["explain", str(astronaut), "--model", f"hub:{REPO}", "--json", "--explainer", "none", "--device"]
         shown = [emoreason(hub, tmp_path, *command, "cpu")]
+        added = emoreason(hub, tmp_path, "models", "add", f"hub:{REPO}", "--name", "fetched")
+        assert added.returncode == 0, added.stderr
         assert not hub.unknown
+    assert find_bundle("fetched").spec["name"] == "fetched"
     shown.append(emoreason(hub, tmp_path, "explain", str(astronaut), "--model", str(run), *command[4:], "cpu"))
     there, here = (json.loads(answer.stdout)["faces"][0] for answer in shown)
     assert there["probabilities"] == here["probabilities"] and set(here["probabilities"]) == {

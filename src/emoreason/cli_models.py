@@ -42,7 +42,7 @@ def models_verify(name: Name = "mini") -> None:
 
 @app.command("add", epilog=examples("models add runs/mine", "models add runs/mine --name faces-2 --overwrite"))
 def models_add(
-    folder: Annotated[Path, typer.Argument(help="A run of `emoreason finetune`, or a merged model.")],
+    folder: Annotated[Path, typer.Argument(help="A run of `emoreason finetune`, a merged model, or hub:OWNER/NAME.")],
     name: Annotated[str, typer.Option("--name", help="How it is to be called. Default: as the run.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from emoreason.encoder import Bundle, bundles, find_bundle, models_folder, read_bundle
+from emoreason.encoder import HUB_PREFIX, Bundle, bundles, find_bundle, models_folder, read_bundle
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.resources import resource
 
@@ -71,7 +71,10 @@ def require(name: str) -> Bundle:
 
 
 def add(folder: Path, name: str = "", overwrite: bool = False) -> Path:
-    """Check a run and copy what belongs to the model, whole or not at all; every verb then takes its name."""
+    """Check a run (or hub:OWNER/NAME) and copy what belongs to the model, whole or not at all; every verb then takes
+    its name."""
+    if str(folder).startswith(HUB_PREFIX) and (fetched := find_bundle(str(folder))):
+        folder = fetched.folder
     bundle = read_bundle(folder)
     if bundle is None:
         why = "it was stopped before its end" if (folder / "config.yaml").is_file() else "no model.json is there"
