@@ -120,7 +120,7 @@ def loaders(names: list[str], **options: object) -> "Mapping[str, Callable[[], R
 
     for name in names:  # a mistyped name is told before a page opens
         if "/" not in name and find_bundle(name) is None:
-            expected = "a name of `emoreason models list`, a folder with model.json, or such as ViT-L-14/openai"
+            expected = "mini, an added model, a folder with model.json, or a name such as ViT-L-14/openai"
             raise UsageError(f"no model {name!r}: {expected} was expected")
     return {name: partial(load, name, **options) for name in names}  # type: ignore[arg-type]
 
