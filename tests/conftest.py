@@ -16,6 +16,15 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """The same for fixtures of a module, which are made before a test's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def ferplus() -> Path:
     """The folder with train.parquet and validation.parquet; the test is skipped without it."""

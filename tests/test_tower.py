@@ -34,14 +34,6 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION"
 
 
 @pytest.fixture(scope="module")
-def module_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("own") / "my_faces", each=30, size=48)
 

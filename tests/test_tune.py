@@ -34,15 +34,6 @@ def config(data: Path, out: Path, labels: str = ",".join(OWN), **train) -> TuneC
 
 
 @pytest.fixture(scope="module")
-def module_cache(tmp_path_factory):
-    """Fixtures of a module are made before the one that keeps tests out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("own") / "my_faces", each=24)
 

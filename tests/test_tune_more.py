@@ -20,14 +20,6 @@ POINTS = {"engaged": 0.7, "bored": -0.5, "confused": -0.1}
 
 
 @pytest.fixture(scope="module")
-def module_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
 def faces(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("more") / "my_faces", each=40, size=96)
 
