@@ -30,7 +30,13 @@ BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 SKIPPED_AT_MOST = 8
-FOREIGN_OPTIONS = {"--upgrade", "--force-reinstall", "--no-deps"}  # of pip
+FOREIGN_OPTIONS = {
+    "--upgrade",
+    "--force-reinstall",
+    "--no-deps",
+    "--config_file",
+    "--nproc-per-node",
+}  # of pip, accelerate, torchrun
 
 
 @dataclass(frozen=True)
