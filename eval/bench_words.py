@@ -33,7 +33,7 @@ from emoreason.environment import describe
 from emoreason.explain.script import load_script
 from emoreason.quantize import give_back_memory
 from emoreason.train.conversations import IGNORED, Encoder, collate
-from emoreason.train.explainer import Texts, build, encode_set, sheet_of
+from emoreason.train.explainer import Texts, build, encode_set
 from emoreason.train.explainer_config import ExplainerConfig
 from emoreason.train.explainer_work import Set, run_model
 from emoreason.train.loop import make_accelerator
@@ -59,10 +59,9 @@ def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str) -> torc
 
 
 def label_question(given: Conversation) -> Conversation:
-    """The same face, asked for its label alone."""
-    script, sheet, votes = load_script(), sheet_of(given), (given.evidence or {})["votes"]
-    assert sheet is not None
-    asked = IMAGE + script.measured_units(sheet) + script.turn(EXPLLM_LABEL_QUESTION)
+    """The same face, asked for its label alone, as the recipe after ExpLLM asks."""
+    votes = (given.evidence or {})["votes"]
+    asked = IMAGE + load_script().turn(EXPLLM_LABEL_QUESTION)
     answer = Message("assistant", max(votes, key=votes.__getitem__))
     return replace(given, messages=(Message("user", asked), answer), evidence=None)
 
