@@ -102,8 +102,18 @@ def test_the_help_of_every_verb_shows_examples_that_parse(verb, capsys):
         capsys.readouterr()
 
 
-ELSEWHERE = ("chat", "serve", "eval", "finetune", "data describe", "models add", "models remove", "models merge",
-             "models export", "models push")  # servers, or hours: their own tests run them
+ELSEWHERE = (
+    "chat",
+    "serve",
+    "eval",
+    "finetune",
+    "data describe",
+    "models add",
+    "models remove",
+    "models merge",
+    "models export",
+    "models push",
+)  # servers, or hours: their own tests run them
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ELSEWHERE])

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from emoreason import device
-from emoreason.encoder import BUNDLES, Encoder, fold_batch_norm, bundles, create_clip, find_bundle, load_encoder
+from emoreason.encoder import BUNDLES, Encoder, bundles, create_clip, find_bundle, fold_batch_norm, load_encoder
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evidence import Reader
 from emoreason.faces import whole_picture
