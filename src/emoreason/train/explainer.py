@@ -168,7 +168,13 @@ class Trainer:
                      f"{fitted.peak_bytes / 2**30:.1f} GiB at most")  # fmt: skip
         if self.accelerator.is_main_process:
             run_folder_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-            self.save()
+            try:
+                self.save()
+            except OSError as error:
+                raise EmoreasonError(
+                    f"{self.out} cannot be written: {error.strerror or error}; the checkpoints are whole: free space, "
+                    "start again, and it ends"
+                ) from None
         self.accelerator.wait_for_everyone()
         return self.out
 

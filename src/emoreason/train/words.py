@@ -106,7 +106,12 @@ def learn(
         for old in () if resume else (private, out):
             shutil.rmtree(old, ignore_errors=True)
         plan = Plan(turns=settings.turns, seed=seed)
-        words_data.write(told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan)
+        try:
+            words_data.write(
+                told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
+            )
+        except OSError as error:
+            raise EmoreasonError(f"{private} cannot be written: {error.strerror or error}") from None
     accelerator.wait_for_everyone()
     counts = words_data.counts(private)
     _told_counts(counts, form, say)
@@ -122,7 +127,8 @@ def learn(
     started = time.monotonic()
     trainer.fit()
     seconds = time.monotonic() - started
-    loss, figures = _loss(trainer, report), {}
+    loss = _loss(trainer, report)
+    figures: dict[str, Any] = {}
     if first:
         after = Written(written_by(str(out), reasoner, private, settings.look_texts), loss)
         figures = {
@@ -180,6 +186,10 @@ def _config(
     }  # fmt: skip
     if not settings.language and own is not None and (own / "explainer.json").is_file():
         spec = ExplainerSpec.read(own)
+        if spec.merged:
+            raise UsageError(
+                f"{own} has its LoRA merged and cannot be trained on: train on the model that it came from"
+            )
         vocabulary = str(own) if spec.language.startswith(PACKAGE_PREFIX) else ""
         common |= {"start": str(own), "vocabulary": vocabulary, "grid": spec.grid, "align": Stage(verdict_every=0)}
         return ExplainerConfig(name=model, encoder=spec.encoder, language=spec.language, **common)
