@@ -34,7 +34,7 @@ def served(tmp_path_factory) -> Iterator[Site]:
                           cwd=folder, env=os.environ | own, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     with log.open("wb") as out:
-        process = subprocess.Popen([*emoreason, "serve", "--ui", "--model", "runs/mine", "--port", "0"],
+        process = subprocess.Popen([*emoreason, "serve", "--ui", "--model", str(folder / "runs/mine"), "--port", "0"],
                                    cwd=folder, env=os.environ | own, stdout=out, stderr=subprocess.STDOUT)  # fmt: skip
 
     def address() -> str | None:
@@ -67,7 +67,7 @@ def test_the_api_answers_with_the_labels_of_the_run(served):
             assert set(found["probabilities"]) == set(OWN)
             right += found["label"] == label
         assert right >= 2
-        chat = {"model": "runs/mine", "messages": [pictured("What does this face show?")]}
+        chat = {"model": "mine", "messages": [pictured("What does this face show?")]}
         told = client.post("/v1/chat/completions", json=chat).json()["choices"][0]["message"]["content"]
         assert any(label in told for label in OWN)
 
@@ -75,8 +75,8 @@ def test_the_api_answers_with_the_labels_of_the_run(served):
 def test_the_api_tells_what_was_measured(served):
     with httpx.Client(base_url=served.address, timeout=60) as client:
         (model,) = client.get("/v1/models").json()["data"]
-        assert client.get("/v1/models/runs/mine").json() == model
-    assert model["id"] == "runs/mine" and set(model["labels"]) == set(OWN) and model["explains"]
+        assert client.get("/v1/models/mine").json() == model
+    assert model["id"] == "mine" and set(model["labels"]) == set(OWN) and model["explains"]
     assert model["base"].startswith("mini ")
     metrics, told = card(served), model["measured"]
     for when in ("before", "after"):

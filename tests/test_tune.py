@@ -84,7 +84,7 @@ def test_every_verb_takes_the_folder(run, data, tmp_path, astronaut, capsys):
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 24 and {"p_bored", "p_engaged", "p_confused"} <= set(rows[0]) and rows[0]["model"] == "mine"
     assert sum(row["label"] == "bored" for row in rows) >= 18
-    model = loaders([str(run)], device_name="cpu")[str(run)]()  # as the page and the API load it
+    model = loaders([str(run)], device_name="cpu")["mine"]()  # as the page and the API load and name it
     assert set(next(iter(model.label([astronaut])))) >= {"p_bored", "au_12", "valence"}
     asked = [{"role": "user", "content": [{"type": "image", "image": str(astronaut)}]}]
     told = model.chat(asked)

@@ -114,7 +114,8 @@ def serve(
 
 
 def loaders(names: list[str], **options: object) -> "Mapping[str, Callable[[], Reasoner]]":
-    """How each model is loaded, by the name that users see; nothing is loaded here."""
+    """How each model is loaded, by the name that users see: of a folder its last part, for where it lies is nobody's
+    business. Nothing is loaded here."""
     from emoreason.encoder import find_bundle
     from emoreason.reasoner import load
 
@@ -122,7 +123,13 @@ def loaders(names: list[str], **options: object) -> "Mapping[str, Callable[[], R
         if "/" not in name and find_bundle(name) is None:
             expected = "mini, an added model, a folder with model.json, or a name such as ViT-L-14/openai"
             raise UsageError(f"no model {name!r}: {expected} was expected")
-    return {name: partial(load, name, **options) for name in names}  # type: ignore[arg-type]
+    shown = {name: Path(name).resolve().name if Path(name).is_dir() else name for name in names}
+    twice = [name for name in names if list(shown.values()).count(shown[name]) > 1]
+    if twice:
+        raise UsageError(
+            f"{' and '.join(twice)} would bear one name: emoreason models add FOLDER --name NAME gives another"
+        )
+    return {shown[name]: partial(load, name, **options) for name in names}  # type: ignore[arg-type]
 
 
 def _path(root_path: str) -> str:

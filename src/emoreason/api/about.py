@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from emoreason.api import told
 from emoreason.api.service import Service
-from emoreason.encoder import HUB_PREFIX
+from emoreason.encoder import HUB_PREFIX, bundles
 
 
 def router(service: Service) -> APIRouter:
@@ -70,6 +70,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     """Nothing is loaded for it."""
     engine = next((engine for engine in service.engines.loaded() if engine.name == name), None)
     reasoner = engine.reasoner if engine is not None and engine.state == "ready" else None
+    place = str(reasoner.folder) if reasoner and reasoner.folder and name not in bundles() else name
     return {
         "id": name,
         "object": "model",
@@ -79,5 +80,5 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "revision": reasoner.revision if reasoner else None,
         "labels": list(reasoner.default_labels) if reasoner else None,
         "explains": reasoner.has_words if reasoner else None,
-        **(card(name) if reasoner or not name.startswith(HUB_PREFIX) else {"base": None, "measured": None}),
+        **(card(place) if reasoner or not name.startswith(HUB_PREFIX) else {"base": None, "measured": None}),
     }
