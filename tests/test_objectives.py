@@ -112,6 +112,17 @@ def test_exchanged_labels_of_ferplus_do_less_harm(shown):
     assert min(found.values()) > found["ce"] - 0.001 and max(found.values()) > found["ce"] + 0.02, found
 
 
+def test_few_labels_of_ferplus_go_further_with_unlabeled_faces(shown):
+    faces, label, others = shown
+    target = torch.eye(LABELS)[label]
+    known = torch.arange(80).repeat(9)
+    plain = accuracy(LossSettings(), faces[known.repeat(2)], target[known.repeat(2)], 10, others)
+    rows = torch.cat([known, torch.arange(80, 800)])
+    target[80:] = 0
+    found = accuracy(LossSettings(name="ada-cm"), faces[rows], target[rows], 10, others)
+    assert found > plain + 0.01, f"ada-cm {found}, plain cross-entropy {plain}"
+
+
 # ---- what they do with one batch -----------------------------------------------------------------------------------
 
 
