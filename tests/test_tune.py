@@ -185,6 +185,13 @@ def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
     assert code in (1, 2) and told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("field", ["--what", "--loss.name", "--words.form", "--words.source", "--data.crops"])
+def test_a_word_that_is_none_of_those_known_leaves_no_folder(field, data, tmp_path, capsys):
+    assert execute(["finetune", "--data", str(data), "--out", str(tmp_path / "out"), field, "everything"]) == 2
+    assert f"{field[2:]} 'everything':" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_picture_is_looked_at_once(mini, data, tmp_path):
     encoder = mini.reader.zeroshot.encoder
     samples = [Sample(path.name, str(path), "fear") for path in sorted(data.rglob("*.png"))[:6]]

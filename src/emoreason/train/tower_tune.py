@@ -22,16 +22,15 @@ from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces
 from emoreason.train.tune_report import Learned
 
+WHATS = ("auto", "head", "lora", "full")
 MANY = 2000  # training faces from which LoRA is worth a GPU's time
 IN_MEMORY = 2 << 30  # bytes of crops; more lie in a temporary file
 
 
 def chosen(what: str, compute: Compute, faces: int) -> tuple[str, str]:
     """head, lora or full, and why."""
-    if what in ("head", "lora", "full"):
-        return what, "as asked"
     if what != "auto":
-        raise UsageError(f"what {what!r}: head, lora, full or auto was expected")
+        return what, "as asked"
     if not compute.device.startswith("cuda"):
         return (
             "head",

@@ -26,8 +26,9 @@ from emoreason.train import run_folder
 from emoreason.train.features import FeatureCache, look, looks_cropped
 from emoreason.train.head_loop import Part, train_head
 from emoreason.train.measures import fit_measures
+from emoreason.train.objectives import NAMES
 from emoreason.train.parts import Parts, make_parts
-from emoreason.train.tower_tune import chosen, pixels_of, save_tower, tune_tower, units_of
+from emoreason.train.tower_tune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of
 from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces, gather
 from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
@@ -223,8 +224,15 @@ def resolved(config: TuneConfig) -> TuneConfig:
     """With the names filled in, so that config.yaml says all."""
     if not config.data.source:
         raise UsageError("--data is missing: emoreason finetune --data my_faces/ --out runs/mine")
-    if config.data.crops not in ("auto", "yes", "no"):
-        raise UsageError(f"data.crops {config.data.crops!r}: auto, yes or no was expected")
+    for field, value, known in (
+        ("data.crops", config.data.crops, ("auto", "yes", "no")),
+        ("what", config.what, WHATS),
+        ("loss.name", config.loss.name, NAMES),
+        ("words.source", config.words.source, ("auto", "engine", "none")),
+        ("words.form", config.words.form, ("auto", "sections", "free")),
+    ):
+        if value not in known:
+            raise UsageError(f"{field} {value!r}: {', '.join(known[:-1])} or {known[-1]} was expected")
     for name, share in (("validation", config.data.validation), ("holdout", config.data.holdout)):
         if not 0 < share < 1:
             raise UsageError(f"data.{name} {share}: a share between 0 and 1 was expected")
