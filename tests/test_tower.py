@@ -247,3 +247,19 @@ def test_the_launcher_reads_every_configuration(name):
 
 def test_one_process_is_the_default():
     assert make_accelerator(Compute("cpu", "float32", "a test")).num_processes == 1
+
+
+def test_half_of_each_batch_has_labels_however_few_there_are():
+    few = crops(30)
+    targets = few.targets.copy()
+    targets[6:] = 0
+    settings = TuneConfig(what="lora", tower=TowerTraining(batch_size=8))
+    settings.loss.name = "ada-cm"
+    encoder = load_encoder("mini", Compute("cpu", "float32", "a test"))
+    tower = make_tower(encoder, "lora", LoraSettings(), np.zeros((3, 384), np.float32), np.zeros(3, np.float32))
+    mixed = TowerWork(tower, Crops(few.pixels, targets), crops(3), settings, encoder.normalise)
+    assert mixed.pass_steps == 6
+    seen = [row for number in range(mixed.pass_steps) for row in mixed.step(number).rows]
+    assert {sum(row < 6 for row in mixed.step(number).rows) for number in range(6)} == {4}
+    assert {row for row in seen if row >= 6} == set(range(6, 30))
+    assert torch.isfinite(mixed.train()(0, mixed.step(0).rows)["labels"])

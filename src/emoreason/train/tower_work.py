@@ -13,7 +13,7 @@ from torch import Tensor
 from emoreason.train.augment import apply, draw
 from emoreason.train.config import AugmentConfig
 from emoreason.train.loop import Step, Work
-from emoreason.train.objectives import FaceBatch, make_objective
+from emoreason.train.objectives import AdaptiveMargin, FaceBatch, make_objective
 from emoreason.train.tower import Seen, Tower
 from emoreason.train.tune_config import TuneConfig
 
@@ -46,15 +46,21 @@ class TowerWork(Work):
         keeps_units = train.units is not None and tower.units is not None and config.tower.units > 0
         self.weights = {"labels": 1.0} | ({"units": config.tower.units} if keeps_units else {})
         self.batch = min(config.tower.batch_size, len(train))
-        self.pass_steps = max(1, len(train) // self.batch)
-        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        known = train.targets.sum(axis=1) > 0
+        self.kinds = [rows for rows in (np.flatnonzero(known), np.flatnonzero(~known)) if len(rows)]
+        if isinstance(self.objective, AdaptiveMargin):
+            self.objective.share = 1 / len(self.kinds)  # half of a batch has labels, however few there are
+        self.pass_steps = max(1, max(map(len, self.kinds)) * len(self.kinds) // self.batch)
 
     def step(self, number: int) -> Step:
-        turn, place = divmod(number, self.pass_steps)
-        if self._order[0] != turn:
-            self._order = (turn, np.random.default_rng([self.config.seed, turn]).permutation(len(self.crops)))
-        rows = tuple(self._order[1][place * self.batch : (place + 1) * self.batch].tolist())
-        return Step(rows, dict.fromkeys(self.weights, float(len(rows))))
+        """A pass shows every face once; where some have labels and some not, the fewer ones several times."""
+        rows: list[int] = []
+        for kind, those in enumerate(self.kinds):
+            share = max(1, min(len(those), self.batch // len(self.kinds)))
+            turn, place = divmod(number, max(1, len(those) // share))
+            order = np.random.default_rng([self.config.seed, turn] + [kind] * (kind > 0)).permutation(those)
+            rows += order[place * share : (place + 1) * share].tolist()
+        return Step(tuple(rows), dict.fromkeys(self.weights, float(len(rows))))
 
     def forward(self, number: int, rows: Sequence[int], held: bool = False) -> dict[str, Tensor]:
         if held:
