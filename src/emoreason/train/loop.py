@@ -266,12 +266,17 @@ def rate(step: int, steps: int, warmup: float) -> float:
 
 def make_accelerator(compute: Any) -> Any:
     """One process, or those that `accelerate launch` started."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state()  # an earlier training of this process may have computed in another number type
     low = "bf16" if compute.dtype == "bfloat16" else "fp16" if compute.dtype == "float16" else "no"
-    return Accelerator(mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION", low), cpu=compute.device == "cpu")
+    return Accelerator(
+        mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION", low),
+        cpu=compute.device == "cpu",
+        # Objectives keep what they saw in buffers and add them up themselves.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
 
 
 def write_log(out: Path, log: Sequence[dict[str, Any]]) -> None:

@@ -72,6 +72,8 @@ def tune_tower(
         known = {faces.keys[row] for row in (*parts.holdout, *parts.report)}
         train = with_unlabeled(train, config.data.unlabeled, encoder, detector, known)
         say(f"{len(train) - len(parts.train)} faces without labels from {config.data.unlabeled}")
+    if config.tower.fresh and accelerator.num_processes > 1:
+        raise UsageError("tower.fresh is for one process: its batch norms would see the faces of one process each")
     torch.manual_seed(config.seed)  # LoRA's first numbers, and those of a tower that starts from nothing
     tower = _tower(config, what, encoder, head)
     work = TowerWork(tower.to(compute.device), train, holdout, config, encoder.normalise)

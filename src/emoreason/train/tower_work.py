@@ -44,6 +44,8 @@ class TowerWork(Work):
         prior = targets.sum(dim=0) / targets.sum()
         self.register_buffer("prior", prior.clamp(min=1e-6).log() * config.train.balance, persistent=False)
         keeps_units = train.units is not None and tower.units is not None and config.tower.units > 0
+        if tower.units is not None:
+            tower.units.requires_grad_(keeps_units)
         self.weights = {"labels": 1.0} | ({"units": config.tower.units} if keeps_units else {})
         self.batch = min(config.tower.batch_size, len(train))
         known = train.targets.sum(axis=1) > 0
