@@ -58,6 +58,7 @@ def test_the_folder_is_a_model_and_the_head_alone_is_worse(run, data, mini, astr
     assert not list(run.rglob("*.pt"))
     model = emoreason.load(str(run), device_name="cpu")
     face = model.analyze(astronaut).faces[0]
+    assert model.explainer.vlm.encoder.revision == mini.revision  # it looks through the tower that it learned with
     assert tuple(face.probabilities) == OWN and face.explanation is not None and not face.evidence.calibrated
     below = mini.analyze(astronaut, explain=False).faces[0].action_units
     assert max(abs(face.action_units[code] - below[code]) for code in below) < 0.6

@@ -106,6 +106,7 @@ class Encoder:
 
         self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
         self.tokenizer, self.unit_codes = tokenizer, unit_codes
+        self.untuned: Encoder | None = None  # under a tuned tower: what explainers learned to look through
         self.logit_scale = float(clip.logit_scale.exp())
         look = clip.visual.preprocess_cfg
         size = look["size"]
@@ -132,7 +133,9 @@ class Encoder:
         visual.preprocess_cfg = self._clip.visual.preprocess_cfg
         clip.visual = visual
         codes = self.unit_codes if units is not None else ()
-        return Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, codes)
+        tuned = Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, codes)
+        tuned.untuned = self
+        return tuned
 
     @property
     def look(self) -> "tuple[torch.Tensor, torch.Tensor]":

@@ -44,6 +44,7 @@ class Reasoner:
         from emoreason.explain.select import load_explainer
 
         encoder = self.reader.zeroshot.encoder
+        encoder = encoder.untuned or encoder
         return load_explainer(self.explainer_name, model=self.explainer_model, quantize=self.quantize,
                               device=self.compute.device, encoder=encoder)  # fmt: skip
 
