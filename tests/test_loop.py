@@ -99,6 +99,13 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
         run(tmp_path)
 
 
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    run(tmp_path, steps=8)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(EmoreasonError, match="not that of the run"):
+        patch.setattr("loop_works.Lines.digest", "other data")
+        run(tmp_path, steps=8)
+
+
 def test_training_stops_when_held_out_rows_gain_nothing(tmp_path):
     fitted = run(tmp_path, steps=600, settings=LoopSettings(patience=2))
     assert fitted.log[-1]["step"] == fitted.step + 2 * 6 < 600

@@ -34,6 +34,7 @@ class Work(nn.Module):
 
     weights: dict[str, float]  # of the losses; those without one are only told
     held: int = 0  # number of held-out rows
+    digest: str = ""  # of the data: a checkpoint of other data is refused
 
     def step(self, number: int) -> Step:
         raise NotImplementedError
@@ -233,13 +234,16 @@ class _Run:
         return bool(self.work.held) and since >= self.settings.patience * self.pass_steps
 
     def _keep(self) -> None:
-        self.checkpoints.write(self.state | {"micro": self.micro}, self.best, self.work, self.model, self.optimizer)
+        state = self.state | {"micro": self.micro, "digest": self.work.digest}
+        self.checkpoints.write(state, self.best, self.work, self.model, self.optimizer)
 
     def _resume(self) -> None:
         found = self.checkpoints.read(self.work, self.model, self.optimizer)
         if found is None:
             return
         state, self.best = found
+        if state.pop("digest") != self.work.digest:
+            raise EmoreasonError("the data is not that of the run that was stopped; --overwrite trains again")
         self.micro = state.pop("micro")
         self.state = state
         self.say(f"going on after step {state['step']}")

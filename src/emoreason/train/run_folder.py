@@ -70,6 +70,8 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
             raise UsageError(
                 f"--resume: {out}/config.yaml differs from what is asked for now; --overwrite trains again"
             )
+        for bad in out.glob("bad-step-*.safetensors"):
+            _remove(bad)
         for name in (*FILES, *MAYBE, *(() if resume else (*FOLDERS, *CHECKPOINT))):
             _remove(out / name)
         write_atomically(out / "config.yaml", written.encode())
@@ -79,9 +81,12 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
 
 
 def _same_run(path: Path, written: str) -> bool:
-    """All settings are the same but those of the loop, which decide how and not what is computed."""
-    before, now = yaml.safe_load(path.read_text("utf-8")) or {}, yaml.safe_load(written)
-    return {**before, "loop": None} == {**now, "loop": None}
+    """All settings are the same but those that decide how and not what is computed."""
+    both = [yaml.safe_load(path.read_text("utf-8")) or {}, yaml.safe_load(written)]
+    for settings in both:
+        settings.pop("loop", None)
+        settings.get("tower", {}).pop("checkpointing", None)
+    return both[0] == both[1]
 
 
 def _remove(path: Path) -> None:

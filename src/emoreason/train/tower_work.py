@@ -1,6 +1,6 @@
 """The image tower's training: faces from memory, augmented by draws of the whole step, through one objective."""
 
-import math
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,7 @@ class TowerWork(Work):
         super().__init__()
         self.tower, self.crops, self.holdout, self.config, self.normalise = tower, train, holdout, config, normalise
         self.held = len(holdout)
+        self.digest = hashlib.sha256(train.pixels.tobytes() + train.targets.tobytes()).hexdigest()
         targets = torch.from_numpy(train.targets).float()
         self.objective = make_objective(config.loss, targets, _width(tower, train, normalise))
         prior = targets.sum(dim=0) / targets.sum()
@@ -152,7 +153,3 @@ def _width(tower: Tower, crops: Crops, normalise: Callable[[Tensor], Tensor]) ->
     width = tower.eval()(normalise(face)).pooled.shape[1]
     tower.train(was)
     return width
-
-
-def steps_of(work: TowerWork, epochs: int) -> int:
-    return math.ceil(epochs * work.pass_steps)
