@@ -108,3 +108,6 @@ def test_texts_of_ones_own_beside_labels(faces, tmp_path, module_cache, astronau
     assert execute(["explain", str(astronaut), "--model", str(out), "--json"]) == 0
     face = json.loads(capsys.readouterr().out)["faces"][0]
     assert face["label"] in MOUTHS and face["explanation"]["text"]
+    assert execute(["explain", str(astronaut), "--model", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "not checked: the text has a form of its own" in printed and "check failed" not in printed

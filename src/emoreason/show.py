@@ -66,6 +66,11 @@ def _print_explanation(console: "Console", explanation: "Explanation") -> None:
         agreement = "agrees with" if explanation.agreement else "differs from"
         console.print(f"the model's own verdict, read before it saw a label: {own.label}, "
                       f"{own.probabilities[own.label]:.0%}; it {agreement} the evidence")  # fmt: skip
+    if explanation.unchecked:
+        console.print(
+            "not checked: the text has a form of its own, not the three sections that can be held to the evidence"
+        )
+        return
     for problem in explanation.checks.problems():
         console.print(f"check failed: {problem}")
     if explanation.checks.ok:

@@ -33,6 +33,12 @@ class Explanation:
     agreement: bool | None = None  # of that verdict with the evidence's label
     repaired: bool = False  # it failed a check, was asked once to repair it, and this is the second text
 
+    free: bool = False  # of a form of its own, as a user's texts taught it: no sentence can be held to the evidence
+
+    @property
+    def unchecked(self) -> bool:
+        return self.free and not self.checks.parsed
+
     @classmethod
     def of(cls, text: str, sheet: Sheet, explainer: str, **more: Any) -> "Explanation":
         return cls(text, sheet, check(text, sheet), explainer, **more)

@@ -85,7 +85,7 @@ class OwnExplainer:
         session, rngs = self._begin(subjects), [_seeded(subject, again) for subject in subjects]
         session.read([self.script.turn(self.vlm.spec.question)] * len(rows))
         texts = yield from self._free_texts(session, rngs, rows, manner.temperature or (VARIED_FREE if again else 0.0))
-        return [Explanation.of(text, s.sheet, self.name) for text, s in zip(texts, subjects, strict=True)]
+        return [Explanation.of(text, s.sheet, self.name, free=True) for text, s in zip(texts, subjects, strict=True)]
 
     def _free_texts(
         self, session: Session, rngs: list[torch.Generator], rows: Sequence[int], temperature: float

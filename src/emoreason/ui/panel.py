@@ -107,7 +107,9 @@ def _verdicts(face: FaceAnalysis, said: Mapping[str, str]) -> list[str]:
     if explanation is None:
         return []
     problems = explanation.checks.problems()
-    if not problems:
+    if explanation.unchecked:
+        found = [_note("info", said["unchecked"])]
+    elif not problems:
         found = [_note("ok", said["checks_ok"])]
     else:
         key = "checks_failed_one" if len(problems) == 1 else "checks_failed"
