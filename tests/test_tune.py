@@ -158,6 +158,12 @@ def test_folders_are_not_written_over(run, data, tmp_path):
         tune(TuneConfig(model=str(run), data=TuneData(source=str(data))))
 
 
+def test_a_run_that_was_refused_leaves_its_folder_free(data, tmp_path):
+    with pytest.raises(UsageError, match="no face has the label"):
+        tune(config(data, tmp_path / "run", labels="bored,angry", epochs=1))
+    assert (tune(config(data, tmp_path / "run", epochs=1)).folder / "model.json").is_file()
+
+
 def test_a_head_on_another_encoder_is_refused(run, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     spec = json.loads((other / "model.json").read_text())

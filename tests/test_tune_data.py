@@ -147,3 +147,6 @@ def test_crops_that_the_detector_does_not_know_are_helped_with():
     given = [(Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), Seen(seen(i).print, None)) for i in range(9)]
     with pytest.raises(EmoreasonError, match="9 no face found.*--no-detect"):
         gather(given, TuneData(source="x"))
+    some = gather(given + entries({"fear": 9}), TuneData(source="x"))
+    with pytest.raises(EmoreasonError, match="few faces of happiness .*In 9 pictures no face was found: --no-detect"):
+        make_parts(some, 0.2, 0.1, 7)

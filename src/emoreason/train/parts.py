@@ -122,6 +122,8 @@ def _check(faces: "Faces", parts: Parts) -> None:
     of_persons = f", in whole persons (column {faces.subject})" if faces.subject else ""
     way_out = f", or leave them out: --labels {','.join(rest)}" if len(rest) > 1 else ""
     told = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in few)
+    unseen = faces.left_out.get("no face found", 0)
+    way_out += f". In {unseen} pictures no face was found: --no-detect takes them as they are" if unseen else ""
     raise EmoreasonError(
         f"too few faces of {told}: after the split{of_persons} a label needs {LEAST} faces to train on, one to choose "
         f"by and one for the report, which takes four or more. Add faces{way_out}"

@@ -60,7 +60,8 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if there and not {"config.yaml", "model.json"} & set(there):
         raise UsageError(f"--out {out} holds other things ({', '.join(there[:3])}): name a folder that is empty or new")
-    if there and not (resume or overwrite):
+    begun = set(there) - {"config.yaml", "env.txt"}  # a run that was refused, by its data say, has nothing to lose
+    if begun and not (resume or overwrite):
         how = "is finished" if "model.json" in there else "was not finished, and --resume goes on"
         raise UsageError(f"--out {out} holds a run, which {how}. --overwrite trains again, or give another --out")
     written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
