@@ -161,6 +161,7 @@ def test_folders_are_not_written_over(run, data, tmp_path):
 def test_a_run_that_was_refused_leaves_its_folder_free(data, tmp_path):
     with pytest.raises(UsageError, match="no face has the label"):
         tune(config(data, tmp_path / "run", labels="bored,angry", epochs=1))
+    assert not (tmp_path / "run").exists()
     assert (tune(config(data, tmp_path / "run", epochs=1)).folder / "model.json").is_file()
 
 

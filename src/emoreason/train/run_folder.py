@@ -32,6 +32,7 @@ FILES = (
     "weights.safetensors",
     "model.json",
 )
+BEGUN = ("config.yaml", "env.txt")  # what a run begins with
 MAYBE = ("measures.safetensors",)  # fmt: skip
 FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the language model learns
 IS = {
@@ -60,8 +61,7 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if there and not {"config.yaml", "model.json"} & set(there):
         raise UsageError(f"--out {out} holds other things ({', '.join(there[:3])}): name a folder that is empty or new")
-    begun = set(there) - {"config.yaml", "env.txt"}  # a run that was refused, by its data say, has nothing to lose
-    if begun and not (resume or overwrite):
+    if there and not (resume or overwrite):
         how = "is finished" if "model.json" in there else "was not finished, and --resume goes on"
         raise UsageError(f"--out {out} holds a run, which {how}. --overwrite trains again, or give another --out")
     written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
@@ -79,6 +79,14 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+def withdraw(out: Path) -> None:
+    """A run that was refused before anything was learned leaves no trace."""
+    for name in BEGUN:
+        _remove(out / name)
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
 def _same_run(path: Path, written: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from emoreason.data import messages, read
 from emoreason.data.schema import Sample
 from emoreason.encoder import Encoder, find_bundle
-from emoreason.errors import UsageError
+from emoreason.errors import EmoreasonError, UsageError
 from emoreason.faces import Detector
 from emoreason.label import cores
 from emoreason.reasoner import Reasoner, load
@@ -77,8 +77,13 @@ def tune(
     seconds = {"looking": time.monotonic() - started}
     for line in summary(entries, config):
         say(line)
-    faces = gather(entries, config.data)
-    parts = make_parts(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
+    try:
+        faces = gather(entries, config.data)
+        parts = make_parts(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
+    except EmoreasonError:
+        if first_process and not resume:
+            run_folder.withdraw(out)
+        raise
     for line in told(faces, parts):
         say(line)
 
