@@ -144,9 +144,10 @@ class Trainer:
             )
         self.coder = Encoder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
         self.train = encode_set(texts, self.coder, self.vlm.encoder)
-        self.held = None
+        self.held, self.fitted_on = None, 0
         if config.data.holdout:
             held = read_texts(config.data.holdout)
+            self.fitted_on = len(held.given)  # the verdict; the loss is looked at on the first ones only
             held = dataclasses.replace(held, given=held.given[: config.run.look_faces])
             self.held = encode_set(held, self.coder, self.vlm.encoder)
         self.started = time.time()
@@ -211,7 +212,7 @@ class Trainer:
             spec = dataclasses.replace(spec, verdict=before.verdict, prior=before.prior)
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out, torch.float16)
-        if self.held and self.options and _enough(self.held):
+        if self.held and self.options and self.fitted_on >= FITTED_ON and all(item.votes for item in self.held.encoded):
             fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
             self.say(f"the verdict, fitted on {data.holdout}: {fitted}")
         if data.validation and self.options:
@@ -219,11 +220,6 @@ class Trainer:
                 file.write(json.dumps({"validation": look(self.out, self.config)}) + "\n")
         plot_log(self.out)
         write_card(self.out)
-
-
-def _enough(held: Set) -> bool:
-    """Whether the verdict's temperature can be fitted on these faces."""
-    return len(held) >= FITTED_ON and all(item.votes for item in held.encoded)
 
 
 def run_folder_text(path: Path, text: str) -> None:
