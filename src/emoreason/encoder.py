@@ -272,12 +272,17 @@ class Bundle:
         base = self.spec.get("base")
         return str(self.folder / base) if base and base.startswith("./") else base
 
+    @property
+    def checksums(self) -> dict[str, str]:
+        """File -> SHA-256 as it was trained."""
+        return {self.weights.name: self.spec["sha256"], **self.spec.get("files", {})}
+
     def verify(self) -> None:
         """Compare the weights with the checksum that was written when they were trained."""
         again = (
             "Reinstall emoreason: pip install --force-reinstall emoreason" if self.base is None else "Train it again"
         )
-        for name, expected in {self.weights.name: self.spec["sha256"], **self.spec.get("files", {})}.items():
+        for name, expected in self.checksums.items():
             path = self.folder / name
             if not path.is_file():
                 raise EmoreasonError(f"{path} is missing. {again}")

@@ -160,7 +160,7 @@ def verify(folder: Path) -> dict[str, str]:
             expected[name] = digest
     for inner in (folder, folder / "base"):
         if bundle := read_bundle(inner):
-            for name, digest in {bundle.weights.name: bundle.spec["sha256"], **bundle.spec.get("files", {})}.items():
+            for name, digest in bundle.checksums.items():
                 expected[(inner / name).relative_to(folder).as_posix()] = digest
     if not expected:
         raise EmoreasonError(f"{folder} has neither {SUMS} nor a model.json: nothing can be compared")

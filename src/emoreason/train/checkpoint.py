@@ -21,9 +21,7 @@ class Checkpoints:
         self.accelerator, self.spread = accelerator, spread
         out.mkdir(parents=True, exist_ok=True)
 
-    def write(
-        self, state: dict[str, Any], best: dict[str, Tensor], work: Any, model: nn.Module, optimizer: Any
-    ) -> None:
+    def write(self, state: dict[str, Any], best: dict[str, Tensor], work: Any, optimizer: Any) -> None:
         kept = {"state": state, "best": best}
         if self.spread:  # every process writes its own piece
             fresh = self.folder.with_name("checkpoint.new")
@@ -50,7 +48,7 @@ class Checkpoints:
                 ) from None
         self.accelerator.wait_for_everyone()
 
-    def read(self, work: Any, model: nn.Module, optimizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    def read(self, work: Any, optimizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         if not self.file.is_file():
             return None
         try:
@@ -81,8 +79,3 @@ class Checkpoints:
             {name: str(value) for name, value in values.items()})}  # fmt: skip
         save_file({name: value.detach().cpu().contiguous() for name, value in inputs.items()}, place, told)
         return place
-
-    def remove(self) -> None:
-        """A finished run does not need it."""
-        self.file.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -33,13 +33,12 @@ from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.prediction import Prediction
 from emoreason.evaluate.report import write_atomically
 from emoreason.evaluate.score import score
-from emoreason.faces import Detector, find_faces, load_detector, whole_picture
-from emoreason.images import Picture
+from emoreason.faces import Detector, load_detector
 from emoreason.reasoner import DEFAULT_LABELS
 from emoreason.train.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.exp_clip_run import Kept, card, plot
 from emoreason.train.exp_clip_teacher import load_teacher
-from emoreason.train.features import looks_cropped
+from emoreason.train.features import face_in, looks_cropped
 from emoreason.zeroshot import TextCache, ZeroShot, load_projection, load_prompts, softmax
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
@@ -197,7 +196,7 @@ def _looked(
             (sample, hashlib.sha256(repr(i.size).encode() + i.tobytes()).digest(), i) for sample, i in opened if i
         ]
         new = [(key, image) for _, key, image in images if any(key not in kept for kept, _ in lookers)]
-        crops = {key: found for key, image in new if (found := _crop(image, detector)) is not None}
+        crops = {key: found for key, image in new if (found := face_in(image, detector)) is not None}
         for kept, see in lookers:
             if missing := [key for key in crops if key not in kept]:
                 kept.add(dict(zip(missing, see([crops[key] for key in missing]), strict=True)))
@@ -220,15 +219,6 @@ def _opened(sample: Sample) -> Image.Image | None:
         return picture(sample).convert("RGB")
     except EmoreasonError:
         return None
-
-
-def _crop(image: Image.Image, detector: Detector | None) -> Image.Image | None:
-    """The picture, or the largest face that is found in it."""
-    opened = Picture(source="", image=image)
-    if detector is None:
-        return whole_picture(opened).crop
-    largest = max(find_faces(opened, detector), key=lambda face: face.quality["size"], default=None)
-    return largest.crop if largest else None
 
 
 def _embed(encoder: Encoder) -> See:

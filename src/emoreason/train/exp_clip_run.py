@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from emoreason.train.exp_clip_config import ExpClipConfig
+from emoreason.train.features import store
+from emoreason.train.run_folder import interval
 
 ROWS = 512  # vectors in a file
 
@@ -49,20 +49,10 @@ class Kept:
             self.flush()
 
     def flush(self) -> None:
-        from safetensors.numpy import save_file
-
         if not self.fresh:
             return
         keys = np.frombuffer(b"".join(self.fresh), np.uint8).reshape(len(self.fresh), -1)
-        name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            os.close(handle)
-            save_file({"keys": keys, "rows": np.stack(list(self.fresh.values()))}, temporary)
-            os.replace(temporary, self.folder / f"{name}.safetensors")
-        except OSError:
-            pass
+        store(self.folder, {"keys": keys, "rows": np.stack(list(self.fresh.values()))})
         self.fresh = {}
 
 
@@ -105,7 +95,7 @@ def card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> st
             "| --- | --- | --- |",
         ]
         lines += [
-            f"| {name} | {_interval(metrics['before'][key])} | {_interval(after[key])} |"
+            f"| {name} | {interval(metrics['before'][key])} | {interval(after[key])} |"
             for name, key in (("accuracy (WAR)", "accuracy"), ("UAR", "uar"), ("macro-F1", "macro_f1"))
         ]
         lines += [
@@ -129,10 +119,6 @@ def _end(last: Mapping[str, float] | None) -> str:
         f"In the last batch the loss was {last['loss']:.4f} and {100 * last['top1']:.1f} % of the faces found their "
         "own text first."
     )
-
-
-def _interval(figure: Mapping[str, float]) -> str:
-    return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 
 def smoke_config(config: ExpClipConfig, folder: Path) -> ExpClipConfig:

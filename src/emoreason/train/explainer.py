@@ -154,9 +154,8 @@ class Trainer:
 
     def fit(self) -> Path:
         run_folder_text(self.out / "config.yaml", yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False))
-        spread = any(word in str(self.accelerator.distributed_type) for word in loop.SPREAD)
         stages = [name for name in STAGES if getattr(self.config, name).steps]
-        if spread and len(stages) > 1:
+        if len(stages) > 1 and loop.is_spread(self.accelerator):
             raise EmoreasonError(
                 "where the weights are spread over processes, a run has one stage: first --tune.steps 0, then "
                 "--align.steps 0 --start FOLDER"

@@ -67,8 +67,6 @@ class FeatureCache:
         return Seen(print_, rows["embedding"][row].copy() if rows["found"][row] else None)  # a view would keep the file
 
     def put(self, fresh: dict[bytes, Seen], width: int) -> None:
-        from safetensors.numpy import save_file
-
         if not fresh:
             return
         seen, nothing = list(fresh.values()), np.zeros(width, np.float32)
@@ -80,15 +78,7 @@ class FeatureCache:
             "found": np.array([s.embedding is not None for s in seen], np.uint8),
             "embedding": np.stack([nothing if s.embedding is None else s.embedding for s in seen]),
         }
-        name = hashlib.sha256(rows["keys"].tobytes()).hexdigest()[:16]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            os.close(handle)
-            save_file(rows, temporary)
-            os.replace(temporary, self.folder / f"{name}.safetensors")
-        except OSError:
-            pass  # full or read-only: the cache is a convenience
+        store(self.folder, rows)
 
     def prune(self, most: int = MOST) -> None:
         """What was not used for longest goes, of other encoders and other ways of cropping only."""
@@ -112,6 +102,21 @@ class FeatureCache:
             return load_file(path)
         except Exception:  # a damaged file makes the reader raise almost anything; its pictures are looked at again
             return {}
+
+
+def store(folder: Path, rows: Row) -> None:
+    """A file of a cache, named by its keys: there when it is whole."""
+    from safetensors.numpy import save_file
+
+    name = hashlib.sha256(rows["keys"].tobytes()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        os.close(handle)
+        save_file(rows, temporary)
+        os.replace(temporary, folder / f"{name}.safetensors")
+    except OSError:
+        pass  # full or read-only: the cache is a convenience
 
 
 def look(
@@ -209,12 +214,17 @@ def _crop(sample: Sample, encoder: Encoder, detector: Detector | None) -> np.nda
 
 
 def _face_of(sample: Sample, image: Image, encoder: Encoder, detector: Detector | None) -> np.ndarray | None:
+    crop = face_in(image, detector, sample.id)
+    return None if crop is None else encoder.pixels(crop)
+
+
+def face_in(image: Image, detector: Detector | None, name: str = "") -> Image | None:
     """The picture, or the largest face that is found in it."""
-    opened = Picture(source=sample.id, image=image)
+    opened = Picture(source=name, image=image)
     if detector is None:
-        return encoder.pixels(whole_picture(opened).crop)
+        return whole_picture(opened).crop
     largest = max(find_faces(opened, detector), key=lambda face: face.quality["size"], default=None)
-    return None if largest is None else encoder.pixels(largest.crop)
+    return None if largest is None else largest.crop
 
 
 def _key(sample: Sample) -> bytes:

@@ -4,7 +4,6 @@ What happens in a step follows from the seed and the step's number alone, and a 
 count of the whole step. So a run that was killed goes on exactly, and micro-batches and processes change nothing.
 """
 
-import json
 import math
 import os
 import time
@@ -19,8 +18,6 @@ from torch import Tensor, nn
 from emoreason.errors import EmoreasonError
 from emoreason.train.checkpoint import Checkpoints
 from emoreason.train.config import LoopSettings
-
-SPREAD = ("FSDP", "DEEPSPEED")  # weights that no process holds whole
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ class _Run:
         self.peaks = [group["lr"] for group in groups]
         _tell_deepspeed(accelerator, len(work.step(0).rows), settings)
         self.model, self.optimizer = accelerator.prepare(work, torch.optim.AdamW(groups))
-        spread = any(word in str(accelerator.distributed_type) for word in SPREAD)
-        self.checkpoints = Checkpoints(out, accelerator, spread)
+        self.checkpoints = Checkpoints(out, accelerator, is_spread(accelerator))
         self.micro, self.halved = settings.micro_batch, False
         self.state: dict[str, Any] = {"step": 0, "best": math.inf, "best_step": 0, "log": [], "meter": {}}
         self.best: dict[str, Tensor] = {}
@@ -235,10 +231,10 @@ class _Run:
 
     def _keep(self) -> None:
         state = self.state | {"micro": self.micro, "digest": self.work.digest}
-        self.checkpoints.write(state, self.best, self.work, self.model, self.optimizer)
+        self.checkpoints.write(state, self.best, self.work, self.optimizer)
 
     def _resume(self) -> None:
-        found = self.checkpoints.read(self.work, self.model, self.optimizer)
+        found = self.checkpoints.read(self.work, self.optimizer)
         if found is None:
             return
         state, self.best = found
@@ -258,6 +254,11 @@ def _tell_deepspeed(accelerator: Any, rows: int, settings: LoopSettings) -> None
         raise EmoreasonError("--loop.micro_batch is not for DeepSpeed: more processes, or a smaller batch a step")
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = max(1, rows // accelerator.num_processes)
     plugin.deepspeed_config["gradient_clipping"] = settings.clip_norm
+
+
+def is_spread(accelerator: Any) -> bool:
+    """Whether no process holds all weights."""
+    return any(word in str(accelerator.distributed_type) for word in ("FSDP", "DEEPSPEED"))
 
 
 def rate(step: int, steps: int, warmup: float) -> float:
@@ -281,10 +282,6 @@ def make_accelerator(compute: Any) -> Any:
         # Objectives keep what they saw in buffers and add them up themselves.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-
-
-def write_log(out: Path, log: Sequence[dict[str, Any]]) -> None:
-    (out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
 
 
 def _no_sync(accelerator: Any, model: nn.Module, wanted: bool) -> Any:

@@ -33,7 +33,7 @@ FILES = (
     "model.json",
 )
 BEGUN = ("config.yaml", "env.txt")  # what a run begins with
-MAYBE = ("measures.safetensors",)  # fmt: skip
+MAYBE = ("measures.safetensors",)
 FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the language model learns
 IS = {
     "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
@@ -235,7 +235,7 @@ def table(metrics: Mapping[str, Any]) -> str:
         f"| {after['n']} faces | before (zero-shot) | after |",
         "| --- | --- | --- |",
         *(
-            f"| {name} | {_interval(metrics['before'][key])} | {_interval(after[key])} |"
+            f"| {name} | {interval(metrics['before'][key])} | {interval(after[key])} |"
             for name, key in (("accuracy (WAR)", "accuracy"), ("UAR", "uar"), ("macro-F1", "macro_f1"))
         ),
         *(
@@ -247,7 +247,7 @@ def table(metrics: Mapping[str, Any]) -> str:
         lines[0] += " after, balanced |"
         lines[1] += " --- |"
         for i, key in enumerate(("accuracy", "uar", "macro_f1")):
-            lines[2 + i] += f" {_interval(metrics['balanced'][key])} |"
+            lines[2 + i] += f" {interval(metrics['balanced'][key])} |"
         for i, key in enumerate(("ece", "nll")):
             lines[5 + i] += f" {metrics['balanced'][key]:.3f} |"
     lines.append(
@@ -257,7 +257,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _interval(figure: Mapping[str, float]) -> str:
+def interval(figure: Mapping[str, float]) -> str:
     return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from emoreason.encoder import Encoder, create_clip, find_bundle, fold_batch_norm
 from emoreason.errors import UsageError
+from emoreason.image_tower import FaceNet
 from emoreason.train.tune_config import LoraSettings
 
 
@@ -38,7 +39,7 @@ class Tower(nn.Module):
         """(B, 3, S, S), normalised."""
         visual = self.visual
         grid = None
-        if hasattr(visual, "trunk") and visual.trunk.__class__.__name__ == "FaceNet":
+        if isinstance(getattr(visual, "trunk", None), FaceNet):
             grid = visual.trunk.forward_features(faces)
             pooled = grid.mean(dim=(2, 3))
             embedding = F.normalize(visual.head(pooled).float(), dim=1)

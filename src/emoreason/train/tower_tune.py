@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from emoreason.errors import UsageError
 from emoreason.faces import Detector
 from emoreason.train.features import cut
 from emoreason.train.head_loop import Trained
-from emoreason.train.loop import SPREAD, Fitted, fit
+from emoreason.train.loop import Fitted, fit, is_spread
 from emoreason.train.parts import Parts
 from emoreason.train.tower import Tower, fresh_tower, make_tower, merged, save_adapter
 from emoreason.train.tower_work import Crops, TowerWork
@@ -65,7 +66,7 @@ def tune_tower(
 
     def crops(chosen_rows: np.ndarray) -> Crops:
         mine = [place[int(row)] for row in chosen_rows]
-        return Crops(pixels[mine], faces.targets[chosen_rows], units_of(encoder, pixels[mine]))
+        return Crops(pixels[mine], faces.targets[chosen_rows])
 
     train, holdout = crops(parts.train), crops(parts.holdout)
     if config.data.unlabeled:
@@ -75,6 +76,7 @@ def tune_tower(
     if config.tower.fresh and accelerator.num_processes > 1:
         raise UsageError("tower.fresh is for one process: its batch norms would see the faces of one process each")
     torch.manual_seed(config.seed)  # LoRA's first numbers, and those of a tower that starts from nothing
+    train = replace(train, units=units_of(encoder, train.pixels))  # before training changes the encoder
     tower = _tower(config, what, encoder, head)
     work = TowerWork(tower.to(compute.device), train, holdout, config, encoder.normalise)
     if config.tower.checkpointing:
@@ -84,7 +86,7 @@ def tune_tower(
     several = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     say(f"{what}: {trained:,} numbers to train, {steps} steps of {work.batch} faces{several}")
     fitted = fit(work, steps, work.pass_steps, config.loop, out, accelerator, config.seed, say, progress)
-    if any(word in str(accelerator.distributed_type) for word in SPREAD):  # the pieces of `work` cannot be put together
+    if is_spread(accelerator):  # the pieces of `work` cannot be put together
         encoder = load_encoder(config.model, compute)
         work = TowerWork(
             _tower(config, what, encoder, head).to(compute.device), train, holdout, config, encoder.normalise
@@ -147,7 +149,7 @@ def with_unlabeled(
         raise UsageError(f"data.unlabeled {source}: no face was found there")
     pixels = np.concatenate([train.pixels, np.stack(more)])
     nothing = np.zeros((len(more), train.targets.shape[1]), train.targets.dtype)
-    return Crops(pixels, np.concatenate([train.targets, nothing]), units_of(encoder, pixels))
+    return Crops(pixels, np.concatenate([train.targets, nothing]))
 
 
 def room(n: int, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,13 @@ class TowerWork(Work):
         self.kinds = [rows for rows in (np.flatnonzero(known), np.flatnonzero(~known)) if len(rows)]
         if isinstance(self.objective, AdaptiveMargin):
             self.objective.share = 1 / len(self.kinds)  # half of a batch has labels, however few there are
+        self.plan = lru_cache(maxsize=2)(self._plan)  # asked for by every part and every view of a step
         self.pass_steps = max(1, max(map(len, self.kinds)) * len(self.kinds) // self.batch)
 
     def step(self, number: int) -> Step:
+        return self.plan(number)
+
+    def _plan(self, number: int) -> Step:
         """A pass shows every face once; where some have labels and some not, the fewer ones several times."""
         rows: list[int] = []
         for kind, those in enumerate(self.kinds):
