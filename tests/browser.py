@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 ASTRONAUT, TWO = ROOT / "examples" / "astronaut.jpg", ROOT / "examples" / "two.jpg"
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PATIENCE = 240.0  # seconds: the machines of CI are slow
+# Two frames draw what has come; what folds itself away stays in the page until it has slid out. A spinner never ends.
+SETTLED = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => resolve(
+    document.getAnimations().every(one => one.playState === "finished" || one.effect.getTiming().iterations === Infinity)
+))))"""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,14 @@ class Chat:
         return self.done()
 
     def done(self) -> str:
-        """Waits until nothing is written any more; the last message."""
+        """Waits until nothing is written and nothing moves any more; the last message."""
         self.page.locator("#er-box button.submit-button").wait_for()
+        self.settle()
         return self.bots.last.inner_text()
+
+    def settle(self) -> None:
+        """Waits until nothing moves or fades any more."""
+        wait_for(lambda: self.page.evaluate(SETTLED))
 
     def show(self, *files: Path | dict) -> str:
         self.drop(*files)
@@ -86,6 +95,7 @@ class Chat:
 
     def open(self, what: str) -> None:
         self.page.locator(f"#er-{what} > button.label-wrap").click()
+        self.settle()
 
 
 def chromium() -> str:
