@@ -89,7 +89,7 @@ def test_valence_and_arousal_with_minus_one_as_a_value(tmp_path: Path):
 def test_a_unit_that_makes_no_sense_breaks_its_row_and_no_other(tmp_path: Path, cell: str):
     good, bad = read(table(tmp_path, f"path,AU12\n0.png,0.5\n1.png,{cell}\n"))
     assert good.units == {"12": 0.5} and not good.problem
-    assert bad.problem and "AU12" in bad.problem and "row 1" in bad.problem
+    assert bad.problem and "AU12" in bad.problem and "line 3" in bad.problem
 
 
 @pytest.mark.parametrize("name", ["explanation", "Caption", "description", "rationale"])

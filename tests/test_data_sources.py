@@ -350,7 +350,7 @@ def test_csv_with_distribution_groups_and_split(tmp_path: Path):
     )
     assert a.image == str(tmp_path / "a.png")
     assert (b.label, b.split, b.groups) == ("grumpy", "fold3", {})
-    assert "row 2: votes cannot be read" in str(c.problem) and "row 3: no picture" in str(d.problem)
+    assert "line 4: votes cannot be read" in str(c.problem) and "row 3: no picture" in str(d.problem)
 
 
 def test_jsonl_keeps_lines_that_are_no_json_as_broken(tmp_path: Path):
@@ -470,3 +470,46 @@ def test_split_names(word: str, name: str | None):
 def test_pixels_that_are_none(text: str, what: str):
     with pytest.raises(ValueError, match=what):
         png_from_pixels(text)
+
+
+# what people save
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_as_office_programs_save_them(tmp_path: Path, between: str, encoding: str):
+    lines = [("path", "label", "AU12", "AU04"), ("ä.png", "happy", "5", "1"), ("b.png", "müde", "0", "")]
+    text = "\r\n".join(between.join(line) for line in lines) + "\r\n"
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    found = list(read(tmp_path / "t.csv"))
+    assert [(s.id, s.label, s.units) for s in found] == [
+        ("ä.png", "happiness", {"12": 1.0, "4": 0.2}),
+        ("b.png", "müde", {"12": 0.0}),
+    ]
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path: Path):
+    (tmp_path / "t.csv").write_bytes("path,label\na.png,müde\n".encode("latin-1"))
+    (tmp_path / "t.jsonl").write_bytes('{"path": "a.png", "label": "müde"}\n'.encode("latin-1"))
+    for name in ("t.csv", "t.jsonl"):
+        with pytest.raises(EmoreasonError, match=f"{name} is no UTF-8 text .*save it as UTF-8"):
+            list(read(tmp_path / name))
+
+
+def test_an_open_quotation_mark_does_not_swallow_the_rest_in_silence(tmp_path: Path):
+    (tmp_path / "t.csv").write_text('path,label\na.png,happy\n\nb.png,"sad\nc.png,fear\nd.png,fear\n')
+    first, rest = read(tmp_path / "t.csv")
+    assert first.label == "happiness" and first.problem is None
+    assert rest.problem is not None and "line 4: a quotation mark is never closed" in rest.problem
+
+
+def test_a_picture_in_a_cell_is_not_too_long(tmp_path: Path):
+    (tmp_path / "t.csv").write_text('path,label\n"data:image/png;base64,' + "A" * 200_000 + '",sad\n')
+    (sample,) = read(tmp_path / "t.csv")
+    assert sample.label == "sadness" and len(sample.image) > 200_000
+
+
+def test_paths_written_on_windows(tmp_path: Path):
+    put(tmp_path / "img" / "a.png")
+    (sample,) = read(rows(tmp_path / "t.csv", ("path", "label"), (r"img\a.png", "sad")))
+    assert sample.image == str(tmp_path / "img" / "a.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoreason.data.textfile import csv_rows, header, opened
 from emoreason.facs import ACTION_UNITS
 
 log = logging.getLogger("emoreason")
@@ -82,12 +82,12 @@ def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     if suffix == ".parquet":
         from emoreason.data.table import open_parquet
 
-        with open_parquet(file) as opened:
-            columns = list(unit_columns(opened.schema_arrow.names).values())
-            for batch in opened.iter_batches(columns=columns) if columns else ():
+        with open_parquet(file) as table:
+            columns = list(unit_columns(table.schema_arrow.names).values())
+            for batch in table.iter_batches(columns=columns) if columns else ():
                 yield from batch.to_pylist()
         return
-    with open(file, newline="", encoding="utf-8-sig", errors="replace") as text:
+    with opened(file) as text:
         if suffix in (".jsonl", ".ndjson"):
             for line in text:
                 if re.search(r'"\s*a(u|ction)', line, re.IGNORECASE):
@@ -98,9 +98,8 @@ def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
                     if isinstance(row, dict):
                         yield row
             return
-        reader = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
-        if unit_columns(name for name in reader.fieldnames or () if name):
-            yield from ({name: cell for name, cell in row.items() if name} for row in reader)
+        if unit_columns(header(text)[0]):
+            yield from (row for _, row in csv_rows(text))
 
 
 def _named_scale(column: str) -> float | None:

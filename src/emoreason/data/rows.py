@@ -75,12 +75,12 @@ class Place:
     split: str | None
 
 
-def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int) -> Sample:
-    """One row as a Sample; a row that makes no sense is a Sample with a problem."""
+def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int, line: int = 0) -> Sample:
+    """One row as a Sample; a row that makes no sense is a Sample with a problem. `line`: where it stands in a text."""
     split = (split_name(row.get(columns.split)) if columns.split else None) or place.split
     image, name = _image(row.get(columns.image), place.root)
     id = str((row.get(columns.id) if columns.id else None) or name or f"{place.name}:{index}")
-    where = f"{place.name}, row {index}"
+    where = f"{place.name}, " + (f"line {line}" if line else f"row {index + 1}")
     if not image:
         return broken(id, f"{where}: no picture in column {columns.image!r}", place.source, split)
     try:
@@ -109,6 +109,8 @@ def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
     text = str(cell or "").strip()
     if not text or is_url(text) or is_data_uri(text):
         return text, text
+    if "\\" in text and not (root / text).exists():  # written on Windows
+        text = text.replace("\\", "/")
     return str(root / text), text  # an absolute path stays as it is
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ from emoreason.data.measured import file_scale
 from emoreason.data.protocols import VOTES
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
+from emoreason.data.textfile import csv_rows, header, is_open_ended, opened
 from emoreason.errors import EmoreasonError
 
 LAYOUT = "a .csv, .tsv, .jsonl or .parquet with columns path,label[,votes][,split], or a folder of .parquet files"
@@ -48,16 +48,19 @@ def read_file(path: Path, split: str | None, source: str = "table", scale: float
 
 def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = Place(path.parent, path.name, source, split)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        columns = find_columns(reader.fieldnames or (), str(path), scale=scale)
-        for index, row in enumerate(reader):
-            yield to_sample(row, columns, place, index)
+    with opened(path) as file:
+        columns = find_columns(header(file)[0], str(path), scale=scale)
+        for index, (line, row) in enumerate(csv_rows(file)):
+            if is_open_ended(row):
+                why = f"{path.name}, line {line}: a quotation mark is never closed, so this and all below it is lost"
+                yield broken(f"{path.name}:{index}", why, source, split)
+            else:
+                yield to_sample(row, columns, place, index, line)
 
 
 def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = Place(path.parent, path.name, source, split)
-    with open(path, encoding="utf-8-sig") as file:
+    with opened(path) as file:
         for index, line in enumerate(file):
             if not line.strip():
                 continue
@@ -69,7 +72,7 @@ def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Ite
             except (ValueError, EmoreasonError) as error:
                 yield broken(f"{path.name}:{index}", f"{path.name}, line {index + 1}: {error}", source, split)
                 continue
-            yield to_sample(row, columns, place, index)
+            yield to_sample(row, columns, place, index, index + 1)
 
 
 def parquet_files(folder: Path) -> list[Path]:
