@@ -350,7 +350,7 @@ def test_csv_with_distribution_groups_and_split(tmp_path: Path):
     )
     assert a.image == str(tmp_path / "a.png")
     assert (b.label, b.split, b.groups) == ("grumpy", "fold3", {})
-    assert "line 4: votes cannot be read" in str(c.problem) and "row 3: no picture" in str(d.problem)
+    assert "line 4: votes cannot be read" in str(c.problem) and "line 5: no picture" in str(d.problem)
 
 
 def test_jsonl_keeps_lines_that_are_no_json_as_broken(tmp_path: Path):
