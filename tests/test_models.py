@@ -18,8 +18,9 @@ from emoreason.encoder import find_bundle, load_encoder, models_folder, read_bun
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.gguf_reader import read_gemma
 from emoreason.models.export import export
+from emoreason.models.files import SUMS, model_files, verify
 from emoreason.models.merge import merge
-from emoreason.models.registry import SUMS, add, card, every, model_files, remove, require, verify
+from emoreason.models.registry import add, card, every, remove, require
 from emoreason.train.smoke import save_language
 from emoreason.train.tower import add_lora, save_adapter
 from emoreason.train.tune import tune
@@ -186,7 +187,7 @@ def with_lora(run: Path, folder: Path) -> Path:
     """The run as if its image tower had been trained through LoRA."""
     from safetensors.torch import load_file, save_file
 
-    from emoreason.models.registry import sha256
+    from emoreason.models.files import sha256
 
     shutil.copytree(run, folder)
     encoder = load_encoder("mini", Compute("cpu", "float32", "a test"))

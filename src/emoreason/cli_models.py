@@ -32,7 +32,8 @@ def models_show(name: Name = "mini") -> None:
 @app.command("verify", epilog=examples("models verify mini"))
 def models_verify(name: Name = "mini") -> None:
     """Compare a model's files with the checksums that were written with them."""
-    from emoreason.models.registry import require, verify
+    from emoreason.models.files import verify
+    from emoreason.models.registry import require
 
     files = verify(require(name).folder)
     for file, digest in files.items():

@@ -1,6 +1,6 @@
 """The Hugging Face Hub: models come from it by --model hub:OWNER/NAME and go to it by `emoreason models push`.
 
-What goes: the files of registry.model_files, with a card whose head the Hub reads. Never pictures, checkpoints or
+What goes: the files of files.model_files, with a card whose head the Hub reads. Never pictures, checkpoints or
 split.csv, which names the pictures; places on this machine are cut down to their last name. The token is that of
 `hf auth login` or HF_TOKEN; it is neither asked for nor stored here.
 """
@@ -16,7 +16,8 @@ import yaml
 
 from emoreason.encoder import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, Bundle, bundles, find_bundle
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.models.registry import PARTS, SUMS, TOP, check, copy, metrics, model_files, public, write_sums
+from emoreason.models.files import PARTS, SUMS, TOP, copy, metrics, model_files, public, write_sums
+from emoreason.models.registry import check
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 READABLE = (".md", ".json", ".jsonl", ".yaml", ".txt")

@@ -7,7 +7,6 @@ explainer/language/               the language model with its LoRA merged, a pla
 
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from emoreason.encoder import Bundle, create_clip, find_bundle, load_encoder
 from emoreason.errors import EmoreasonError, UsageError
-from emoreason.models.registry import check, copy, model_files, sha256, write_sums
+from emoreason.models.files import copy, model_files, replace_folder, sha256
+from emoreason.models.registry import check
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -70,15 +70,7 @@ def whole(out: Path, write: Callable[[Path], None], overwrite: bool = False) -> 
         if not ours:
             raise UsageError(f"{out} holds other things: it is not replaced; give another -o")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".merging-") as place:
-            there = Path(place) / "fresh"
-            there.mkdir()
-            write(there)
-            write_sums(there)
-            if out.exists():
-                out.rename(Path(place) / "old")
-            there.rename(out)
+        replace_folder(out, write)
     except OSError as error:
         raise EmoreasonError(f"-o {out} cannot be written: {error.strerror or error}") from None
     return out

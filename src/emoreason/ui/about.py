@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from emoreason import environment
 from emoreason.emotions import LABEL_SETS
 from emoreason.encoder import Bundle, bundles, read_bundle
-from emoreason.models.registry import public
+from emoreason.models.files import public
 from emoreason.resources import resource
 from emoreason.ui.export import escaped
 from emoreason.ui.words import words
