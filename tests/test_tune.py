@@ -147,8 +147,11 @@ def test_a_killed_run_goes_on(run, data, tmp_path):
 
 
 def test_folders_are_not_written_over(run, data, tmp_path):
-    with pytest.raises(UsageError, match="is finished.*--overwrite"):
-        tune(config(data, run))
+    weights = (run / "weights.safetensors").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="is finished.*--overwrite"):
+            tune(config(data, run), resume=resume)
+    assert (run / "model.json").is_file() and (run / "weights.safetensors").read_bytes() == weights
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other things"):
         tune(config(data, tmp_path), overwrite=True)
@@ -190,6 +193,26 @@ def test_a_head_on_another_encoder_is_refused(run, tmp_path):
 def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
     code = execute(["finetune", *(word.format(data=data) for word in given), "--out", str(tmp_path / "run")])
     assert code in (1, 2) and told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--train.epochs", "-5"], "train.epochs -5: 1 or more"),
+        (["--train.lr", "nan"], "train.lr nan: a number above 0"),
+        (["--train.batch_size", "0"], "train.batch_size 0: 1 or more"),
+        (["--data.limit", "-3"], "data.limit -3: 0 or more"),
+        (["--loss.name", "ada-cm", "--data.unlabeled", "nowhere"], "nowhere is not there"),
+        (["--model", "nosuch"], "no model 'nosuch'"),
+        (["--detector", "nosuch"], "no face detector 'nosuch'"),
+        (["--loss.name", "eac"], "add --what lora or --what full"),
+        (["--train.lr", "1e9", "--no-detect"], "try a smaller --train.lr"),
+    ],
+)
+def test_a_mistake_leaves_the_folder_free_for_the_next_try(given, told, data, tmp_path, module_cache, capsys):
+    out = tmp_path / "out"
+    assert execute(["finetune", "--data", str(data), "--out", str(out), "--device", "cpu", *given]) in (1, 2)
+    assert told in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.parametrize("field", ["--what", "--loss.name", "--words.form", "--words.source", "--data.crops"])

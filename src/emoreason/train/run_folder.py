@@ -61,6 +61,10 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if there and not {"config.yaml", "model.json"} & set(there):
         raise UsageError(f"--out {out} holds other things ({', '.join(there[:3])}): name a folder that is empty or new")
+    if resume and "model.json" in there:
+        raise UsageError(
+            f"--out {out} holds a run that is finished: nothing is left to resume. --overwrite trains again"
+        )
     if there and not (resume or overwrite):
         how = "is finished" if "model.json" in there else "was not finished, and --resume goes on"
         raise UsageError(f"--out {out} holds a run, which {how}. --overwrite trains again, or give another --out")
@@ -83,10 +87,8 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
 
 def withdraw(out: Path) -> None:
     """A run that was refused before anything was learned leaves no trace."""
-    for name in BEGUN:
-        _remove(out / name)
-    if out.is_dir() and not any(out.iterdir()):
-        out.rmdir()
+    if out.is_dir() and {path.name for path in out.iterdir()} <= set(BEGUN):
+        shutil.rmtree(out)
 
 
 def _same_run(path: Path, written: str) -> bool:

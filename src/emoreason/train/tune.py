@@ -29,7 +29,7 @@ from emoreason.train.measures import fit_measures
 from emoreason.train.objectives import NAMES
 from emoreason.train.parts import Parts, make_parts
 from emoreason.train.tower_tune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of
-from emoreason.train.tune_config import TuneConfig
+from emoreason.train.tune_config import TuneConfig, refuse_nonsense
 from emoreason.train.tune_data import Faces, gather
 from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
 from emoreason.train.words import has_messages, teach, teach_messages
@@ -55,11 +55,20 @@ def tune(
     """The whole run. `say` gets what is worth telling, `count` shows how far a long step is."""
     config = resolved(config)
     out = Path(config.out)
-    first_process = os.environ.get("RANK", "0") == "0"  # of those that `accelerate launch` started
-    if first_process:
-        run_folder.prepare(out, config, resume, overwrite)
-    else:
-        say, count = lambda text: None, lambda what: nullcontext(lambda n: None)
+    if os.environ.get("RANK", "0") != "0":  # of those that `accelerate launch` started, the first one tells and writes
+        return _tune(config, out, resume, lambda text: None, lambda what: nullcontext(lambda n: None), False)
+    run_folder.prepare(out, config, resume, overwrite)
+    try:
+        return _tune(config, out, resume, say, count, True)
+    except EmoreasonError:
+        if not resume:
+            run_folder.withdraw(out)
+        raise
+
+
+def _tune(
+    config: TuneConfig, out: Path, resume: bool, say: Callable[[str], None], count: Count, first_process: bool
+) -> Tuned:
     base = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
     encoder = base.reader.zeroshot.encoder
     say(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
@@ -77,13 +86,8 @@ def tune(
     seconds = {"looking": time.monotonic() - started}
     for line in summary(entries, config):
         say(line)
-    try:
-        faces = gather(entries, config.data)
-        parts = make_parts(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
-    except EmoreasonError:
-        if first_process and not resume:
-            run_folder.withdraw(out)
-        raise
+    faces = gather(entries, config.data)
+    parts = make_parts(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
     for line in told(faces, parts):
         say(line)
 
@@ -247,6 +251,10 @@ def resolved(config: TuneConfig) -> TuneConfig:
         raise UsageError(
             "Ada-CM learns from faces without labels: --data.unlabeled FOLDER and --loss.name ada-cm go together"
         )
+    refuse_nonsense(config)
+    for source in filter(None, (config.data.source, config.data.unlabeled)):
+        if not has_messages(source):
+            read(source, format=config.data.format if source == config.data.source else "auto")  # is it there at all?
     bundle = find_bundle(config.model)
     if bundle is not None and bundle.base is not None:
         raise UsageError(f"--model {config.model} is a head itself: train on what it stands on, --model {bundle.base}")

@@ -1,7 +1,9 @@
 """The configuration of `emoreason finetune --data`: labels on an encoder, frozen or not. The rules: train/config.py."""
 
+import math
 from dataclasses import dataclass, field
 
+from emoreason.errors import UsageError
 from emoreason.train.config import AugmentConfig, LoopSettings
 from emoreason.train.explainer_config import LoraSettings, WordsSettings
 
@@ -103,3 +105,27 @@ class TuneConfig:
     loop: LoopSettings = field(default_factory=LoopSettings)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     words: WordsSettings = field(default_factory=WordsSettings)
+
+
+def refuse_nonsense(config: TuneConfig) -> None:
+    """Numbers that would stop training late, or train something that nobody asked for, are told at the start."""
+    train, tower = config.train, config.tower
+    least_one = {
+        "train.epochs": train.epochs, "train.patience": train.patience, "train.batch_size": train.batch_size,
+        "tower.epochs": tower.epochs, "tower.batch_size": tower.batch_size, "loop.patience": config.loop.patience,
+        "loop.checkpoint_every": config.loop.checkpoint_every, "lora.r": config.lora.r,
+    }  # fmt: skip
+    not_below = {
+        "data.limit": config.data.limit, "loop.micro_batch": config.loop.micro_batch, "train.balance": train.balance,
+        "train.weight_decay": train.weight_decay, "tower.weight_decay": tower.weight_decay, "tower.units": tower.units,
+        "loss.warmup": config.loss.warmup,
+    }  # fmt: skip
+    above = {"train.lr": train.lr, "tower.lr": tower.lr, "tower.head_lr": tower.head_lr}
+    for told, fields, right in (
+        ("1 or more", least_one, lambda value: value >= 1),
+        ("0 or more", not_below, lambda value: value >= 0),
+        ("a number above 0", above, lambda value: value > 0),
+    ):
+        for name, value in fields.items():
+            if not (math.isfinite(value) and right(value)):
+                raise UsageError(f"{name} {value}: {told} was expected")
