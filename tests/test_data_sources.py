@@ -513,3 +513,50 @@ def test_paths_written_on_windows(tmp_path: Path):
     put(tmp_path / "img" / "a.png")
     (sample,) = read(rows(tmp_path / "t.csv", ("path", "label"), (r"img\a.png", "sad")))
     assert sample.image == str(tmp_path / "img" / "a.png")
+
+
+def test_one_folder_around_all_is_no_label(tmp_path: Path):
+    for name in ("train/smug/1.png", "train/bored/2.png", "val/bored/3.png"):
+        put(tmp_path / "download" / "dataset" / name)
+    (tmp_path / "__MACOSX" / "dataset").mkdir(parents=True)
+    assert [(s.id, s.label, s.split) for s in read(tmp_path)] == [
+        ("download/dataset/train/bored/2.png", "boredom", "train"),
+        ("download/dataset/train/smug/1.png", "smug", "train"),
+        ("download/dataset/val/bored/3.png", "boredom", "validation"),
+    ]
+    put(tmp_path / "one" / "bored" / "monday" / "1.png")
+    assert [s.label for s in read(tmp_path / "one")] == ["boredom"]
+
+
+def test_folders_of_persons_with_the_emotions_inside(tmp_path: Path):
+    for name in ("anna/bored/1.png", "anna/happy/2.png", "ben/bored/1.png"):
+        put(tmp_path / "a" / name)
+    assert [(s.label, s.groups) for s in read(tmp_path / "a")] == [
+        ("boredom", {"subject": "anna"}),
+        ("happiness", {"subject": "anna"}),
+        ("boredom", {"subject": "ben"}),
+    ]
+    for name in ("smug/happy/1.png", "smug/monday/2.png"):  # not all that is inside is an emotion: the labels are above
+        put(tmp_path / "b" / name)
+    put(tmp_path / "b" / "sly" / "3.png")
+    assert [(s.label, s.groups) for s in read(tmp_path / "b")] == [("sly", {}), ("smug", {}), ("smug", {})]
+
+
+def test_folders_beside_those_of_splits_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in ("train/sad/1.png", "holdout/sad/2.png"):
+        put(tmp_path / name)
+    assert [s.id for s in read(tmp_path)] == ["train/sad/1.png"]
+    assert "holdout beside them is not read" in caplog.text
+
+
+def test_a_table_beside_its_pictures_makes_the_folder_a_table(tmp_path: Path):
+    put(tmp_path / "images" / "a.png")
+    rows(tmp_path / "labels.csv", ("path", "label"), ("images/a.png", "smug"))
+    rows(tmp_path / "readings.csv", ("time", "value"), ("1", "2"))
+    assert sniff(tmp_path) == "table" and [s.label for s in read(tmp_path)] == ["smug"]
+    (tmp_path / "labels.csv").unlink()
+    rows(tmp_path / "answers.csv", ("source", "label"), ("images/a.png", "smug"))  # as `emoreason label` writes them
+    assert sniff(tmp_path) == "imagefolder"
+    for name in ("train", "val"):
+        rows(tmp_path / f"{name}.csv", ("path", "label"), ("images/a.png", name))
+    assert [(s.label, s.split) for s in read(tmp_path)] == [("train", "train"), ("val", "validation")]

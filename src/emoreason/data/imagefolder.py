@@ -1,15 +1,21 @@
-"""ImageFolder: a folder per class, split folders above where there are any, or metadata.jsonl beside the pictures."""
+"""ImageFolder: a folder per class, split folders above where there are any, or metadata.jsonl beside the pictures.
+
+One folder around all that is looked through, and so are folders of persons with the emotions inside them.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from emoreason import emotions
 from emoreason.data import table
 from emoreason.data.measured import file_scale
 from emoreason.data.schema import Sample, folders, known_split, label_name, pictures
 
+log = logging.getLogger("emoreason")
 LAYOUT = "[train|validation|test/]CLASS/*.jpg, or metadata.jsonl|csv (file_name,label) beside the pictures"
 METADATA = ("metadata.jsonl", "metadata.csv")
 
@@ -19,10 +25,17 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
-    parts = [part for part in folders(path) if known_split(part.name)]
-    scale = file_scale([file for part in parts or [path] if (file := _metadata(part))])
+    inner = _unwrapped(path)
+    parts = [part for part in folders(inner) if known_split(part.name)]
+    others = [folder.name for folder in folders(inner) if folder not in parts and next(pictures(folder), None)]
+    if parts and others:
+        log.warning(
+            "%s has folders of splits (%s): what is in %s beside them is not read",
+            inner, ", ".join(part.name for part in parts), ", ".join(others[:5]),
+        )  # fmt: skip
+    scale = file_scale([file for part in parts or [inner] if (file := _metadata(part))])
     if not parts:
-        yield from _read_part(path, path, None, scale)
+        yield from _read_part(inner, path, None, scale)
     for part in parts:
         if split in (None, known_split(part.name)):
             yield from _read_part(part, path, known_split(part.name), scale)
@@ -35,13 +48,38 @@ def _read_part(part: Path, root: Path, split: str | None, scale: float) -> Itera
             named_by_file = sample.image == str(part / sample.id)  # and file names are unique inside a part only
             yield replace(sample, id=f"{part.name}/{sample.id}") if split and named_by_file else sample
         return
+    of_persons = _of_persons(part)
     for file in pictures(part):
-        inside = file.relative_to(part)
-        word = inside.parts[0] if len(inside.parts) > 1 else None
+        *above, _ = file.relative_to(part).parts
+        person, word = (above[0], above[1]) if of_persons and len(above) > 1 else (None, above[0] if above else None)
         yield Sample(
-            file.relative_to(root).as_posix(), str(file), label_name(word), split=split, source="imagefolder", word=word
-        )
+            file.relative_to(root).as_posix(), str(file), label_name(word), split=split, source="imagefolder",
+            groups={"subject": person} if person else {}, word=word,
+        )  # fmt: skip
 
 
 def _metadata(part: Path) -> Path | None:
     return next((part / name for name in METADATA if (part / name).is_file()), None)
+
+
+def _unwrapped(path: Path) -> Path:
+    """The folder that an archive was unpacked into has often nothing but one other, which is no label."""
+    while True:
+        inside, first = folders(path), next(pictures(path), None)  # files come before what is in folders
+        if len(inside) != 1 or _metadata(path) or first is None or first.parent == path:
+            return path
+        if _names_something(inside[0].name) or not folders(inside[0]):
+            return path
+        path = inside[0]
+
+
+def _names_something(word: str) -> bool:
+    return known_split(word) is not None or emotions.canonical(word) is not None
+
+
+def _of_persons(part: Path) -> bool:
+    """No folder here is an emotion word, and all those inside them are: PERSON/EMOTION/*.jpg."""
+    here = folders(part)
+    inside = {folder.name for person in here for folder in folders(person)}
+    known = [emotions.canonical(name) is not None for name in inside]
+    return bool(inside) and all(known) and not any(emotions.canonical(person.name) for person in here)

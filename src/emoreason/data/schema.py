@@ -75,8 +75,9 @@ def pictures(folder: Path) -> Iterator[Path]:
 
 
 def folders(folder: Path) -> list[Path]:
-    """The visible subfolders, sorted."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
+    """The visible subfolders, sorted. __MACOSX is what archives from a Mac bring along."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p for p in found if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
 
 
 def png_from_pixels(text: str, side: int = 48) -> bytes:

@@ -15,12 +15,12 @@ from emoreason.data.schema import Sample, broken, known_split
 from emoreason.data.textfile import csv_rows, header, is_open_ended, opened
 from emoreason.errors import EmoreasonError
 
-LAYOUT = "a .csv, .tsv, .jsonl or .parquet with columns path,label[,votes][,split], or a folder of .parquet files"
+LAYOUT = "a .csv, .tsv, .jsonl or .parquet with columns path,label[,votes][,split], or a folder with one of these"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def matches(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES if path.is_file() else bool(parquet_files(path))
+    return path.suffix.lower() in SUFFIXES if path.is_file() else bool(_tables_in(path))
 
 
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
@@ -31,7 +31,7 @@ def read(path: Path, split: str | None = None) -> Iterator[Sample]:
 
 def split_files(path: Path, split: str | None) -> Iterator[tuple[Path, str | None]]:
     """The files of a table and the split that each name tells: train.parquet, train-00000-of-00002.parquet."""
-    for file in parquet_files(path) if path.is_dir() else [path]:
+    for file in _tables_in(path) if path.is_dir() else [path]:
         of_file = known_split(file.stem.split("-")[0])
         if split is None or of_file in (None, split):
             yield file, of_file
@@ -73,6 +73,33 @@ def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Ite
                 yield broken(f"{path.name}:{index}", f"{path.name}, line {index + 1}: {error}", source, split)
                 continue
             yield to_sample(row, columns, place, index, index + 1)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """The parquet files; else the one text table that says what pictures beside it show, or one for each split."""
+    if found := parquet_files(folder):
+        return found
+    text = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    found = [file for file in text if file.stem.lower() != "metadata" and _labels_pictures(file)]
+    return found if len(found) < 2 else [file for file in found if known_split(file.stem.split("-")[0])]
+
+
+def _labels_pictures(file: Path) -> bool:
+    """Its first row names a picture that is there, and what it shows. What `emoreason label` wrote beside pictures
+    (column `source`) are answers: they are taken for labels only where the file itself is given."""
+    try:
+        with opened(file) as text:
+            if file.suffix.lower() in (".csv", ".tsv"):
+                names = header(text)[0]
+            else:
+                first = json.loads(text.readline())
+                names = list(first) if isinstance(first, dict) else []
+        columns = find_columns(names, file.name)
+        sample = next(read_file(file, None), None)
+    except (EmoreasonError, ValueError):
+        return False
+    shown = sample is not None and (sample.label or sample.votes) and isinstance(sample.image, str)
+    return bool(shown) and columns.image.lower() != "source" and Path(str(sample and sample.image)).is_file()
 
 
 def parquet_files(folder: Path) -> list[Path]:
