@@ -20,7 +20,7 @@ def seen(seed: int) -> Seen:
 
 def entries(counts: dict[str, int], **more) -> list:
     names = [label for label, n in counts.items() for _ in range(n)]
-    return [(Sample(f"{i}.png", f"{i}.png", label, **more), seen(i)) for i, label in enumerate(names)]
+    return [(Sample(f"{i}.png", f"{i}.png", label, word=label, **more), seen(i)) for i, label in enumerate(names)]
 
 
 def test_targets_are_shares():
@@ -105,6 +105,8 @@ def test_labels_keep_the_words_of_the_user():
         ({"fear": 9}, "", EmoreasonError, "second one"),
         ({}, "", EmoreasonError, "no labels"),
         ({"fear": 20, "smirkish": 1, "smirkishh": 9}, "", EmoreasonError, "look like one"),
+        ({"fear": 20, "Smug": 4, "smug": 9}, "", EmoreasonError, "'Smug' .4 faces. and 'smug' .9. look like one"),
+        ({"fear": 20, "very_sly": 4, "Very sly": 9}, "", EmoreasonError, "look like one"),
         ({"fear": 20, "happiness": 3}, "", EmoreasonError, "too few faces of happiness"),
         ({"fear": 20, "happiness": 9, "pride": 2}, "", EmoreasonError, "--labels happiness,fear"),
         ({"fear": 9, "pride": 9}, "fear,prode", UsageError, "'prode'; the data has pride"),
@@ -116,6 +118,26 @@ def test_what_cannot_work_is_refused(given, labels, error, told):
     rows = entries(given) or [(Sample("a", "a"), seen(0))]
     with pytest.raises(error, match=told):
         make_parts(gather(rows, TuneData(source="x", labels=labels)), 0.2, 0.1, seed=0)
+
+
+def test_a_slip_in_a_word_of_the_users_is_asked_about():
+    """frustrated is a word for frustration, which frustated does not look like."""
+    given = entries({"fear": 9}) + [
+        (Sample(f"{i}", f"{i}", "frustration", word="Frustrated"), seen(i)) for i in (20, 21)
+    ]
+    given += [(Sample("s", "s", "frustated", word="frustated"), seen(22))]
+    with pytest.raises(EmoreasonError, match="'frustated' .1 faces. and 'frustrated' .2. look like one"):
+        gather(given, TuneData(source="x"))
+    with pytest.raises(UsageError, match="'frustrted'; the data has frustrated, frustated"):
+        gather(given, TuneData(source="x", labels="fear,frustrted"))
+    opposites = entries({"attentive": 5, "inattentive": 5, "satisfied": 5, "dissatisfied": 5})
+    assert gather(opposites, TuneData(source="x")).labels == ("attentive", "dissatisfied", "inattentive", "satisfied")
+    assert gather(entries({"pain level 1": 5, "pain level 2": 5}), TuneData(source="x")).labels[1] == "pain level 2"
+
+
+def test_pictures_that_are_all_missing_are_told_as_such():
+    with pytest.raises(EmoreasonError, match="none of its 2 pictures can be read; the first: 'a' is not there. Paths"):
+        gather([(Sample(name, name, "fear"), f"{name!r} is not there") for name in "ab"], TuneData(source="x"))
 
 
 def test_unusable_pictures_are_counted():

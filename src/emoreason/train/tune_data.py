@@ -1,25 +1,22 @@
 """From what was seen of a data set to the three parts of a fine-tuning: train, held out, report."""
 
-import difflib
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from emoreason import emotions
 from emoreason.data.duplicates import Fingerprint, exact_groups, look_groups
-from emoreason.data.protocols import EMOTIONS, ferplus_target
+from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample, label_name
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train.features import Seen
 from emoreason.train.parts import together
 from emoreason.train.tune_config import TuneData
+from emoreason.train.tune_labels import chosen_labels, words_of
 
 SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
 LARGEST = 0.1  # share of the faces that one group of near copies may hold
-TYPO = 0.84  # two labels whose spelling is closer than that are asked about: hapiness, happiness
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,16 @@ class Faces:
 
 def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Faces:
     """The faces that can be used, with what each shows."""
+    if entries and all(isinstance(seen, str) for _, seen in entries):
+        raise EmoreasonError(
+            f"{config.source}: none of its {len(entries)} pictures can be read; the first: {entries[0][1]}. Paths in a "
+            "table start at the folder that it is in"
+        )
     targets = [None if isinstance(seen, str) else target_of(sample) for sample, seen in entries]
     unlabeled = not any(targets) and any(teaches_more(sample) for sample, _ in entries)
-    names = () if unlabeled else own_words(chosen_labels(targets, config), [sample for sample, _ in entries])
+    words = words_of(sample for sample, _ in entries)
+    labels = () if unlabeled else chosen_labels(targets, config, words)
+    names = labels if config.labels else tuple(words.get(label, label) for label in labels)
     place = {label_name(label): i for i, label in enumerate(names)}
     left_out: Counter[str] = Counter()
     usable: list[tuple[Sample, Seen, np.ndarray]] = []
@@ -125,56 +129,6 @@ def target_of(sample: Sample) -> dict[str, float] | None:
     if sample.votes is not None and total > 0:
         return {name: count / total for name, count in sample.votes.items() if count > 0}
     return {sample.label: 1.0} if sample.label is not None else None
-
-
-def chosen_labels(targets: Iterable[dict[str, float] | None], config: TuneData) -> tuple[str, ...]:
-    """The labels in the order of FER+ or of the alphabet, or those that were asked for, in the words of the asker."""
-    counts = Counter(word for target in targets if target for word in target)
-    if not counts:
-        raise EmoreasonError(
-            f"{config.source} has no labels. Expected a folder for each label, or a table with the columns path and "
-            "label; `emoreason data check` shows what was read"
-        )
-    if config.labels:
-        asked = tuple(dict.fromkeys(word.strip() for word in config.labels.split(",") if word.strip()))
-        for word in asked:
-            if label_name(word) not in counts:
-                near = difflib.get_close_matches(word, counts, n=3, cutoff=0.5) or sorted(counts)
-                raise UsageError(f"no face has the label {word!r}; the data has {', '.join(near)}")
-        if len(asked) < 2 or len({label_name(word) for word in asked}) < len(asked):
-            raise UsageError(f"--labels {config.labels}: at least two labels that differ were expected")
-        return asked
-    unknown = [word for word in counts if emotions.canonical(word) is None]
-    for word in unknown:
-        near = difflib.get_close_matches(word, [other for other in counts if other != word], n=1, cutoff=TYPO)
-        if near and counts[word] <= counts[near[0]]:
-            raise EmoreasonError(
-                f"the labels {word!r} ({counts[word]} faces) and {near[0]!r} ({counts[near[0]]}) look like one: rename "
-                f"one of them, or say which are meant: --labels {','.join(sorted(counts))}"
-            )
-    if len(counts) < 2:
-        raise EmoreasonError(f"all faces have the label {next(iter(counts))!r}: a second one is needed to tell it from")
-    order = {name: i for i, name in enumerate(EMOTIONS)}
-    return tuple(sorted(counts, key=lambda word: (order.get(word, len(order)), word)))
-
-
-def own_words(labels: Sequence[str], samples: Iterable[Sample]) -> tuple[str, ...]:
-    """The labels as the user writes them (engaged, not interest), where one emotion is always written in one way."""
-    written: dict[str | None, set[str]] = {}
-    for sample in samples:
-        if sample.word:
-            written.setdefault(sample.label, set()).add(sample.word.strip().lower())
-    found = []
-    for label in labels:
-        words = written.get(label, {label})
-        word = next(iter(words))
-        found.append(word if len(words) == 1 and re.fullmatch(r"[^\W\d_]+([ -][^\W\d_]+)*", word) else label)
-    return tuple(found)
-
-
-def unknown_words(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The labels that are no emotion words, with the nearest that are: not wrong, but worth a look."""
-    return {word: emotions.nearest(word) for word in labels if emotions.canonical(word) is None}
 
 
 def _one(sample: Sample, row: np.ndarray, place: dict[str | None, int]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emoreason.calibration import Calibration
-from emoreason.data.check import check_entries
+from emoreason.data.check import NO_LABEL, check_entries
 from emoreason.data.schema import Sample
 from emoreason.encoder import Features
 from emoreason.evaluate.prediction import Prediction
@@ -21,7 +21,8 @@ from emoreason.train.bundle import fit_points
 from emoreason.train.features import Seen
 from emoreason.train.parts import Parts
 from emoreason.train.tune_config import TuneConfig
-from emoreason.train.tune_data import Faces, unknown_words
+from emoreason.train.tune_data import Faces
+from emoreason.train.tune_labels import unknown_words
 
 ENOUGH = 50  # held-out faces with one label; temperature and points of fewer would be noise
 WHAT = {
@@ -61,8 +62,12 @@ def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) ->
         lines.append(f"{report.surplus} pictures are exact copies of others, {conflicts} of them with different labels")
     for pair, counts in report.leaks().items():
         lines.append(f"{counts['groups']} pictures stand in {pair}: they are not trained on")
-    for word, near in unknown_words([w for w in report.unknown_labels if w != "(no label)"]).items():
-        lines.append(f"{word!r} is no known emotion word" + (f" (near: {', '.join(near)})" if near else ""))
+    unknown = unknown_words([word for word in report.unknown_labels if word != NO_LABEL])
+    if unknown and all(word.isdigit() for word in unknown):
+        lines.append(f"the labels are numbers ({', '.join(sorted(unknown))}), and so will the answers be: write words")
+    elif unknown:
+        told = (word + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown.items())
+        lines.append(f"no known emotion words, taken as labels of your own: {', '.join(told)}")
     return lines
 
 
@@ -178,6 +183,8 @@ def told(faces: Faces, parts: Parts) -> list[str]:
             f"{faces.alike} pictures look nearly the same and may be frames of one film: "
             "a column group, with the film or the person, keeps such on one side"
         )
+    if faces.labels:
+        lines.append("labels: " + ", ".join(f"{label} {n}" for label, n in faces.counts(np.arange(len(faces))).items()))
     lines.append(
         f"{len(parts.train)} faces to train on, {len(parts.holdout)} to choose by, {len(parts.report)} for the report "
         f"({parts.report_name})"
