@@ -100,7 +100,7 @@ def _distribution(weights: Mapping[Any, float], position: Mapping[str, int]) -> 
 
 def _headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     values = metrics.headline(metrics.confusion(targets, answers))
-    low, high = np.percentile(metrics.bootstrap(targets, answers, DRAWS, seed), (2.5, 97.5), axis=0)
+    low, high = metrics.bounds(targets, answers, DRAWS, seed)
     names = ("accuracy", "uar", "macro_f1")
     return {name: {"value": v, "low": a, "high": b} for name, v, a, b in zip(names, values, low, high, strict=True)}
 

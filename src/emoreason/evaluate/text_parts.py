@@ -144,7 +144,7 @@ def scored(
 def headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, Any]:
     """Accuracy, UAR and macro-F1 with stratified bootstrap intervals, as in every other report."""
     values = metrics.headline(metrics.confusion(targets, answers))
-    low, high = np.percentile(metrics.bootstrap(targets, answers, DRAWS, seed), (2.5, 97.5), axis=0)
+    low, high = metrics.bounds(targets, answers, DRAWS, seed)
     return {
         name: {"value": float(v), "low": float(a), "high": float(b), "n": len(targets)}
         for name, v, a, b in zip(("accuracy", "uar", "macro_f1"), values, low, high, strict=True)
