@@ -424,7 +424,8 @@ def test_sniff_says_what_it_found_and_what_it_knows(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(EmoreasonError) as caught:
         sniff(tmp_path)
-    assert "Found: notes.txt" in str(caught.value) and "list_patition_label.txt" in str(caught.value)
+    assert "Found: notes.txt" in str(caught.value) and "--format: ferplus" in str(caught.value)
+    assert "a folder for each label" in str(caught.value)
     with pytest.raises(EmoreasonError, match=r"a file ending in \.txt"):
         sniff(tmp_path / "notes.txt")
 
@@ -445,7 +446,7 @@ def test_unknown_formats_options_and_splits(tmp_path: Path):
         list(read(tmp_path, split="test"))
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"hub", "table", "imagefolder"}))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"hub", "table", "imagefolder", "messages"}))
 def test_a_named_format_that_it_is_not_says_the_layout(tmp_path: Path, name: str):
     with pytest.raises(EmoreasonError, match=r"expected|needs"):
         list(read(tmp_path, format=name))
@@ -560,3 +561,12 @@ def test_a_table_beside_its_pictures_makes_the_folder_a_table(tmp_path: Path):
     for name in ("train", "val"):
         rows(tmp_path / f"{name}.csv", ("path", "label"), ("images/a.png", name))
     assert [(s.label, s.split) for s in read(tmp_path)] == [("train", "train"), ("val", "validation")]
+
+
+def test_conversations_are_pictures_with_texts(tmp_path: Path):
+    put(tmp_path / "a.png")
+    turns = [{"role": "user", "content": "<image>What does it show?"}, {"role": "assistant", "content": "A smirk."}]
+    (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": turns, "images": ["a.png"]}) + "\n")
+    assert sniff(tmp_path / "talks.jsonl") == "messages"
+    (sample,) = read(tmp_path / "talks.jsonl")
+    assert (sample.id, sample.label, sample.explanation) == ("a.png", None, "A smirk.")

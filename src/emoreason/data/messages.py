@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError
 
+LAYOUT = (
+    "a .jsonl or .json of conversations about pictures: messages and images, or as LLaVA, ShareGPT, ExpLLM have them"
+)
 IMAGE = "<image>"  # where the picture stands in a message
 ROLES = ("system", "user", "assistant")
 _SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"} | {r: r for r in ROLES}
@@ -58,6 +62,24 @@ class Conversation:
             "evidence": self.evidence,
             "provenance": self.provenance,
         }
+
+
+def matches(path: Path) -> bool:
+    """Whether the file holds conversations about pictures and not a table. Only its first entry is looked at."""
+    if path.suffix.lower() not in (".json", ".jsonl", ".ndjson") or not path.is_file():
+        return False
+    try:
+        return bool(next(read(path), None))
+    except EmoreasonError:
+        return False
+
+
+def samples(path: Path, split: str | None = None) -> Iterator[Sample]:
+    """The pictures, each with what is said of it: what a check looks at. None has a split."""
+    for talk in read(path):
+        said = next((message.content for message in talk.messages if message.role == "assistant"), None)
+        for image in talk.images:
+            yield Sample(image, str(path.parent / image), source="messages", explanation=said)
 
 
 def read(path: str | Path) -> Iterator[Conversation]:

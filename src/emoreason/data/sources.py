@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from emoreason.data import affectnet, ckplus, fer2013, ferplus, hub, imagefolder, rafdb, sfew, table
+from emoreason.data import affectnet, ckplus, fer2013, ferplus, hub, imagefolder, messages, rafdb, sfew, table
 from emoreason.data.schema import Sample, split_name
 from emoreason.errors import EmoreasonError, UsageError
 
 # The more particular layouts first: every class folder is an image folder, every csv a table.
-LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, table, imagefolder)
+LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, messages, table, imagefolder)
 FORMATS: dict[str, tuple[Callable[..., Iterator[Sample]], dict[str, Any]]] = {
-    **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS},
+    **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS if module is not messages},
     "affectnet7": (affectnet.read, {"classes": 7}),
     "affectnet8": (affectnet.read, {"classes": 8}),
+    "messages": (messages.samples, {}),
     "hub": (hub.read, {}),
 }
 
@@ -58,10 +59,10 @@ def sniff(source: str | Path) -> str:
     else:
         names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
         there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "an empty folder"
-    looked = "\n".join(f"  {m.__name__.rpartition('.')[2]:<12}{m.LAYOUT}" for m in LAYOUTS)
     raise EmoreasonError(
-        f"{source}: no known layout. Found: {there}. Expected one of\n{looked}\n"
-        "If it is one of these, name it: --format NAME"
+        f"{source}: no known layout. Found: {there}. Expected pictures in a folder for each label, or a table (.csv, "
+        ".tsv, .jsonl, .parquet) with the columns path and label; an archive has to be unpacked first. A benchmark in "
+        f"its own layout that was not recognised is named by --format: {', '.join(FORMATS)}"
     )
 
 

@@ -39,13 +39,7 @@ Say = Callable[[str], None]
 
 def has_messages(source: str | Path) -> bool:
     """Whether the file holds conversations about pictures and not a table. Only its first entry is looked at."""
-    path = Path(source)
-    if path.suffix.lower() not in (".json", ".jsonl", ".ndjson") or not path.is_file():
-        return False
-    try:
-        return bool(next(messages.read(path), None))
-    except EmoreasonError:
-        return False
+    return messages.matches(Path(source))
 
 
 def teach(
