@@ -12,7 +12,6 @@ from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, split_name
 from emoreason.errors import EmoreasonError
 
-LAYOUT = "hub:OWNER/NAME, loaded through `datasets`"
 PREFIX = "hub:"
 
 

@@ -16,7 +16,6 @@ from emoreason.data.measured import file_scale
 from emoreason.data.schema import Sample, folders, known_split, label_name, pictures
 
 log = logging.getLogger("emoreason")
-LAYOUT = "[train|validation|test/]CLASS/*.jpg, or metadata.jsonl|csv (file_name,label) beside the pictures"
 METADATA = ("metadata.jsonl", "metadata.csv")
 
 

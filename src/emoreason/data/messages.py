@@ -12,9 +12,6 @@ from typing import Any
 from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError
 
-LAYOUT = (
-    "a .jsonl or .json of conversations about pictures: messages and images, or as LLaVA, ShareGPT, ExpLLM have them"
-)
 IMAGE = "<image>"  # where the picture stands in a message
 ROLES = ("system", "user", "assistant")
 _SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"} | {r: r for r in ROLES}

@@ -15,7 +15,7 @@ from emoreason.errors import EmoreasonError, UsageError
 # The more particular layouts first: every class folder is an image folder, every csv a table.
 LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, messages, table, imagefolder)
 FORMATS: dict[str, tuple[Callable[..., Iterator[Sample]], dict[str, Any]]] = {
-    **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS if module is not messages},
+    **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS},
     "affectnet7": (affectnet.read, {"classes": 7}),
     "affectnet8": (affectnet.read, {"classes": 8}),
     "messages": (messages.samples, {}),

@@ -15,7 +15,6 @@ from emoreason.data.schema import Sample, broken, known_split
 from emoreason.data.textfile import csv_rows, header, is_open_ended, opened
 from emoreason.errors import EmoreasonError
 
-LAYOUT = "a .csv, .tsv, .jsonl or .parquet with columns path,label[,votes][,split], or a folder with one of these"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 

@@ -52,7 +52,7 @@ def _asked(labels: str, known: Mapping[str, str]) -> tuple[str, ...]:
 
 def _refuse_twins(counts: Mapping[str, int], words: Mapping[str, str]) -> None:
     """A label that is no emotion word and looks like a more frequent one, as that is written or as emoreason calls it,
-    is taken for a slip; not so with a syllable before it (attentive, inattentive) or a number in it (pain 1, pain 2)."""
+    is taken for a slip; not so with a syllable before it (attentive, inattentive) or with a number (pain 1, pain 2)."""
     for label in counts:
         mine = _plain(words.get(label, label))
         if emotions.canonical(label) is not None or re.search(r"\d", mine):
