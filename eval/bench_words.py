@@ -31,13 +31,14 @@ from emoreason.data.messages import EXPLLM_LABEL_QUESTION, IMAGE, Conversation, 
 from emoreason.encoder import find_bundle
 from emoreason.environment import describe
 from emoreason.explain.script import load_script
-from emoreason.quantize import give_back_memory
+from emoreason.heap import give_back_memory
 from emoreason.train.conversations import IGNORED, Encoder, collate
 from emoreason.train.explainer import Texts, build, encode_set
 from emoreason.train.explainer_config import ExplainerConfig
 from emoreason.train.explainer_work import Set, run_model
 from emoreason.train.loop import make_accelerator
 from emoreason.train.packing import NAME, use_packed
+from emoreason.train.token_loss import token_loss
 from emoreason.vlm import VisionLanguageModel
 
 WAYS = ("padded, whole", "padded, answers", "packed, answers")
@@ -55,7 +56,9 @@ def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str) -> torc
     if way == "padded, whole":
         return F.cross_entropy(vlm.head(hidden).flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
     wanted = targets >= 0
-    return F.cross_entropy(vlm.head(hidden[wanted]), targets[wanted])
+    if way == "padded, answers":
+        return F.cross_entropy(vlm.head(hidden[wanted]), targets[wanted])
+    return token_loss(vlm, hidden[wanted], targets[wanted]) / wanted.sum()
 
 
 def label_question(given: Conversation) -> Conversation:

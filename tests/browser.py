@@ -27,7 +27,7 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 PATIENCE = 240.0  # seconds: the machines of CI are slow
 # Two frames draw what has come; what folds itself away stays in the page until it has slid out. A spinner never ends.
 SETTLED = """() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => resolve(
-    document.getAnimations().every(one => one.playState === "finished" || one.effect.getTiming().iterations === Infinity)
+    document.getAnimations().every(one => one.playState !== "running" || one.effect.getTiming().iterations === Infinity)
 ))))"""
 
 

@@ -17,6 +17,7 @@ import yaml
 from emoreason.emotions import LABEL_SETS
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.resources import resource
+from emoreason.train import token_loss
 from emoreason.train.config import load_config, parse_overrides
 from emoreason.train.conversations import IGNORED, VISUAL, collate, one_pass
 from emoreason.train.explainer import Trainer, lora_config, read_texts, train_explainer
@@ -154,6 +155,25 @@ def test_packed_conversations_have_the_loss_of_separate_ones(small, tmp_path, ki
     assert len({len(item) for item in work.train_set.encoded[:8]}) > 1
     assert sums[True][0] == pytest.approx(sums[False][0], rel=1e-5)
     assert (sums[True][1] - sums[False][1]).norm() < 1e-4 * sums[False][1].norm()
+
+
+@pytest.mark.parametrize("cap", [None, 5.0])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_words_at_a_time_have_the_loss_of_all_at_once(small, tmp_path, monkeypatch, frozen, cap):
+    vlm = Trainer(dataclasses.replace(small, out=str(tmp_path))).work("tune").vlm
+    table = vlm.language.get_output_embeddings().weight.requires_grad_(not frozen)
+    vlm.language.float().config.final_logit_softcapping = cap
+    monkeypatch.setattr(token_loss, "AT_ONCE", 3 * len(table))  # three words at a time, and one
+    torch.manual_seed(0)
+    hidden, targets = torch.randn(7, table.shape[1], requires_grad=True), torch.randint(len(table), (7,))
+    learned = [hidden] if frozen else [hidden, table]
+    plain = torch.nn.functional.cross_entropy(vlm.head(hidden), targets, reduction="sum")
+    parts = token_loss.token_loss(vlm, hidden, targets)
+    assert parts.item() == pytest.approx(plain.item(), rel=1e-6)
+    pairs = zip(torch.autograd.grad(0.5 * parts, learned), torch.autograd.grad(0.5 * plain, learned), strict=True)
+    assert all(torch.allclose(ours, theirs, atol=1e-6) for ours, theirs in pairs)
+    with torch.no_grad():
+        assert token_loss.token_loss(vlm, hidden.detach(), targets).item() == pytest.approx(plain.item(), rel=1e-6)
 
 
 def test_what_cannot_be_packed_is_not(tmp_path):

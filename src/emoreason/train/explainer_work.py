@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from emoreason.errors import EmoreasonError
@@ -19,6 +18,7 @@ from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, colla
 from emoreason.train.explainer_config import ExplainerConfig, Stage
 from emoreason.train.loop import Step, Work
 from emoreason.train.packing import use_packed
+from emoreason.train.token_loss import token_loss
 from emoreason.vlm import VisionLanguageModel
 
 
@@ -158,7 +158,7 @@ class ExplainerWork(Work):
         hidden = run_model(self.vlm, batch, self.vlm.encoder.patches(faces))
         targets = batch.targets.to(hidden.device)
         wanted = targets >= 0
-        text = F.cross_entropy(self.vlm.head(hidden[wanted]), targets[wanted], reduction="sum")
+        text = token_loss(self.vlm, hidden[wanted], targets[wanted])
         asked = [(votes, row, at) for i, row, at in batch.verdicts if tokens and (votes := items[i].votes)]
         if not asked:
             return text, hidden.sum() * 0.0

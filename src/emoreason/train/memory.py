@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emoreason.train.explainer_config import ExplainerConfig
+from emoreason.train.token_loss import AT_ONCE
 
 GIB = 2**30
 NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes a weight: 4 bits, a scale for 64, and a scale for 256 of those scales
@@ -51,7 +52,7 @@ def memory(config: ExplainerConfig, language: Any, eye: Eye, answer_share: float
     blocks = language.num_hidden_layers * sum(a * b for a, b in linears(language).values())
     table = language.vocab_size * language.hidden_size * (1 if language.tie_word_embeddings else 2)
     tokens = (config.loop.micro_batch or config.tune.batch_size) * config.run.max_tokens
-    width, layers = language.hidden_size, language.num_hidden_layers
+    width, layers, learned = language.hidden_size, language.num_hidden_layers, answer_share * tokens
     # what one block keeps for its backward pass, in bfloat16: its inputs, norms, q k v o, and five of the inner width
     block = 2 * tokens * (6 * width + sum(out for _, out in list(linears(language).values())[:3]))
     block += 2 * tokens * 5 * language.intermediate_size
@@ -63,7 +64,8 @@ def memory(config: ExplainerConfig, language: Any, eye: Eye, answer_share: float
         "LoRA": LEARNED * lora_parameters(language, config),
         "projector": LEARNED * projector_parameters(language, eye),
         "activations": kept + 2 * max(a * b for a, b in linears(language).values()),  # and one layer, unpacked
-        "logits": 3 * 4 * answer_share * tokens * language.vocab_size,  # themselves, log-softmax, gradient; float32
+        # some words at a time: themselves, their logarithms and the gradient in float32; then what goes back, (m, H)
+        "logits": 3 * 4 * min(learned * language.vocab_size, AT_ONCE) + 2 * learned * width,
     }
     gib = {name: value / GIB for name, value in found.items()} | {"CUDA": CONTEXT}
     return gib | {"all": sum(gib.values())}
