@@ -87,7 +87,13 @@ def test_the_report_as_json_and_as_text(messy: Path):
     console = Console(file=io.StringIO(), width=120)
     console.print(render(report))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for expected in ("gone.png", "did you mean anger?", "in test + train: 1 pictures", "✗ 1 files are missing"):
+    for expected in (
+        "gone.png",
+        "did you mean anger?",
+        "in test + train: 1 picture (",
+        "✗ 1 file is missing",
+        "happiness (happy)",
+    ):
         assert expected in text
 
 
@@ -104,6 +110,27 @@ def test_labels_of_ones_own():
     samples = [sample("1", face(1), "engaged"), sample("2", face(2), "bord")]
     report = check_samples(samples, labels=["engaged", "bored"])
     assert set(report.unknown_labels) == {"bord"}
+
+
+def shown(report) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=160)
+    console.print(render(report))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_a_reader_may_have_meant_is_told():
+    own = check_samples([sample(str(i), face(i), word) for i, word in enumerate(("smug", "smug", "sly", "fear"))])
+    assert "labels of your own are fine" in shown(own) and "--labels 'fear,sly,smug'" in shown(own)
+    assert "few: " in shown(own) and "emoreason finetune needs 4 faces of a label" in shown(own)
+    named = check_samples([sample("1", face(1), "engaged")], labels=["engaged", "bord"])
+    assert "no sample has the label bord" in shown(named) and "of your own are fine" not in shown(named)
+    assert "no sample has a label: a folder for each label" in shown(check_samples([sample("1", face(1), None)]))
+    gone = check_samples([Sample("x/1.png", "x/1.png", "fear")])
+    assert "paths in a table start at the folder that the table is in" in shown(gone)
+    many = check_samples([sample(str(i), face(i), f"word {i}") for i in range(9)])
+    assert shown(many).count("unknown label '") == 5 and "and 4 more" in shown(many)
 
 
 def test_rows_with_a_problem_are_broken_and_counted():

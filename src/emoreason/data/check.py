@@ -65,12 +65,19 @@ class Report:
     groups: dict[str, dict[str, int]]  # attribute -> value -> samples
     voted: int  # samples with votes or a distribution
     measured: dict[str, int]  # "AU 12", "valence", "arousal", "explanation" -> samples that have it
+    words: dict[str, tuple[str, ...]]  # label -> how the data writes it, where that is another word
     unknown_labels: dict[str, UnknownLabel]
+    expected: tuple[str, ...]  # labels that were asked for; empty: every emotion word
     missing: tuple[Trouble, ...]  # files that are not there
     broken: tuple[Trouble, ...]  # rows and pictures that cannot be read
     repeated_ids: tuple[str, ...]
     exact: tuple[Copies, ...]
     near: tuple[Copies, ...]  # groups that hold at least one near copy, with the exact copies of its members
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Label -> samples, over all splits."""
+        return dict(sum((Counter(counts) for counts in self.counts.values()), Counter()))
 
     @property
     def surplus(self) -> int:
@@ -83,15 +90,16 @@ class Report:
         unknown = sum(entry.count for entry in self.unknown_labels.values())
         words = ", ".join(self.unknown_labels)
         exact, near = (sum(group.leaks for group in groups) for groups in (self.exact, self.near))
+        several = "in more than one split"
         found = (
-            (len(self.missing), f"{len(self.missing)} files are missing"),
-            (len(self.broken), f"{len(self.broken)} rows or pictures are broken"),
-            (unknown, f"{unknown} samples have an unknown label ({words[:200]})"),
-            (len(self.repeated_ids), f"{len(self.repeated_ids)} ids stand more than once"),
-            (exact, f"{exact} pictures stand in more than one split (exact copies)"),
-            (near, f"{near} pictures stand in more than one split (near copies)"),
+            (len(self.missing), "file is missing", "files are missing"),
+            (len(self.broken), "row or picture is broken", "rows or pictures are broken"),
+            (unknown, f"sample has an unknown label ({words[:200]})", f"samples have an unknown label ({words[:200]})"),
+            (len(self.repeated_ids), "id stands more than once", "ids stand more than once"),
+            (exact, f"picture stands {several} (exact copies)", f"pictures stand {several} (exact copies)"),
+            (near, f"picture stands {several} (near copies)", f"pictures stand {several} (near copies)"),
         )
-        return tuple(text for count, text in found if count)
+        return tuple(f"{count} {one if count == 1 else many}" for count, one, many in found if count)
 
     @property
     def ok(self) -> bool:
@@ -190,11 +198,14 @@ def check_entries(
     prints: list[Fingerprint] = []
     voted = 0
     measured: Counter[str] = Counter()
+    words: dict[str, set[str]] = defaultdict(set)
     for sample, entry in entries:
         split = sample.split or NO_SPLIT
         counts[split][sample.label or NO_LABEL] += 1
         ids[sample.id] += 1
         voted += sample.votes is not None
+        if sample.label and sample.word and sample.word != sample.label:
+            words[sample.label].add(sample.word)
         measured.update(_measured(sample))
         for attribute, value in sample.groups.items():
             groups[attribute][value] += 1
@@ -219,7 +230,9 @@ def check_entries(
         groups={name: dict(counter.most_common()) for name, counter in groups.items()},
         voted=voted,
         measured={name: measured[name] for name in sorted(measured, key=_in_order)},
+        words={label: tuple(sorted(found)) for label, found in words.items()},
         unknown_labels=_unknown(counts, labels),
+        expected=tuple(labels or ()),
         missing=tuple(missing),
         broken=tuple(bad),
         repeated_ids=tuple(id for id, count in ids.items() if count > 1),

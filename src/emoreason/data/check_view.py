@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emoreason.data.check import Copies, Report, Trouble
+from emoreason.data.check import NO_LABEL, Copies, Report, Trouble
+from emoreason.data.schema import label_name
+
+FEW = 4  # two to train on, one to choose by, one for the report
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,10 +33,12 @@ def render(report: Report, limit: int = 5) -> Group:
         *(["measured: " + ", ".join(f"{name} {n:,}" for name, n in report.measured.items())] * bool(report.measured)),
         *_troubles("missing", report.missing, limit),
         *_troubles("broken", report.broken, limit),
-        *(
-            f"unknown label {word!r}: {entry.count:,} samples" + _did_you_mean(entry.nearest)
-            for word, entry in report.unknown_labels.items()
+        *_some(
+            "unknown label",
+            [f"{w!r}: {e.count:,} samples" + _did_you_mean(e.nearest) for w, e in report.unknown_labels.items()],
+            limit,
         ),
+        *_hints(report),
         *_some("id stands more than once", report.repeated_ids, limit),
         *_copies("exact", report.exact, report, limit),
         *_copies("near", report.near, report, limit),
@@ -45,16 +50,38 @@ def render(report: Report, limit: int = 5) -> Group:
     return Group(*parts)
 
 
+def _hints(report: Report) -> list[str]:
+    """What is no mistake of the data but may be one of whoever reads it."""
+    total = report.total
+    few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < FEW]
+    nothing = set(total) == {NO_LABEL} and not report.voted
+    all_missing = report.n and len(report.missing) == report.n
+    there = {label_name(label) for label in total}
+    absent = [word for word in report.expected if label_name(word) not in there]
+    own = ",".join(sorted(word for word in total if word != NO_LABEL))
+    lines = (
+        (absent, f"no sample has the label {', '.join(absent)}"),
+        (report.unknown_labels and not report.expected,
+         f"labels of your own are fine; name them, and only others are unknown: --labels '{own}'"),
+        (nothing, "no sample has a label: a folder for each label, or a column label, emotion, expression or class"),
+        (few, f"few: {', '.join(few)}; emoreason finetune needs {FEW} faces of a label"),
+        (all_missing, "no file is there: paths in a table start at the folder that the table is in"),
+    )  # fmt: skip
+    return [line for applies, line in lines if applies]
+
+
 def _counts(report: Report) -> Table:
     from rich.table import Table
 
     table = Table("label", *report.counts, *(["all"] if len(report.counts) > 1 else []))
     for column in table.columns[1:]:
         column.justify = "right"
-    labels = sorted({label for counts in report.counts.values() for label in counts})
+    labels = sorted(report.total)
     rows = [[counts.get(label, 0) for counts in report.counts.values()] for label in labels]
     for name, row in sorted(zip(labels, rows, strict=True), key=lambda pair: -sum(pair[1])):
-        table.add_row(name, *_cells(row))
+        words = report.words.get(name, ())
+        more = ", …" if len(words) > 3 else ""
+        table.add_row(f"{name} ({', '.join(words[:3])}{more})" if words else name, *_cells(row))
     table.add_section()
     table.add_row("all", *_cells([sum(counts.values()) for counts in report.counts.values()]))
     return table
@@ -73,17 +100,21 @@ def _copies(kind: str, groups: Sequence[Copies], report: Report, limit: int) -> 
         return []
     samples = sum(len(group.ids) for group in groups)
     conflicts = sum(group.conflicts for group in groups)
-    lines = [f"{kind} copies: {len(groups):,} pictures, {samples:,} samples; {conflicts:,} with different labels"]
+    pictures = "1 picture" if len(groups) == 1 else f"{len(groups):,} pictures"
+    lines = [f"{kind} copies: {pictures}, {samples:,} samples; {conflicts:,} with different labels"]
     for pair, counts in report.leaks(kind).items():
         of_split = ", ".join(f"{counts[name]:,} of {name}" for name in pair.split(" + "))
-        lines.append(f"  in {pair}: {counts['groups']:,} pictures ({of_split})")
+        shown = "1 picture" if counts["groups"] == 1 else f"{counts['groups']:,} pictures"
+        lines.append(f"  in {pair}: {shown} ({of_split})")
     leaking = [group for group in groups if group.leaks] or groups
     return lines + [_members(group) for group in leaking[:limit]]
 
 
 def _members(group: Copies) -> str:
     """`train: a.png (fear) = validation: b.png (fear)`; of many the first and the last, which is of another split."""
-    parts = [f"{s}: {i} ({label})" for i, s, label in zip(group.ids, group.splits, group.labels, strict=True)]
+    parts = [
+        f"{s}: {i} ({label or NO_LABEL})" for i, s, label in zip(group.ids, group.splits, group.labels, strict=True)
+    ]
     if len(parts) > 4:
         parts = [*parts[:2], f"… {len(parts) - 3} more …", parts[-1]]
     return "  " + " = ".join(parts)
