@@ -130,7 +130,7 @@ def test_what_a_reader_may_have_meant_is_told():
     gone = check_samples([Sample("x/1.png", "x/1.png", "fear")])
     assert "paths in a table start at the folder that the table is in" in shown(gone)
     many = check_samples([sample(str(i), face(i), f"word {i}") for i in range(9)])
-    assert shown(many).count("unknown label '") == 5 and "and 4 more" in shown(many)
+    assert shown(many).count("unknown label: '") == 5 and "and 4 more" in shown(many)
 
 
 def test_rows_with_a_problem_are_broken_and_counted():

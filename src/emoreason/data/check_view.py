@@ -35,7 +35,7 @@ def render(report: Report, limit: int = 5) -> Group:
         *_troubles("broken", report.broken, limit),
         *_some(
             "unknown label",
-            [f"{w!r}: {e.count:,} samples" + _did_you_mean(e.nearest) for w, e in report.unknown_labels.items()],
+            [f"{w!r} ({e.count:,})" + _did_you_mean(e.nearest) for w, e in report.unknown_labels.items()],
             limit,
         ),
         *_hints(report),
