@@ -20,7 +20,8 @@ from emoreason.train import exp_clip
 from emoreason.train.config import load_config
 from emoreason.train.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
 from emoreason.train.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, Teacher
-from emoreason.train.exp_clip_run import Kept, save_blip2, smoke_config
+from emoreason.train.exp_clip_looks import Kept
+from emoreason.train.exp_clip_run import save_blip2, smoke_config
 from emoreason.train.exp_clip_teacher import load_teacher
 
 RANDOM = np.random.default_rng(5)

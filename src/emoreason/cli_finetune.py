@@ -108,7 +108,7 @@ def _run(config: Any) -> None:
 def _tune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.progress import counting_bar
     from emoreason.show import stdout
-    from emoreason.train.run_folder import tables
+    from emoreason.train.run_card import tables
     from emoreason.train.tune import tune
 
     done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)

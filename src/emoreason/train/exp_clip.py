@@ -8,8 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,41 +17,30 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from PIL import Image
 from torch import Tensor
 
 from emoreason import device
 from emoreason.data import read
 from emoreason.data.check import copies_in
-from emoreason.data.duplicates import picture
-from emoreason.data.schema import Sample
 from emoreason.emotions import label_set
-from emoreason.encoder import Encoder, Features, load_encoder
+from emoreason.encoder import Features, load_encoder
 from emoreason.environment import describe
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.prediction import Prediction
 from emoreason.evaluate.report import write_atomically
 from emoreason.evaluate.score import score
-from emoreason.faces import Detector, load_detector
+from emoreason.faces import load_detector
 from emoreason.reasoner import DEFAULT_LABELS
+from emoreason.train.config import one_of
+from emoreason.train.curve import draw
 from emoreason.train.exp_clip_config import ExpClipConfig, ProjectionTraining
-from emoreason.train.exp_clip_run import Kept, card, plot
+from emoreason.train.exp_clip_looks import Kept, Looked, Looker, looked
+from emoreason.train.exp_clip_run import card
 from emoreason.train.exp_clip_teacher import load_teacher
-from emoreason.train.features import face_in, looks_cropped
+from emoreason.train.features import CROPS, cropping
 from emoreason.zeroshot import TextCache, ZeroShot, load_projection, load_prompts, softmax
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
-See = Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, width)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """n faces."""
-
-    ids: tuple[str, ...]
-    keys: tuple[bytes, ...]  # of their pixels
-    seen: np.ndarray  # (n, D) unit length, by the encoder that is trained on
-    told: np.ndarray  # (n, H) by the teacher
 
 
 def train_exp_clip(
@@ -63,12 +51,15 @@ def train_exp_clip(
     cache: where what was seen is kept, instead of the user's cache folder."""
     if not config.data.source:
         raise UsageError("data.source is missing: --data my_faces/ (no labels are needed)")
+    one_of("data.crops", config.data.crops, CROPS)
     out = Path(config.out)
     _prepare(out, config)
     compute = device.choose(config.device)
     encoder = load_encoder(config.model, compute)
     say(f"{encoder.name} {encoder.revision} on {compute.device}: {compute.reason}")
-    detector = _detector(config, say)
+    first = islice(read(config.data.source), 24)
+    detector, crops = cropping(first, load_detector(config.detector), config.data.crops)
+    say(crops)
     held_out = list(read(config.data.validation)) if config.data.validation else []
     skipped = copies_in(read(config.data.source), held_out) if held_out else set()
     if skipped:
@@ -77,32 +68,32 @@ def train_exp_clip(
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
-    eye = (Kept(f"{student} {crop}", cache), _embed(encoder))
-    pairs = _pairs(samples, detector, eye, (Kept(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell),
-                   config.teacher.batch_size, say)  # fmt: skip
-    if len(pairs.ids) < 2:
-        raise EmoreasonError(f"{config.data.source} has {len(pairs.ids)} faces: they are told from each other")
-    weight, log = train_projection(pairs.seen, pairs.told, encoder.logit_scale, config.train, config.seed,
-                                   out / CHECKPOINT, say)  # fmt: skip
+    eye = Looker(Kept(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
+    mind = Looker(Kept(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
+    faces = list(looked(samples, detector, (eye, mind), config.teacher.batch_size, say))
+    if len(faces) < 2:
+        raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
+    seen, told = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
+    weight, log = train_projection(seen, told, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, say)
     _write(out / WEIGHTS, weight)
     metrics: dict[str, Any] = {
-        "faces": len(pairs.ids), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
-        "data_sha256": hashlib.sha256(b"".join(sorted(pairs.keys))).hexdigest(), "last": log[-1] if log else None,
+        "faces": len(faces), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
+        "data_sha256": hashlib.sha256(b"".join(sorted(face.key for face in faces))).hexdigest(),
+        "last": log[-1] if log else None,
     }  # fmt: skip
     if held_out:
         labeled = [sample for sample in held_out if sample.label and not sample.problem]
         zeroshot = ZeroShot(encoder, load_prompts(), TextCache())
-        found = list(_looked(iter(labeled), detector, [eye], 128, say))
+        shown = list(looked(iter(labeled), detector, (eye,), 128, say))
         metrics |= {"model": encoder.name, "validation": config.data.validation}
         for name, model in (("before", zeroshot), ("after", zeroshot.with_projection(out / WEIGHTS))):
-            metrics[name] = _zero_shot(
-                model, [s for s, _, _ in found], np.stack([v[0] for _, _, v in found]), config.seed
-            )
+            metrics[name] = _zero_shot(model, shown, config.seed)
             war, uar = (metrics[name][key]["value"] for key in ("accuracy", "uar"))
             say(f"zero-shot {name}: accuracy {100 * war:.1f} %, UAR {100 * uar:.1f} %")
     write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
-    write_atomically(out / "loss.png", plot(log))
+    curve = {"loss": [(line["step"], line["loss"]) for line in log]}
+    write_atomically(out / "loss.png", draw(curve, "step", "InfoNCE"))
     write_atomically(out / "README.md", card(config, encoder.revision, metrics).encode())
     (out / CHECKPOINT).unlink(missing_ok=True)  # last: a folder without it is finished
     return out / WEIGHTS
@@ -164,84 +155,12 @@ def info_nce(weight: Tensor, seen: Tensor, told: Tensor, scale: float) -> tuple[
     return loss, float((logits.argmax(dim=1) == own).float().mean())
 
 
-# ---- faces ----------------------------------------------------------------------------------------------------------
-
-
-def _pairs(
-    samples: Iterable[Sample],
-    detector: Detector | None,
-    eye: tuple[Kept, See],
-    teacher: tuple[Kept, See],
-    size: int,
-    say: Callable[[str], None],
-) -> Pairs:
-    found = list(_looked(iter(samples), detector, [eye, teacher], size, say))
-    empty = np.empty((0, 0), np.float32)
-    seen, told = (np.stack([v[i] for _, _, v in found]) if found else empty for i in (0, 1))
-    return Pairs(tuple(s.id for s, _, _ in found), tuple(key for _, key, _ in found), seen, told)
-
-
-def _looked(
-    samples: Iterator[Sample],
-    detector: Detector | None,
-    lookers: Sequence[tuple[Kept, See]],
-    size: int,
-    say: Callable[[str], None],
-) -> Iterator[tuple[Sample, bytes, list[np.ndarray]]]:
-    """Each face, without its bytes, with the key of its pixels and what each looker says of it, who looks once."""
-    done, lost = 0, 0
-    while batch := list(islice(samples, size)):
-        opened = [(sample, _opened(sample)) for sample in batch]
-        images = [
-            (sample, hashlib.sha256(repr(i.size).encode() + i.tobytes()).digest(), i) for sample, i in opened if i
-        ]
-        new = [(key, image) for _, key, image in images if any(key not in kept for kept, _ in lookers)]
-        crops = {key: found for key, image in new if (found := face_in(image, detector)) is not None}
-        for kept, see in lookers:
-            if missing := [key for key in crops if key not in kept]:
-                kept.add(dict(zip(missing, see([crops[key] for key in missing]), strict=True)))
-        for sample, key, _ in images:
-            if all(key in kept for kept, _ in lookers):
-                light = dataclasses.replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-                yield light, key, [kept[key] for kept, _ in lookers]
-        lost += len(batch) - sum(all(key in kept for kept, _ in lookers) for _, key, _ in images)
-        done += len(batch)
-        if done // 1000 > (done - len(batch)) // 1000:
-            say(f"{done} faces looked at")
-    for kept, _ in lookers:
-        kept.flush()
-    if lost:
-        say(f"{lost} pictures cannot be read or show no face")
-
-
-def _opened(sample: Sample) -> Image.Image | None:
-    try:
-        return picture(sample).convert("RGB")
-    except EmoreasonError:
-        return None
-
-
-def _embed(encoder: Encoder) -> See:
-    return lambda crops: encoder.encode_faces(crops).embedding
-
-
-def _detector(config: ExpClipConfig, say: Callable[[str], None]) -> Detector | None:
-    """None where the pictures are face crops already."""
-    if config.data.crops not in ("auto", "yes", "no"):
-        raise UsageError(f"data.crops {config.data.crops!r}: auto, yes or no was expected")
-    detector = load_detector(config.detector)
-    cropped = config.data.crops == "yes"
-    if config.data.crops == "auto":
-        cropped, why = looks_cropped(islice(read(config.data.source), 24), detector)
-        say(f"{'taken as face crops' if cropped else 'faces are looked for'}: {why}")
-    return None if cropped else detector
-
-
 # ---- before and after -----------------------------------------------------------------------------------------------
 
 
-def _zero_shot(model: ZeroShot, samples: Sequence[Sample], seen: np.ndarray, seed: int) -> dict[str, Any]:
+def _zero_shot(model: ZeroShot, faces: Sequence[Looked], seed: int) -> dict[str, Any]:
     """By the labels' words alone: no calibration, no head."""
+    samples, seen = [face.sample for face in faces], np.stack([face.vectors[0] for face in faces])
     given = {str(sample.label) for sample in samples}
     usual = label_set(DEFAULT_LABELS).labels
     labels = usual if given <= set(usual) else tuple(sorted(given))

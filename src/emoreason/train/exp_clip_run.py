@@ -1,72 +1,14 @@
-"""Beside the training of a projection: vectors that are kept by content, the curve, the card, and the smoke run."""
+"""Beside the training of a projection: its card, and the smoke run."""
 
 import dataclasses
-import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emoreason.train.exp_clip_config import ExpClipConfig
-from emoreason.train.features import store
-from emoreason.train.run_folder import interval
-
-ROWS = 512  # vectors in a file
-
-
-class Kept:
-    """Vectors by the key of a picture, for one model and one way of looking; a cache folder that cannot be written
-    costs time only. They are float16: a teacher's 4,096 numbers for 50,000 faces are then 0.4 GB."""
-
-    def __init__(self, who: str, folder: Path | None = None):
-        from platformdirs import user_cache_path
-        from safetensors.numpy import load_file
-
-        base = folder or user_cache_path("emoreason") / "exp-clip"
-        self.folder = base / hashlib.sha256(who.encode()).hexdigest()[:16]
-        self.rows: dict[bytes, np.ndarray] = {}
-        self.fresh: dict[bytes, np.ndarray] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            try:
-                stored = load_file(path)
-                self.rows |= {key.tobytes(): row for key, row in zip(stored["keys"], stored["rows"], strict=True)}
-            except Exception:  # a damaged file makes the reader raise almost anything; its faces are looked at again
-                continue
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self.rows
-
-    def __getitem__(self, key: bytes) -> np.ndarray:
-        return self.rows[key]
-
-    def add(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        small = {key: row.astype(np.float16) for key, row in rows.items()}
-        self.rows |= small
-        self.fresh |= small
-        if len(self.fresh) >= ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.fresh:
-            return
-        keys = np.frombuffer(b"".join(self.fresh), np.uint8).reshape(len(self.fresh), -1)
-        store(self.folder, {"keys": keys, "rows": np.stack(list(self.fresh.values()))})
-        self.fresh = {}
-
-
-def plot(log: Sequence[Mapping[str, Any]]) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6))
-    axes = figure.add_subplot()
-    axes.plot([line["step"] for line in log], [line["loss"] for line in log], color="#0072B2")
-    axes.set(xlabel="step", ylabel="InfoNCE", ylim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    return picture.getvalue()
+from emoreason.train.run_card import majority, score_rows
 
 
 def card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> str:
@@ -93,15 +35,9 @@ def card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> st
             "",
             f"| zero-shot, {after['n']} faces of {metrics['validation']} | before | after |",
             "| --- | --- | --- |",
-        ]
-        lines += [
-            f"| {name} | {interval(metrics['before'][key])} | {interval(after[key])} |"
-            for name, key in (("accuracy (WAR)", "accuracy"), ("UAR", "uar"), ("macro-F1", "macro_f1"))
-        ]
-        lines += [
+            *score_rows(metrics["before"], after),
             "",
-            f"By the labels' words alone, without calibration. Always *{after['majority']['label']}* would be right in "
-            f"{100 * after['majority']['accuracy']:.1f} %. In brackets: 95 % bootstrap intervals.",
+            f"By the labels' words alone, without calibration. {majority(after)}",
         ]
     lines += [
         "",

@@ -28,6 +28,7 @@ from emoreason.images import Picture, is_data_uri, is_url
 
 MOST = 2 << 30  # bytes that all encoders' files may take together
 PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache
+CROPS = ("auto", "yes", "no")  # of data.crops
 Row = dict[str, np.ndarray]
 
 
@@ -191,6 +192,18 @@ def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24)
     if found and filled >= 0.8 * found and found >= len(sizes) / 2:
         return True, f"a face fills {filled} of the {len(sizes)} pictures looked at"
     return False, f"a face fills only {filled} of the {len(sizes)} pictures looked at"
+
+
+def cropping(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:
+    """With what faces are to be cut out, if at all, by data.crops or by the looks of some samples; and why."""
+    if crops == "yes":
+        return None, "taken as face crops, as asked"
+    if crops == "no":
+        return detector, "faces cut out, as asked"
+    are_crops, why = looks_cropped(samples, detector)
+    if are_crops:
+        return None, f"the pictures are taken as face crops: {why} (--detect looks for faces all the same)"
+    return detector, f"faces are looked for and cut out: {why} (--no-detect takes the pictures as they are)"
 
 
 def _open(

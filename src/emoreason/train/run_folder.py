@@ -16,7 +16,8 @@ import yaml
 from emoreason.environment import describe
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.report import write_atomically
-from emoreason.train.measures_score import table as measures_table
+from emoreason.train.curve import draw
+from emoreason.train.run_card import card
 from emoreason.train.tune_config import TuneConfig
 
 # model.json is written last: a folder that has it is finished.
@@ -35,23 +36,7 @@ FILES = (
 BEGUN = ("config.yaml", "env.txt")  # what a run begins with
 MAYBE = ("measures.safetensors",)
 FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the language model learns
-IS = {
-    "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
-    "still that model's.",
-    "head": "A label head on the encoder of `{base}` (revision {base_revision}), which is frozen and is not in this "
-    "folder: action units, explanations and all other labels are still that model's.",
-    "lora": "A label head and LoRA for the image tower of `{base}` (revision {base_revision}), which is not in this "
-    "folder. Action units are read by that model's head, which was held to what it said before; other labels are read "
-    "by their words, uncalibrated, since the tower has moved.",
-    "full": "A label head and a tuned image tower in place of that of `{base}` (revision {base_revision}), whose text "
-    "side and language model are not in this folder. Action units are read by that model's head, which was held to "
-    "what it said before; other labels are read by their words, uncalibrated, since the tower has moved.",
-}
 CHECKPOINT = ("checkpoint.pt", "checkpoint")
-POLICY = (
-    "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education "
-    "(EU AI Act, article 5(1)(f)), not a lie detector, not a diagnosis."
-)
 
 
 def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> None:
@@ -115,23 +100,11 @@ def write_split(out: Path, rows: Sequence[tuple[str, str, str]]) -> None:
 def write_log(out: Path, log: Sequence[Mapping[str, float]], kept: int) -> None:
     """log.jsonl and its picture."""
     write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6))
-    axes = figure.add_subplot()
     unit = "step" if "step" in log[0] else "epoch"
-    for key, colour, name in (("train", "#0072B2", "train"), ("labels", "#0072B2", "train"),
-                              ("held_out", "#D55E00", "held out")):  # fmt: skip
-        points = [(line[unit], line[key]) for line in log if key in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, label=name)
-    axes.axvline(kept, color="#8A8A8A", linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {unit} {kept}")
-    axes.set(xlabel=unit, ylabel="loss", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    write_atomically(out / "loss.png", picture.getvalue())
+    train = "labels" if unit == "step" else "train"
+    lines = {name: [(line[unit], line[key]) for line in log if key in line]
+             for name, key in (("train", train), ("held out", "held_out"))}  # fmt: skip
+    write_atomically(out / "loss.png", draw(lines, unit, "loss", kept))
 
 
 def write_model(out: Path, spec: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
@@ -158,111 +131,3 @@ def finish(out: Path, spec: dict[str, Any], metrics: dict[str, Any], tensors: Ma
         write_atomically(out / "confusion.png", plots.confusion(metrics["after"]))
     write_atomically(out / "README.md", card(spec, metrics, out).encode())
     write_model(out, spec, tensors)
-
-
-def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
-    """README.md of the run."""
-    data = f"{metrics['data']} ({metrics['crops']}); SHA-256 {metrics['data_sha256'][:12]}. Left out: "
-    lines = [
-        f"# {spec['name']}: {', '.join(spec['labels']) or 'measures and words'}",
-        "",
-        IS[spec["what"]].format(**spec),
-        "",
-        "    emoreason explain photo.jpg --model " + out.as_posix(),
-        "",
-        "## Data",
-        "",
-        data + (", ".join(f"{n} {why}" for why, n in metrics["left_out"].items()) or "nothing") + ".",
-        "",
-        *(_of_labels(spec["labels"], metrics) if "after" in metrics else _of_parts(metrics)),
-        *(
-            ["", "## Action units, valence, arousal", "", measures_table(metrics["measures"])]
-            if "measures" in metrics
-            else []
-        ),
-        *(["", "## Words", "", metrics["words"]["told"], "", *metrics["words"]["table"]] if "words" in metrics else []),
-        "",
-        "## Licence and use",
-        "",
-        "The faces keep the licence of their data set, which may not allow every use of what was learned from them. "
-        f"The terms of `{spec['base']}` hold as well: `emoreason models show mini` has those of the mini, Gemma's "
-        "terms of use for its language model among them.",
-        "",
-        POLICY,
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _of_parts(metrics: Mapping[str, Any]) -> list[str]:
-    return ["Faces: " + ", ".join(f"{n} {name}" for name, n in metrics["faces"].items()) + "."]
-
-
-def _of_labels(labels: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
-    counts = metrics["counts"]
-    recalls = (f"{label} {_recall(metrics, 'before', label)} → {_recall(metrics, 'after', label)}" for label in labels)
-    return [
-        "| label | " + " | ".join(counts) + " |",
-        "| --- |" + " ---: |" * len(counts),
-        *(f"| {label} | " + " | ".join(str(part[label]) for part in counts.values()) + " |" for label in labels),
-        "",
-        "## Protocol",
-        "",
-        metrics["protocol"],
-        "",
-        "## Scores",
-        "",
-        table(metrics),
-        "",
-        "Recall by label, before and after: " + ", ".join(recalls) + ".",
-        "",
-        "![Confusion](confusion.png)",
-        "",
-        "![Loss](loss.png)",
-    ]
-
-
-def tables(metrics: Mapping[str, Any]) -> str:
-    """What the command prints at its end: the scores of all that was trained."""
-    parts = [table(metrics)] if "after" in metrics else []
-    parts += [measures_table(metrics["measures"])] if "measures" in metrics else []
-    parts += ["\n".join([metrics["words"]["told"], "", *metrics["words"]["table"]])] if "words" in metrics else []
-    return "\n\n".join(parts)
-
-
-def table(metrics: Mapping[str, Any]) -> str:
-    """Before and after on the same faces, in percent with bootstrap intervals."""
-    after = metrics["after"]
-    lines = [
-        f"| {after['n']} faces | before (zero-shot) | after |",
-        "| --- | --- | --- |",
-        *(
-            f"| {name} | {interval(metrics['before'][key])} | {interval(after[key])} |"
-            for name, key in (("accuracy (WAR)", "accuracy"), ("UAR", "uar"), ("macro-F1", "macro_f1"))
-        ),
-        *(
-            f"| {name} | {metrics['before'][key]:.3f} | {after[key]:.3f} |"
-            for name, key in (("calibration error (ECE)", "ece"), ("negative log-likelihood", "nll"))
-        ),
-    ]
-    if metrics.get("balanced"):
-        lines[0] += " after, balanced |"
-        lines[1] += " --- |"
-        for i, key in enumerate(("accuracy", "uar", "macro_f1")):
-            lines[2 + i] += f" {interval(metrics['balanced'][key])} |"
-        for i, key in enumerate(("ece", "nll")):
-            lines[5 + i] += f" {metrics['balanced'][key]:.3f} |"
-    lines.append(
-        f"\nAlways *{after['majority']['label']}* would be right in {100 * after['majority']['accuracy']:.1f} %. In "
-        "brackets: 95 % bootstrap intervals."
-    )
-    return "\n".join(lines)
-
-
-def interval(figure: Mapping[str, float]) -> str:
-    return f"{100 * figure['value']:.1f} % [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
-
-
-def _recall(metrics: Mapping[str, Any], when: str, label: str) -> str:
-    recall = metrics[when]["per_class"][label]["recall"]
-    return "–" if recall is None else f"{100 * recall:.0f} %"

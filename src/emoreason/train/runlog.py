@@ -11,6 +11,7 @@ from emoreason.data import messages
 from emoreason.explain.explanation import Subject, combine, consume
 from emoreason.explain.own import OwnExplainer
 from emoreason.explain.sheet import Sheet
+from emoreason.train.curve import draw
 from emoreason.train.explainer_config import ExplainerConfig
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
@@ -71,25 +72,14 @@ def _parts(subjects: list[Subject]) -> list[list[Subject]]:
 
 def plot_log(folder: Path) -> None:
     """loss.png: text, verdict and the held-out texts over the steps of both stages."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if "stage" in line]
-    figure, axes = plt.subplots(figsize=(7, 4))
     before = {"align": 0, "tune": max((line["step"] for line in lines if line["stage"] == "align"), default=0)}
-    for key, colour in (("text", "#0060a0"), ("verdict", "#b06000"), ("held_out", "#007a5a")):
+    curves = {}
+    for key in ("text", "verdict", "held_out"):
         points = [(before[line["stage"]] + line["step"], line[key]) for line in lines if key in line]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, label=key.replace("_", " "))
-    axes.set(xlabel="step", ylabel="cross-entropy", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(folder / "loss.png", dpi=110)
-    plt.close(figure)
+        curves[key.replace("_", " ")] = points
+    (folder / "loss.png").write_bytes(draw(curves, "step", "cross-entropy"))
 
 
 def write_card(folder: Path) -> None:

@@ -23,7 +23,8 @@ from emoreason.faces import Detector
 from emoreason.label import cores
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
-from emoreason.train.features import FeatureCache, look, looks_cropped
+from emoreason.train.config import one_of
+from emoreason.train.features import CROPS, FeatureCache, cropping, look
 from emoreason.train.head_loop import Part, train_head
 from emoreason.train.measures import fit_measures
 from emoreason.train.objectives import NAMES
@@ -32,7 +33,7 @@ from emoreason.train.tower_tune import WHATS, chosen, pixels_of, save_tower, tun
 from emoreason.train.tune_config import TuneConfig, refuse_nonsense
 from emoreason.train.tune_data import Faces, gather
 from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
-from emoreason.train.words import has_messages, teach, teach_messages
+from emoreason.train.words import check_words, has_messages, teach, teach_messages
 
 TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
 Count = Callable[[str], AbstractContextManager[Callable[[int], None]]]
@@ -77,7 +78,7 @@ def _tune(
 
     samples = _read(config)
     first = list(islice(samples, 24))
-    detector, crops = _cropping(first, base.detector, config.data.crops)
+    detector, crops = cropping(first, base.detector, config.data.crops)
     say(crops)
     started = time.monotonic()
     cache = FeatureCache(encoder, detector)
@@ -173,7 +174,7 @@ def _only_words(config: TuneConfig, base: Reasoner, out: Path, resume: bool, say
     source, started = Path(config.data.source), time.monotonic()
     first = islice((image for talk in messages.read(source) for image in talk.images), 24)
     pictures = [Sample(image, str(source.parent / image)) for image in first]
-    detector, crops = _cropping(pictures, base.detector, config.data.crops)
+    detector, crops = cropping(pictures, base.detector, config.data.crops)
     say(crops)
     words = teach_messages(source, base, config.words, out, say, detector=detector, model=config.model,
                            seed=config.seed, device=config.device, resume=resume)  # fmt: skip
@@ -233,15 +234,10 @@ def resolved(config: TuneConfig) -> TuneConfig:
     """With the names filled in, so that config.yaml says all."""
     if not config.data.source:
         raise UsageError("--data is missing: emoreason finetune --data my_faces/ --out runs/mine")
-    for field, value, known in (
-        ("data.crops", config.data.crops, ("auto", "yes", "no")),
-        ("what", config.what, WHATS),
-        ("loss.name", config.loss.name, NAMES),
-        ("words.source", config.words.source, ("auto", "engine", "none")),
-        ("words.form", config.words.form, ("auto", "sections", "free")),
-    ):
-        if value not in known:
-            raise UsageError(f"{field} {value!r}: {', '.join(known[:-1])} or {known[-1]} was expected")
+    one_of("data.crops", config.data.crops, CROPS)
+    one_of("what", config.what, WHATS)
+    one_of("loss.name", config.loss.name, NAMES)
+    check_words(config.words)
     for name, share in (("validation", config.data.validation), ("holdout", config.data.holdout)):
         if not 0 < share < 1:
             raise UsageError(f"data.{name} {share}: a share between 0 and 1 was expected")
@@ -262,13 +258,3 @@ def resolved(config: TuneConfig) -> TuneConfig:
     plain = config.data.source.removeprefix("hub:").rstrip("/")
     out = config.out or f"runs/{Path(plain).stem or 'mine'}"
     return replace(config, model=model, out=out, name=config.name or Path(out).resolve().name)
-
-
-def _cropping(first: Sequence[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:
-    if crops != "auto":
-        asked = crops == "yes"
-        return None if asked else detector, "taken as face crops, as asked" if asked else "faces cut out, as asked"
-    are_crops, why = looks_cropped(first, detector)
-    if are_crops:
-        return None, f"the pictures are taken as face crops: {why} (--detect looks for faces all the same)"
-    return detector, f"faces are looked for and cut out: {why} (--no-detect takes the pictures as they are)"

@@ -21,7 +21,7 @@ from emoreason.explain.select import OWN_FOLDER
 from emoreason.faces import Detector
 from emoreason.reasoner import Reasoner
 from emoreason.train import words_data
-from emoreason.train.config import LoopSettings
+from emoreason.train.config import LoopSettings, one_of
 from emoreason.train.explainer import Trainer, encode_set, read_texts
 from emoreason.train.explainer_config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
 from emoreason.train.explainer_work import ExplainerWork, Set
@@ -42,6 +42,12 @@ def has_messages(source: str | Path) -> bool:
     return messages.matches(Path(source))
 
 
+def check_words(settings: WordsSettings) -> None:
+    """Choices that nobody knows are told before anything is done."""
+    one_of("words.source", settings.source, ("auto", "engine", "none"))
+    one_of("words.form", settings.form, ("auto", "sections", "free"))
+
+
 def teach(
     rows: Iterable[tuple[Sample, str]],
     reasoner: Reasoner,
@@ -53,8 +59,7 @@ def teach(
     """Learn the texts of these faces, each with its part (train, holdout, report), into `folder/explainer`.
 
     More: as of `learn`. -> what stands in metrics.json; None where there is nothing to learn from."""
-    if settings.source not in ("auto", "engine", "none"):
-        raise UsageError(f"words.source {settings.source!r}: auto, engine or none was expected")
+    check_words(settings)
     if settings.source == "none":
         return None
     told = words_data.told_of(rows, settings.source == "engine")
@@ -138,8 +143,6 @@ def learn(
 
 
 def _form(told: Sequence[Told], settings: WordsSettings) -> str:
-    if settings.form not in ("auto", "sections", "free"):
-        raise UsageError(f"words.form {settings.form!r}: auto, sections or free was expected")
     if any(face.given is not None for face in told):
         return "free"
     if all(face.text is None for face in told):

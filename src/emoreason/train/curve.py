@@ -1,0 +1,29 @@
+"""loss.png: the losses of a training over its steps or epochs."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from emoreason.evaluate.plots import BLUE, GREY, VERMILION
+
+COLOURS = (BLUE, VERMILION, "#009E73")
+Point = tuple[float, float]
+
+
+def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None = None) -> bytes:
+    """The PNG. lines: name -> points; kept: where the weights are from that were kept."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6))
+    axes = figure.add_subplot()
+    for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, label=name)
+    if kept is not None:
+        axes.axvline(kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {x} {kept}")
+    axes.set(xlabel=x, ylabel=y, ylim=(0, None))
+    if len(axes.lines) > 1:
+        axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    return picture.getvalue()
