@@ -166,7 +166,7 @@ def test_config_errors_name_the_key_and_the_nearest_one(tmp_path):
     with pytest.raises(UsageError, match=r"unknown key train\.epoch; did you mean train\.epochs"):
         load_config(recipe)
     recipe.write_text("train: {epochs: many}")
-    with pytest.raises(UsageError, match="'many' is not a int"):
+    with pytest.raises(UsageError, match="'many' is not a whole number"):
         load_config(recipe)
     with pytest.raises(UsageError, match="--train.lr has no value"):
         parse_overrides(["--train.lr"])

@@ -188,6 +188,9 @@ def test_a_head_on_another_encoder_is_refused(run, tmp_path):
         (["--data", "{data}", "--labels", "bored,angry"], "no face has the label 'angry'"),
         (["--data", "{data}", "--train.learning_rate", "1"], "unknown key train.learning_rate"),
         (["--data", "{data}", "--data.validation", "2"], "a share between 0 and 1"),
+        (["--data", "{data}", "--epochs", "5"], "did you mean train.epochs or tower.epochs?"),
+        (["--data", "{data}", "--train.epochs", "five"], "is not a whole number"),
+        (["{data}"], "is data and no recipe: emoreason finetune --data"),
     ],
 )
 def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
