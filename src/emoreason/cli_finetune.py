@@ -9,6 +9,8 @@ import typer
 from emoreason.errors import UsageError
 from emoreason.options import Labels, note
 
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
 
 def finetune(
     context: typer.Context,
@@ -43,6 +45,8 @@ def finetune(
     fields = list(context.args)
     if config is not None and str(config).startswith("--"):  # no recipe: typer took the first field for one
         fields, config = [str(config), *fields], None
+    if config is not None and data is None and (config.is_dir() or config.suffix.lower() in TABLES):
+        raise UsageError(f"{config} is data and no recipe: emoreason finetune --data {shlex.quote(str(config))}")
     if config is None and data is None and not smoke:
         raise UsageError("nothing to learn from: emoreason finetune --data my_faces/ --out runs/mine, or a recipe")
     crops = None if detect is None else "no" if detect else "yes"

@@ -145,13 +145,20 @@ def _recipe(path: Path) -> Path:
     return packaged if not path.is_file() and path.parent.name == "finetune" and packaged.is_file() else path
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
 def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
     known = {f.name: f for f in dataclasses.fields(target)}
     for key, value in given.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(prefix + k for k in known)}"
-            raise UsageError(f"{where}: unknown key {prefix}{key}{hint}")
+            near = [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
+            near = near or [
+                f"{prefix}{part}.{key}" for part in known if hasattr(getattr(target, part), "__dataclass_fields__")
+                and key in getattr(target, part).__dataclass_fields__
+            ]  # fmt: skip
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(prefix + k for k in known)}"
+            raise UsageError(f"{where}: unknown key {prefix}{key}; {hint}")
         current = getattr(target, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
@@ -161,7 +168,7 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
         try:
             setattr(target, key, _flag(value) if isinstance(current, bool) else type(current)(value))
         except (TypeError, ValueError):
-            raise UsageError(f"{where}: {prefix}{key} = {value!r} is not a {type(current).__name__}") from None
+            raise UsageError(f"{where}: {prefix}{key} = {value!r} is not {KINDS[type(current)]}") from None
 
 
 def _flag(value: typing.Any) -> bool:
