@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -165,6 +166,20 @@ def test_the_pictures_of_unusual_reports(tmp_path: Path, labels: tuple[str, ...]
     report = full_report(tmp_path, labels, n)
     for draw in (plots.confusion, plots.reliability, plots.risk_coverage):
         assert draw(report).startswith(b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_of_any_length_and_script_are_drawn(tmp_path: Path):
+    from PIL import Image
+
+    sizes = []
+    for word in (
+        "怒り",
+        "a label that goes on and on, longer than anybody would want to read in a picture of this kind",
+    ):
+        with Image.open(io.BytesIO(plots.confusion(full_report(tmp_path, ("yes", word), 20)))) as picture:
+            sizes.append(picture.width)
+    assert sizes[1] < 2 * sizes[0]
 
 
 def test_our_line_stands_between_the_published_ones(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ def _drawn(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str
         import matplotlib
 
         buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # labels may be in a script that the font lacks
             draw(report).savefig(
                 buffer, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None}
             )
@@ -52,7 +54,7 @@ def _drawn(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str
 @_drawn
 def confusion(report: Mapping[str, Any]) -> Figure:
     """Rows are targets and sum to 100 % with the column of missing answers; counts stand below the percents."""
-    labels = list(report["labels"])
+    labels = [label if len(label) <= 30 else f"{label[:29]}…" for label in report["labels"]]
     counts = np.array(report["confusion"]["counts"], dtype=float)
     missing = np.array(report["confusion"]["no_answer"], dtype=float)
     columns = list(labels)
