@@ -175,7 +175,7 @@ def test_labels_of_any_length_and_script_are_drawn(tmp_path: Path):
     sizes = []
     for word in (
         "怒り",
-        "a label that goes on and on, longer than anybody would want to read in a picture of this kind",
+        "a label that goes on and on, longer than anybody would want to read in such a picture",
     ):
         with Image.open(io.BytesIO(plots.confusion(full_report(tmp_path, ("yes", word), 20)))) as picture:
             sizes.append(picture.width)
