@@ -146,6 +146,21 @@ def test_a_killed_run_goes_on(run, data, tmp_path):
     assert (done / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
 
 
+def test_a_run_that_was_stopped_says_how_to_go_on(data, tmp_path, module_cache, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 4)
+    try:
+        endless = ["--train.epochs", "100000000", "--train.patience", "100000000", "--no-detect"]
+        assert execute(["finetune", "--data", str(data), "--out", str(tmp_path / "run"), *endless]) == 130
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert "--resume goes on" in capsys.readouterr().err
+
+
 def test_folders_are_not_written_over(run, data, tmp_path):
     weights = (run / "weights.safetensors").read_bytes()
     for resume in (False, True):

@@ -115,7 +115,11 @@ def _tune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.train.run_card import tables
     from emoreason.train.tune import tune
 
-    done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+    try:
+        done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+    except KeyboardInterrupt:
+        note("stopped. The same command with --resume goes on from there, with --overwrite it begins anew")
+        raise
     if not done.metrics:  # another process of `accelerate launch` tells
         return
     stdout().print(tables(done.metrics), soft_wrap=True)
