@@ -31,6 +31,12 @@ def test_the_fitted_temperature_is_never_worse_than_none(temperature, seed):
     assert nll(softmax(logits, fit_temperature(logits, labels)), labels) <= nll(softmax(logits), labels) + 1e-9
 
 
+def test_a_few_right_answers_make_no_certainty():
+    logits, labels = np.tile([2.0, 0.0, 0.0], (12, 1)), np.zeros(12, int)  # 79 % each, all of them right
+    assert 0.3 < fit_temperature(logits, labels) < 1
+    assert fit_temperature(np.tile(logits, (500, 1)), np.zeros(6000, int)) < 0.25
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 10_000), st.floats(0.5, 0.99))
 def test_answers_above_the_threshold_are_right_often_enough(seed, wanted):

@@ -47,13 +47,15 @@ def train_head(
     words: np.ndarray,
     scale: float,
     train: Part,
-    holdout: Part,
+    holdout: Part | None,
     config: HeadTraining,
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
     loss: LossSettings = LossSettings(),
+    watch: Callable[[np.ndarray], None] = lambda logits: None,
 ) -> Trained:
-    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised.
+    """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised; `watch` gets
+    the held-out faces' logits (n, L) of every epoch. Without such faces the last epoch is kept.
 
     What is learned is the difference from the words; AdamW's decay pulls it back to nothing."""
     start, shift = torch.from_numpy(words).float(), torch.zeros(words.shape, requires_grad=True)
@@ -66,7 +68,8 @@ def train_head(
         groups.append({"params": own, "weight_decay": 0})
     optimizer = torch.optim.AdamW(groups, lr=config.lr)
     prior = torch.from_numpy(np.log(np.maximum(train.prior, 1e-6))).float() * config.balance
-    held_x, held_t = (torch.from_numpy(a).float() for a in (holdout.features, holdout.targets))
+    judge = train if holdout is None else holdout
+    held_x, held_t = (torch.from_numpy(a).float() for a in (judge.features, judge.targets))
     order = torch.Generator().manual_seed(seed)
 
     def logits(features: Tensor) -> Tensor:
@@ -80,7 +83,9 @@ def train_head(
 
     def look() -> float:
         with torch.no_grad():
-            return float(objective.judged(logits(held_x) + prior, held_t).mean())
+            said = logits(held_x)
+            watch(said.numpy())
+            return float(objective.judged(said + prior, held_t).mean())
 
     def kept() -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
@@ -102,7 +107,7 @@ def train_head(
         held_out = look()
         log.append({"epoch": epoch, "train": float(np.mean(losses)), "held_out": held_out})
         progress(epoch)
-        if held_out < best:
+        if holdout is None or held_out < best:
             best, best_epoch, weights = held_out, epoch, kept()
         elif epoch - best_epoch >= config.patience:
             break

@@ -24,8 +24,9 @@ from emoreason.label import cores
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
 from emoreason.train.config import one_of
+from emoreason.train.crossfit import FEW, crossfit, part_of
 from emoreason.train.features import CROPS, FeatureCache, cropping, look
-from emoreason.train.head_loop import Part, train_head
+from emoreason.train.head_loop import train_head
 from emoreason.train.measures import fit_measures
 from emoreason.train.objectives import NAMES
 from emoreason.train.parts import Parts, make_parts
@@ -205,20 +206,24 @@ def _train(
     what, why = chosen(config.what, reasoner.compute, len(parts.train))
     say(f"what is trained: {what} ({why})")
     words = replace(zeroshot, projection=None).prototypes(faces.labels)
-    inside = {name: Part(faces.features[rows], faces.targets[rows]) for name, rows in parts.named().items()}
     started = time.monotonic()
     loss = replace(config.loss, name="ce") if what != "head" and config.loss.name in TOWER_ONLY else config.loss
+    few = what == "head" and int((faces.label[parts.holdout] >= 0).sum()) < FEW
+    scale, settings = zeroshot.encoder.logit_scale, (config.train, config.seed)
     with count("training the head") as progress:
-        trained = train_head(
-            words, zeroshot.encoder.logit_scale, inside["train"], inside["holdout"], config.train, config.seed,
-            progress, loss,
-        )  # fmt: skip
+        crossed = crossfit(words, scale, faces, parts, *settings, progress, loss) if few else None
+        if crossed is None:
+            train, holdout = part_of(faces, parts.train), part_of(faces, parts.holdout)
+            trained, judged = train_head(words, scale, train, holdout, *settings, progress, loss), None
+        else:
+            trained, judged = crossed
+    chosen_by = f", chosen by {len(judged.rows)} faces that other heads had not seen" if judged else ""
     took = time.monotonic() - started
-    say(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept")
+    say(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
     head = {"head.weight": trained.weight, "head.bias": trained.bias}
     if what == "head":
-        return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}), head
-    from emoreason.train.loop import make_accelerator
+        return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, judged), head
+    from emoreason.train.processes import make_accelerator
 
     accelerator = make_accelerator(reasoner.compute)
     with count("training the image tower (steps)") as progress:

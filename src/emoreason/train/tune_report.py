@@ -18,13 +18,14 @@ from emoreason.evidence import Reader
 from emoreason.head import LabelHead
 from emoreason.openset import OpenSet
 from emoreason.train.bundle import fit_points
+from emoreason.train.crossfit import Judged
 from emoreason.train.features import Seen
 from emoreason.train.parts import Parts
 from emoreason.train.tune_config import TuneConfig
 from emoreason.train.tune_data import Faces
 from emoreason.train.tune_labels import unknown_words
 
-ENOUGH = 50  # held-out faces with one label; temperature and points of fewer would be noise
+ENOUGH = 50  # faces with one label, judged by a head that has not seen them; what fewer say of probabilities is noise
 WHAT = {
     "head": "The head learned from {n} faces; the encoder is frozen.",
     "lora": "The head and LoRA on the image tower learned from {n} faces.",
@@ -43,6 +44,11 @@ class Learned:
     kept: int  # the epoch or step whose weights are kept
     log: list[dict[str, Any]]
     speed: dict[str, float]  # rows_per_second, peak_gb; empty for a head
+    crossed: Judged | None = None  # by other heads, where few faces were held out
+
+    def judged(self, parts: Parts) -> Judged:
+        """Faces that were not learned from, and what was said of them."""
+        return self.crossed or Judged(parts.holdout, self.logits(parts.holdout))
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         return self.features[rows] @ self.weight.T + self.bias
@@ -72,16 +78,18 @@ def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) ->
 
 
 def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -> dict[str, Any]:
-    """Temperatures and operating points from the held-out faces. No threshold of abstention: that is the user's."""
-    rows = parts.holdout
-    if int((faces.label[rows] >= 0).sum()) < ENOUGH:
+    """Temperatures and operating points from faces that were not seen. No limit of abstention: that is the user's."""
+    judged = learned.judged(parts)
+    rows, clear = judged.rows, int((faces.label[judged.rows] >= 0).sum())
+    if clear < ENOUGH:
         return {"labels": [], "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0}
-    logits = learned.logits(rows)
     return {
         "labels": list(faces.labels),
         "prior": {label: round(float(p), 6) for label, p in zip(faces.labels, prior, strict=True)},
-        "points": fit_points(logits, faces.label[rows], faces.targets[rows], prior),
+        "points": fit_points(judged.logits, faces.label[rows], faces.targets[rows], prior),
         "abstain_below": 0.0,
+        "fitted_on": f"{clear} faces with one label, "
+        + (f"each judged by one of {judged.heads} heads, which had not seen it" if learned.crossed else "held out"),
     }
 
 
@@ -102,7 +110,7 @@ def described(learned: Learned, faces: Faces, parts: Parts, config: TuneConfig) 
         "calibration": calibrate(learned, faces, parts, faces.targets[parts.train].mean(axis=0)),
     }
     if config.openset > 0:
-        told["openset"] = OpenSet.fit(learned.logits(parts.holdout), keep=1 - config.openset).to_spec()
+        told["openset"] = OpenSet.fit(learned.judged(parts).logits, keep=1 - config.openset).to_spec()
     return told
 
 
@@ -131,7 +139,7 @@ def measured(
     told = {
         "what": learned.what,
         "loss": config.loss.name,
-        "protocol": protocol(learned.what, faces, parts, bool(calibration.labels)),
+        "protocol": protocol(learned, faces, parts, bool(calibration.labels)),
         "kept": learned.kept,
         **learned.speed,
         **figures,
@@ -139,12 +147,22 @@ def measured(
     return told, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
 
 
-def protocol(what: str, faces: Faces, parts: Parts, calibrated: bool) -> str:
+def protocol(learned: Learned, faces: Faces, parts: Parts, calibrated: bool) -> str:
     """In words, for the card."""
     whole = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
+    fitted = "fitted temperature and operating points" if calibrated else "were too few to calibrate on"
+    if crossed := learned.crossed:
+        chose = (
+            f"{crossed.heads} other heads learned, each without some of these and {len(parts.holdout)} more faces, "
+            f"and asked about those: {len(crossed.rows)} answers chose the epoch and {fitted}. "
+        )
+        chose += (
+            "So the probabilities were checked on heads like this one, not on this very one. " if calibrated else ""
+        )
+    else:
+        chose = f"{len(parts.holdout)} others chose the epoch and {fitted}. "
     return (
-        f"{WHAT[what].format(n=len(parts.train))} {len(parts.holdout)} others chose the epoch and "
-        + ("fitted temperature and operating points. " if calibrated else "were too few to calibrate on. ")
+        f"{WHAT[learned.what].format(n=len(parts.train))} {chose}"
         + f"The report is on {len(parts.report)} faces ({parts.report_name}) that nothing was chosen by."
         + (f"{whole} copies of a picture stand on one side." if whole else " Copies of a picture stand on one side.")
         + (f" {faces.alike} pictures look nearly the same and may stand on two." if faces.alike else "")
