@@ -230,7 +230,8 @@ def _train(
         learned, tuned, tower = tune_tower(
             config, what, reasoner.compute, faces, parts, trained, detector, out, accelerator, say, progress
         )
-    say(f"{what}: step {learned.kept} is kept; {learned.speed['rows_per_second']:.0f} faces a second")
+    gain = "" if learned.kept else ", that is the head alone: the held-out faces gained nothing by more"
+    say(f"{what}: step {learned.kept} is kept{gain}; {learned.speed['rows_per_second']:.0f} faces a second")
     head = {"head.weight": learned.weight, "head.bias": learned.bias}
     return learned, head | (save_tower(what, tower, tuned, out) if accelerator.is_main_process else {})
 

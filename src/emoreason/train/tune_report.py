@@ -62,12 +62,13 @@ def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) ->
     lines = [f"{config.data.source}: {report.n} pictures"]
     bad = (*report.missing, *report.broken)
     lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in bad[:3]]
-    lines += [f"… and {len(bad) - 3} more"] if len(bad) > 3 else []
+    lines += [f"… and {len(bad) - 3} more; emoreason data check tells all"] if len(bad) > 3 else []
     conflicts = sum(group.conflicts for group in report.exact)
     if report.exact:
-        lines.append(f"{report.surplus} pictures are exact copies of others, {conflicts} of them with different labels")
+        lines.append(f"exact copies of other pictures: {report.surplus}")
+        lines += [f"pictures under more than one label: {conflicts}"] if conflicts else []
     for pair, counts in report.leaks().items():
-        lines.append(f"{counts['groups']} pictures stand in {pair}: they are not trained on")
+        lines.append(f"pictures in {pair}, which are not trained on: {counts['groups']}")
     unknown = unknown_words([word for word in report.unknown_labels if word != NO_LABEL])
     if unknown and all(word.isdigit() for word in unknown):
         lines.append(f"the labels are numbers ({', '.join(sorted(unknown))}), and so will the answers be: write words")
