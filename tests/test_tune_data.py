@@ -135,6 +135,13 @@ def test_a_slip_in_a_word_of_the_users_is_asked_about():
     assert gather(entries({"pain level 1": 5, "pain level 2": 5}), TuneData(source="x")).labels[1] == "pain level 2"
 
 
+def test_copies_are_named_where_they_are_why_a_label_is_too_small():
+    same = seen(1)
+    given = [(Sample(f"{i}", f"{i}", ("fear", "pride")[i % 2]), same) for i in range(20)]
+    with pytest.raises(EmoreasonError, match=r"few faces of fear .*after the split, copies of a picture together"):
+        make_parts(gather(given, TuneData(source="x")), 0.2, 0.1, 7)
+
+
 def test_pictures_that_are_all_missing_are_told_as_such():
     with pytest.raises(EmoreasonError, match="none of its 2 pictures can be read; the first: 'a' is not there. Paths"):
         gather([(Sample(name, name, "fear"), f"{name!r} is not there") for name in "ab"], TuneData(source="x"))

@@ -191,7 +191,7 @@ def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24)
         return True, f"they are about {middle} pixels large, which is a face crop"
     if found and filled >= 0.8 * found and found >= len(sizes) / 2:
         return True, f"a face fills {filled} of the {len(sizes)} pictures looked at"
-    return False, f"a face fills only {filled} of the {len(sizes)} pictures looked at"
+    return False, f"a face fills {filled or 'none'} of the {len(sizes)} pictures looked at"
 
 
 def cropping(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:

@@ -119,7 +119,9 @@ def _check(faces: "Faces", parts: Parts) -> None:
     if not few:
         return
     rest = [label for label in faces.labels if label not in few]
-    of_persons = f", in whole persons (column {faces.subject})" if faces.subject else ""
+    whole = [f"whole persons (column {faces.subject})"] * bool(faces.subject)
+    whole += ["copies of a picture together"] * (not faces.subject and len(set(faces.unit)) < len(faces))
+    of_persons = f", {whole[0]}" if whole else ""
     way_out = f", or leave them out: --labels {','.join(rest)}" if len(rest) > 1 else ""
     told = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in few)
     unseen = faces.left_out.get("no face found", 0)
