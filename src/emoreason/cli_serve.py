@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emoreason.errors import UsageError
+from emoreason.heap import share_arenas
 from emoreason.options import Detector, Device, ExplainerModel, ExplainerName, Point, Quantize, Threshold, note
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def chat(
     from emoreason.engine import Engines
     from emoreason.ui.launch import PageSettings, parse_auth, run_page
 
+    share_arenas()
     settings = PageSettings(parse_auth(auth), _path(root_path), feedback)
     engines = Engines(loaders(model, device_name=device, detector=detector, point=operating_point, threshold=threshold,
                               explainer=explainer, explainer_model=explainer_model, quantize=quantize))  # fmt: skip
@@ -96,6 +98,7 @@ def serve(
 
     if auth is not None and not ui:
         raise UsageError("--auth is asked by the page: add --ui, or protect the API with --api-key")
+    share_arenas()
     account, metrics, root = parse_auth(auth), Metrics(), _path(root_path)
     engines = Engines(
         loaders(model, device_name=device, detector=detector, point=operating_point, threshold=threshold,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from emoreason.chat import Waits
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain.explanation import Manner, Piece, Question
+from emoreason.heap import give_back_memory
 from emoreason.images import Limits, Picture, open_picture
 
 if TYPE_CHECKING:
@@ -223,8 +224,6 @@ class Engine:
                 job.end(error=Busy(f"{self.name} has ended"))
 
     def _wait_for_work(self) -> bool:
-        from emoreason.quantize import give_back_memory
-
         quiet: float | None = QUIET
         with self._news:
             while not self._jobs and not self._groups:

@@ -14,7 +14,8 @@ from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from emoreason.quantize import Level, PackedLinear, give_back_memory
+from emoreason.heap import give_back_memory
+from emoreason.quantize import Level, PackedLinear
 
 
 def is_gemma(model: nn.Module) -> bool:

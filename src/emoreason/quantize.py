@@ -7,8 +7,6 @@ bits, as torch's dynamic quantization does: Gemma's have outliers, and it would 
 gain in speed.
 """
 
-import ctypes
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emoreason.errors import EmoreasonError, UsageError
+from emoreason.heap import give_back_memory
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -114,12 +113,6 @@ def pack(model: nn.Module, level: Level) -> nn.Module:
                 setattr(parent, name, PackedLinear(child.weight, child.bias, level))
     give_back_memory()
     return model.eval()
-
-
-def give_back_memory() -> None:
-    """What was freed goes back to the system: glibc keeps pieces of up to 32 MiB, and a model consists of those."""
-    with suppress(OSError, AttributeError):  # other C libraries do not have it
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def step_bytes(model: nn.Module, rows: int = 1) -> int:

@@ -169,7 +169,7 @@ class Desk:
         manner = Manner(float(temperature) if temperature else None, brief=length == "brief")
         return Settings(model, labels, bool(detect), decide, manner)
 
-    # ---- the tab opens and closes ------------------------------------------------------------------------------------
+    # ---- the tab opens -----------------------------------------------------------------------------------------------
 
     async def loading(self) -> AsyncIterator[str]:
         """The page is there before the model is, and says so."""
@@ -181,9 +181,6 @@ class Desk:
             seconds += 0.5
         key = "failed" if engine.state == "failed" else "ready"
         yield said[key].format(name=name, why=escape(engine.problem))
-
-    def closed(self, request: gr.Request) -> None:
-        self.sessions.end(str(request.session_hash))
 
     # ---- keeping -----------------------------------------------------------------------------------------------------
 

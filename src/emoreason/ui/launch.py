@@ -36,6 +36,8 @@ def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]  # they could share the page, open folders to it, or move it elsewhere
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"  # more than wait and run at once
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1000000000"  # else all of them become a table after each one
     from emoreason.ui.sessions import Sessions
 
     sessions = Sessions()

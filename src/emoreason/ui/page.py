@@ -11,6 +11,7 @@ from emoreason.emotions import LABEL_SETS
 from emoreason.explain.explanation import DECIDERS
 from emoreason.resources import resource
 from emoreason.ui import about
+from emoreason.ui.closing import OPEN, close
 from emoreason.ui.desk import EXPORTS, Desk
 from emoreason.ui.export import SAVE
 from emoreason.ui.folder_tab import folder_tab
@@ -27,6 +28,10 @@ TOGETHER = 32  # messages that are answered at once; the model itself batches th
 
 def build(desk: Desk) -> gr.Blocks:
     said = words()
+
+    async def closed(request: gr.Request) -> None:
+        await close(page, desk.sessions, str(request.session_hash))
+
     with gr.Blocks(title=said["page"]["title"], analytics_enabled=False, fill_width=True) as page:
         with gr.Row(elem_classes="er-head"):
             gr.HTML(f"<h1>{said['page']['title']}</h1><p>{said['page']['lead']}</p>", padding=False)
@@ -40,7 +45,8 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Tab(said["page"]["tabs"]["model"], id="model") as tab:
                 model_tab(desk, tab)
         page.load(desk.loading, None, status, show_progress="hidden", api_visibility="private")
-        page.unload(desk.closed)
+        page.unload(closed)
+    page.state_session_capacity = OPEN
     page.queue(max_size=200, default_concurrency_limit=TOGETHER, api_open=False)
     return page
 
