@@ -94,7 +94,8 @@ def train(what: str, dtype: str, device: str, checkpointing: bool, micro: int) -
     from emoreason.device import Compute
     from emoreason.encoder import load_encoder
     from emoreason.train.head_loop import Part, train_head
-    from emoreason.train.loop import fit, make_accelerator
+    from emoreason.train.loop import fit
+    from emoreason.train.processes import make_accelerator
     from emoreason.train.tower import make_tower
     from emoreason.train.tower_work import Crops, TowerWork
     from emoreason.train.tune_config import HeadTraining, LoopSettings, TowerTraining, TuneConfig

@@ -36,8 +36,8 @@ from emoreason.train.conversations import IGNORED, Encoder, collate
 from emoreason.train.explainer import Texts, build, encode_set
 from emoreason.train.explainer_config import ExplainerConfig
 from emoreason.train.explainer_work import Set, run_model
-from emoreason.train.loop import make_accelerator
 from emoreason.train.packing import NAME, use_packed
+from emoreason.train.processes import make_accelerator
 from emoreason.train.token_loss import token_loss
 from emoreason.vlm import VisionLanguageModel
 

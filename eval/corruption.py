@@ -35,7 +35,7 @@ from emoreason.evaluate.metrics import auroc, bootstrap, confusion, headline
 from emoreason.image_tower import FaceNet
 from emoreason.train.augment import augment
 from emoreason.train.config import AugmentConfig
-from emoreason.train.encoder import normalise
+from emoreason.train.encoder_heads import normalise
 from emoreason.train.faces import EMOTIONS, read_faces
 from emoreason.train.head_loop import OF_FEATURES, Part, train_head
 from emoreason.train.objectives import FaceBatch, make_objective

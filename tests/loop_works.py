@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from emoreason.device import Compute
 from emoreason.train.config import LoopSettings
-from emoreason.train.loop import Fitted, Step, Work, fit, make_accelerator
+from emoreason.train.loop import Fitted, Step, Work, fit
+from emoreason.train.processes import make_accelerator
 
 ROWS, BATCH = 96, 16
 

@@ -21,7 +21,7 @@ from emoreason.device import Compute
 from emoreason.encoder import load_encoder
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train.explainer_config import LoraSettings
-from emoreason.train.loop import make_accelerator
+from emoreason.train.processes import make_accelerator
 from emoreason.train.tower import add_lora, make_tower, merged
 from emoreason.train.tower_tune import chosen
 from emoreason.train.tower_work import Crops, TowerWork

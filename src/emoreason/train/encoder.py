@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-import math
 import platform
 import time
 from pathlib import Path
@@ -23,72 +22,20 @@ from emoreason.encoder import create_clip
 from emoreason.resources import resource
 from emoreason.train import captions as text
 from emoreason.train.augment import augment, mix
-from emoreason.train.bundle import MEAN, STD, make_bundle
+from emoreason.train.bundle import make_bundle
 from emoreason.train.config import Config
+from emoreason.train.encoder_heads import (
+    EncoderWithHeads,
+    embed_faces,
+    load_weights,
+    normalise,
+    save_weights,
+    unit_loss,
+)
 from emoreason.train.faces import EMOTIONS, Faces, read_faces, split
-from emoreason.train.geometry import UNITS
+from emoreason.train.losses import soft_cross_entropy
 
 LOOK_EVERY = 3  # epochs
-
-
-class EncoderWithHeads(nn.Module):
-    """The image tower, the action-unit head that ships with it, and a linear head that only helps training."""
-
-    def __init__(self, visual: Any, logit_scale: float = 20.0):
-        super().__init__()
-        self.visual: Any = visual  # open_clip's TimmModel: trunk and head
-        width = visual.trunk.num_features
-        self.units = nn.Linear(width, len(UNITS))
-        self.helper = nn.Linear(width, len(EMOTIONS))
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)))
-
-    def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1, 48, 48) -> embedding (B, D) of unit length, unit logits (B, U), helper logits (B, 8)."""
-        pooled = self.visual.trunk(faces)
-        dropped = F.dropout(pooled, 0.2, self.training)
-        return (
-            F.normalize(self.visual.head(pooled).float(), dim=1),
-            self.units(dropped).float(),
-            self.helper(dropped).float(),
-        )
-
-
-def normalise(faces: Tensor) -> Tensor:
-    """Floats in 0..1 -> what the image tower sees; the same numbers stand in the model's preprocessing."""
-    return (faces - MEAN) / STD
-
-
-def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
-
-
-def unit_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy on intensities, over the determined ones."""
-    known = ~target.isnan()
-    return F.binary_cross_entropy_with_logits(logits[known], target[known]) if known.any() else logits.sum() * 0
-
-
-@torch.inference_mode()
-def embed_faces(model: EncoderWithHeads, pixels: np.ndarray, bf16: bool, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """(n, 48, 48) uint8 -> embedding (n, D) and action units (n, U), averaged over the face and its mirror image."""
-    model.eval()
-    embeddings, units = [], []
-    for start in range(0, len(pixels), batch):
-        faces = normalise(torch.from_numpy(pixels[start : start + batch]).float().unsqueeze(1) / 255)
-        faces = faces.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            embedding, unit, _ = (sum(pair) / 2 for pair in zip(model(faces), model(faces.flip(3)), strict=True))
-        embeddings.append(F.normalize(embedding, dim=1))
-        units.append(unit.sigmoid())
-    return torch.cat(embeddings), torch.cat(units)
-
-
-def majority_scores(logits: np.ndarray, faces: Faces) -> dict[str, float]:
-    """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
-    counts = faces.majority >= 0
-    target, answer = faces.majority[counts], logits[counts].argmax(axis=1)
-    recalls = [float((answer[target == c] == c).mean()) for c in np.unique(target)]
-    return {"n": int(counts.sum()), "accuracy": float((answer == target).mean()), "uar": float(np.mean(recalls))}
 
 
 def train_encoder(config: Config) -> Path:
@@ -154,7 +101,8 @@ def train_encoder(config: Config) -> Path:
 
     pixels = torch.from_numpy(train.pixels)
     distribution, units = torch.from_numpy(train.distribution), torch.from_numpy(train.units)
-    first, started = _resume(out, model, average, optimizer, schedule, rng), time.time()
+    kept = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first, started = _resume(out, kept, rng), time.time()
     for epoch in range(first, config.train.epochs):
         model.train()
         order = torch.randperm(len(train), generator=rng)[: steps * config.train.batch_size].view(steps, -1)
@@ -174,13 +122,13 @@ def train_encoder(config: Config) -> Path:
                 embedding, unit_logits, helper_logits = model(faces)
             scale = model.logit_scale.exp().clamp(max=100)
             logits = scale * embedding @ bank.prototypes(config.train.text_noise, rng).T
-            loss = soft_cross_entropy(logits, target)
-            loss = loss + config.train.head_weight * soft_cross_entropy(helper_logits, target)
+            loss = soft_cross_entropy(logits, target).mean()
+            loss = loss + config.train.head_weight * soft_cross_entropy(helper_logits, target).mean()
             loss = loss + config.train.unit_weight * unit_loss(unit_logits, unit)
             if not mixed and config.train.caption_weight:
                 written = caption_sets[int(torch.randint(len(caption_sets), (1,), generator=rng))][rows]
                 pairs, wanted = scale * embedding @ written.T, text.caption_targets(target, unit)
-                both_ways = soft_cross_entropy(pairs, wanted) + soft_cross_entropy(pairs.T, wanted)
+                both_ways = soft_cross_entropy(pairs, wanted).mean() + soft_cross_entropy(pairs.T, wanted).mean()
                 loss = loss + config.train.caption_weight * both_ways / 2
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}: try a smaller train.lr")
@@ -192,8 +140,8 @@ def train_encoder(config: Config) -> Path:
             step = epoch * steps + len(losses)
             decay = min(config.train.ema, (2 + step) / (11 + step))  # short at first, when the weights move far
             with torch.no_grad():
-                for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-                    kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
+                for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+                    mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
             losses.append(loss.item())
         line = {
             "epoch": epoch + 1,
@@ -206,7 +154,7 @@ def train_encoder(config: Config) -> Path:
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
-        _checkpoint(out, epoch + 1, model, average, optimizer, schedule, rng)
+        _checkpoint(out, epoch + 1, kept, rng)
     save_weights(average, out / "weights.safetensors")
     make_bundle(out, config, holdout, prior=train.distribution.mean(axis=0))
     return out
@@ -226,20 +174,12 @@ def _look(model: EncoderWithHeads, validation: Faces, seen: Tensor, unseen: Tens
     return {name: majority_scores((embedding @ prototypes.T).numpy(), validation) for name, prototypes in asked.items()}
 
 
-def save_weights(model: EncoderWithHeads, path: Path) -> None:
-    """What ships: no helper head, no counters."""
-    from safetensors.torch import save_file
-
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k and "helper" not in k}
-    save_file(kept, path)
-
-
-def load_weights(model: EncoderWithHeads, path: Path) -> None:
-    from safetensors.torch import load_file
-
-    missing, unexpected = model.load_state_dict(load_file(path), strict=False)
-    if unexpected or [k for k in missing if "num_batches" not in k and "helper" not in k]:
-        raise ValueError(f"{path} does not fit the model: missing {missing}, unexpected {unexpected}")
+def majority_scores(logits: np.ndarray, faces: Faces) -> dict[str, float]:
+    """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
+    counts = faces.majority >= 0
+    target, answer = faces.majority[counts], logits[counts].argmax(axis=1)
+    recalls = [float((answer[target == c] == c).mean()) for c in np.unique(target)]
+    return {"n": int(counts.sum()), "accuracy": float((answer == target).mean()), "uar": float(np.mean(recalls))}
 
 
 def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads | None:
@@ -250,31 +190,22 @@ def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads |
     return teacher.eval().requires_grad_(False)
 
 
-def _checkpoint(out: Path, epoch: int, model, average, optimizer, schedule, rng) -> None:
+def _checkpoint(out: Path, epoch: int, parts: dict[str, Any], rng: torch.Generator) -> None:
     """Everything that an exact continuation needs; it never leaves the run folder, so torch's own format is fine."""
-    state = {
-        "epoch": epoch,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "rng": rng.get_state(),
-        "torch_rng": torch.get_rng_state(),
-    }
+    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"epoch": epoch, "rng": rng.get_state(), "torch_rng": torch.get_rng_state()}
     torch.save(state, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").rename(out / "checkpoint.pt")
 
 
-def _resume(out: Path, model, average, optimizer, schedule, rng) -> int:
+def _resume(out: Path, parts: dict[str, Any], rng: torch.Generator) -> int:
     """The epoch to go on from: 0 unless the run folder holds a checkpoint."""
     path = out / "checkpoint.pt"
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     rng.set_state(state["rng"])
     torch.set_rng_state(state["torch_rng"])
     print(f"going on after epoch {state['epoch']}", flush=True)

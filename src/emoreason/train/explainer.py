@@ -34,6 +34,7 @@ from emoreason.train.conversations import Encoder
 from emoreason.train.explainer_config import ExplainerConfig, LoraSettings
 from emoreason.train.explainer_work import ExplainerWork, Set
 from emoreason.train.foreign import in_script, is_free, is_label_question, question_of, with_label_questions
+from emoreason.train.processes import is_spread, make_accelerator
 from emoreason.train.runlog import look, plot_log, write_card
 from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
@@ -131,7 +132,7 @@ class Trainer:
             raise EmoreasonError(f"--out {self.out} cannot be written: {error.strerror or error}") from None
         torch.manual_seed(config.seed)
         self.compute = device.choose(config.device)
-        self.accelerator = loop.make_accelerator(self.compute)
+        self.accelerator = make_accelerator(self.compute)
         self.vlm = build(config, self.compute, encoder)
         self.labels = label_names(config.data.labels)
         texts = read_texts(config.data.train, config.data.label_share, config.seed)
@@ -155,7 +156,7 @@ class Trainer:
     def fit(self) -> Path:
         run_folder_text(self.out / "config.yaml", yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False))
         stages = [name for name in STAGES if getattr(self.config, name).steps]
-        if len(stages) > 1 and loop.is_spread(self.accelerator):
+        if len(stages) > 1 and is_spread(self.accelerator):
             raise EmoreasonError(
                 "where the weights are spread over processes, a run has one stage: first --tune.steps 0, then "
                 "--align.steps 0 --start FOLDER"

@@ -5,7 +5,6 @@ count of the whole step. So a run that was killed goes on exactly, and micro-bat
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from emoreason.errors import EmoreasonError
 from emoreason.train.checkpoint import Checkpoints
 from emoreason.train.config import LoopSettings
+from emoreason.train.processes import is_spread, no_sync, peak_memory, tell_deepspeed
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,25 @@ def fit(
     return _Run(work, steps, pass_steps, settings, out, accelerator, seed, say, progress).go()
 
 
+@dataclass
 class _Run:
-    def __init__(self, work, steps, pass_steps, settings, out, accelerator, seed, say, progress):  # noqa: ANN001
-        self.work, self.steps, self.pass_steps, self.settings = work, steps, pass_steps, settings
-        self.accelerator, self.seed, self.say, self.progress = accelerator, seed, say, progress
-        groups = work.groups()
+    work: Work
+    steps: int
+    pass_steps: int
+    settings: LoopSettings
+    out: Path
+    accelerator: Any
+    seed: int
+    say: Callable[[str], None]
+    progress: Callable[[int], None]
+
+    def __post_init__(self) -> None:
+        groups = self.work.groups()
         self.peaks = [group["lr"] for group in groups]
-        _tell_deepspeed(accelerator, len(work.step(0).rows), settings)
-        self.model, self.optimizer = accelerator.prepare(work, torch.optim.AdamW(groups))
-        self.checkpoints = Checkpoints(out, accelerator, is_spread(accelerator))
-        self.micro, self.halved = settings.micro_batch, False
+        tell_deepspeed(self.accelerator, len(self.work.step(0).rows), self.settings)
+        self.model, self.optimizer = self.accelerator.prepare(self.work, torch.optim.AdamW(groups))
+        self.checkpoints = Checkpoints(self.out, self.accelerator, is_spread(self.accelerator))
+        self.micro, self.halved = self.settings.micro_batch, False
         self.state: dict[str, Any] = {"step": 0, "best": math.inf, "best_step": 0, "log": [], "meter": {}}
         self.best: dict[str, Tensor] = {}
 
@@ -133,7 +142,7 @@ class _Run:
             self.work.load_learned(learned)
         kept = self.state["best_step"] if self.work.held else self.state["step"]
         speed = rows / seconds if rows else 0.0
-        return Fitted(kept, learned, self.state["log"], speed, _peak(self.accelerator.device))
+        return Fitted(kept, learned, self.state["log"], speed, peak_memory(self.accelerator.device))
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class _Run:
         for i, part in enumerate(parts):
             torch.manual_seed(self.seed * 1_000_003 + number * 131 + i)  # dropout, where there is some
             whole = i + 1 == len(parts)
-            with _no_sync(self.accelerator, self.model, not whole):
+            with no_sync(self.accelerator, self.model, not whole):
                 with self.accelerator.autocast():
                     found = self.model(number, part)
                 shares = {name: value / plan.counts.get(name, 1.0) for name, value in found.items()}
@@ -245,55 +254,9 @@ class _Run:
         self.say(f"going on after step {state['step']}")
 
 
-def _tell_deepspeed(accelerator: Any, rows: int, settings: LoopSettings) -> None:
-    """It wants to know the size of its share before it begins, and steps after every backward."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    if plugin is None:
-        return
-    if settings.micro_batch:
-        raise EmoreasonError("--loop.micro_batch is not for DeepSpeed: more processes, or a smaller batch a step")
-    plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = max(1, rows // accelerator.num_processes)
-    plugin.deepspeed_config["gradient_clipping"] = settings.clip_norm
-
-
-def is_spread(accelerator: Any) -> bool:
-    """Whether no process holds all weights."""
-    return any(word in str(accelerator.distributed_type) for word in ("FSDP", "DEEPSPEED"))
-
-
 def rate(step: int, steps: int, warmup: float) -> float:
     """Share of the highest learning rate: a line up, then a cosine down."""
     rise = max(1, round(steps * warmup))
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def make_accelerator(compute: Any) -> Any:
-    """One process, or those that `accelerate launch` started."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()  # an earlier training of this process may have computed in another number type
-    low = "bf16" if compute.dtype == "bfloat16" else "fp16" if compute.dtype == "float16" else "no"
-    return Accelerator(
-        mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION", low),
-        cpu=compute.device == "cpu",
-        # Objectives keep what they saw in buffers and add them up themselves.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-
-
-def _no_sync(accelerator: Any, model: nn.Module, wanted: bool) -> Any:
-    from contextlib import nullcontext
-
-    return accelerator.no_sync(model) if wanted else nullcontext()
-
-
-def _peak(device: torch.device) -> int:
-    """The most memory that was in use: of the GPU, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

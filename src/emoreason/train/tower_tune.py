@@ -15,8 +15,9 @@ from emoreason.errors import UsageError
 from emoreason.faces import Detector
 from emoreason.train.features import cut
 from emoreason.train.head_loop import Trained
-from emoreason.train.loop import Fitted, fit, is_spread
+from emoreason.train.loop import Fitted, fit
 from emoreason.train.parts import Parts
+from emoreason.train.processes import is_spread
 from emoreason.train.tower import Tower, fresh_tower, make_tower, merged, save_adapter
 from emoreason.train.tower_work import Crops, TowerWork
 from emoreason.train.tune_config import TuneConfig

@@ -25,7 +25,7 @@ from emoreason.train.config import LoopSettings, one_of
 from emoreason.train.explainer import Trainer, encode_set, read_texts
 from emoreason.train.explainer_config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
 from emoreason.train.explainer_work import ExplainerWork, Set
-from emoreason.train.loop import make_accelerator
+from emoreason.train.processes import make_accelerator
 from emoreason.train.words_data import Told
 from emoreason.train.words_report import Written, table, theirs, written_by
 from emoreason.vlm import ExplainerSpec
