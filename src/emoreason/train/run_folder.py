@@ -56,9 +56,10 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if resume and (out / "config.yaml").is_file() and not _same_run(out / "config.yaml", written):
+        if resume and (out / "config.yaml").is_file() and (other := _differences(out / "config.yaml", written)):
             raise UsageError(
-                f"--resume: {out}/config.yaml differs from what is asked for now; --overwrite trains again"
+                f"--resume: what is asked now differs from {out}/config.yaml ({', '.join(other)}); give the same, or "
+                "--overwrite trains again"
             )
         for bad in out.glob("bad-step-*.safetensors"):
             _remove(bad)
@@ -76,13 +77,28 @@ def withdraw(out: Path) -> None:
         shutil.rmtree(out)
 
 
-def _same_run(path: Path, written: str) -> bool:
-    """All settings are the same but those that decide how and not what is computed."""
-    both = [yaml.safe_load(path.read_text("utf-8")) or {}, yaml.safe_load(written)]
-    for settings in both:
-        settings.pop("loop", None)
-        settings.get("tower", {}).pop("checkpointing", None)
-    return both[0] == both[1]
+def _differences(path: Path, written: str) -> list[str]:
+    """Settings that were others in the file; not those that decide how and not what is computed."""
+    there, now = _settings(path.read_text("utf-8")), _settings(written)
+    return [
+        f"{name} was {there.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted({*there, *now})
+        if there.get(name) != now.get(name) and not name.startswith("loop.") and name != "tower.checkpointing"
+    ]
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """Name with its section -> value; nothing of what is no configuration."""
+    try:
+        read = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    sections = read.items() if isinstance(read, dict) else ()
+    return {
+        f"{section}.{name}" if isinstance(values, dict) else section: value
+        for section, values in sections
+        for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
 
 
 def _remove(path: Path) -> None:
