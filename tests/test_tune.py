@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on(run, data, tmp_path):
     assert (out / "config.yaml").is_file() and not (out / "model.json").exists()
     with pytest.raises(UsageError, match="--resume"):
         tune(config(data, out))
-    with pytest.raises(UsageError, match=r"differs from .*\(data.labels was 'bored,engaged,confused' and is 'bored,engaged'\)"):
+    with pytest.raises(UsageError, match="labels was 'bored,engaged,confused' and is 'bored,engaged'"):
         tune(config(data, out, labels="bored,engaged"), resume=True)
     done = tune(config(data, out), resume=True).folder
     assert (done / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
