@@ -31,7 +31,8 @@ def read(
     try:
         loaded = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
     except Exception as error:  # the library raises whatever its many back ends raise
-        raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}") from error
+        way_out = "Check the name and the network; a private data set needs `hf auth login`"
+        raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}. {way_out}") from error
     scale = unit_scale((row for rows in loaded.values() for row in _unit_rows(rows)), name)
     for part, rows in loaded.items():
         of_part = split_name(part)
