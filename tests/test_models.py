@@ -84,7 +84,9 @@ def test_an_added_model_goes_by_its_name(run, kept, capsys):
     for key in ("accuracy", "uar"):
         assert f"{100 * after[key]['value']:.1f} %" in line
     assert "3: bored" in line and "mini" in line
-    assert execute(["models", "show", "my-faces"]) == 0 and "## Protocol" in capsys.readouterr().out
+    assert execute(["models", "show", "my-faces"]) == 0
+    shown = capsys.readouterr().out
+    assert "## Protocol" in shown and "    emoreason explain photo.jpg --model my-faces\n" in shown
     assert execute(["models", "show", str(run)]) == 0 and "## Protocol" in capsys.readouterr().out
     assert execute(["models", "verify", "my-faces"]) == 0 and "weights are whole" in capsys.readouterr().out
     assert execute(["models", "remove", "my-faces", "--yes"]) == 0

@@ -1,5 +1,6 @@
 """What a run says of itself: README.md, its card, and the tables that the command prints at its end."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
         IS[spec["what"]].format(**spec),
         "",
-        "    emoreason explain photo.jpg --model " + out.as_posix(),
+        "    emoreason explain photo.jpg --model " + shlex.quote(out.as_posix()),
         "",
         "## Data",
         "",
