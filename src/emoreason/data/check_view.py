@@ -54,11 +54,17 @@ def _hints(report: Report) -> list[str]:
     """What is no mistake of the data but may be one of whoever reads it."""
     total = report.total
     few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < FEW]
-    nothing = set(total) == {NO_LABEL} and not report.voted
+    nothing = set(total) == {NO_LABEL} and not report.voted and not report.measured
     all_missing = report.n and len(report.missing) == report.n
     there = {label_name(label) for label in total}
     absent = [word for word in report.expected if label_name(word) not in there]
-    own = ",".join(sorted(word for word in total if word != NO_LABEL))
+    own = ",".join(
+        sorted(
+            words[0] if len(words := report.words.get(label, ())) == 1 else label
+            for label in total
+            if label != NO_LABEL
+        )
+    )
     lines = (
         (absent, f"no sample has the label {', '.join(absent)}"),
         (report.unknown_labels and not report.expected,

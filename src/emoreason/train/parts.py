@@ -119,16 +119,16 @@ def _check(faces: "Faces", parts: Parts) -> None:
     if not few:
         return
     rest = [label for label in faces.labels if label not in few]
-    whole = [f"whole persons (column {faces.subject})"] * bool(faces.subject)
-    whole += ["copies of a picture together"] * (not faces.subject and len(set(faces.unit)) < len(faces))
-    of_persons = f", {whole[0]}" if whole else ""
+    together = [f" (persons stay together: column {faces.subject})"] * bool(faces.subject)
+    together += [" (copies of a picture stay together)"] * (len(set(faces.unit)) < len(faces))
     way_out = f", or leave them out: --labels {','.join(rest)}" if len(rest) > 1 else ""
     told = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in few)
     unseen = faces.left_out.get("no face found", 0)
     way_out += f". In {unseen} pictures no face was found: --no-detect takes them as they are" if unseen else ""
+    how = "".join(together[:1])
     raise EmoreasonError(
-        f"too few faces of {told}: after the split{of_persons} a label needs {LEAST} faces to train on, one to choose "
-        f"by and one for the report, which takes four or more. Add faces{way_out}"
+        f"too few faces of {told}: after the split{how} a label needs {LEAST} faces to train on, one to choose by and "
+        f"one for the report, which takes four or more. Add faces{way_out}"
     )
 
 
