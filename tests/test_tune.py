@@ -20,6 +20,7 @@ from emoreason.cli import execute
 from emoreason.cli_serve import loaders
 from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError, UsageError
+from emoreason.train import run_folder
 from emoreason.train.features import FeatureCache, look, looks_cropped
 from emoreason.train.run_folder import FILES
 from emoreason.train.tune import tune
@@ -174,6 +175,19 @@ def test_folders_are_not_written_over(run, data, tmp_path):
         tune(config(data, tmp_path / "notes.txt" / "run"))
     with pytest.raises(UsageError, match="is a head itself.*--model mini"):
         tune(TuneConfig(model=str(run), data=TuneData(source=str(data))))
+
+
+def test_overwriting_waits_until_there_is_something_to_train_on(run, data, tmp_path):
+    there = shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(UsageError, match="no face has the label"):
+        tune(config(data, there, labels="bored,angry"), overwrite=True)
+    assert {path.name for path in there.iterdir()} == {path.name for path in run.iterdir()}
+
+
+def test_two_runs_do_not_share_a_folder(data, tmp_path):
+    with run_folder.alone(tmp_path), pytest.raises(UsageError, match="another emoreason finetune is at work there"):
+        tune(config(data, tmp_path, epochs=1))
+    assert tune(config(data, tmp_path, epochs=1)).folder == tmp_path
 
 
 def test_a_run_that_was_refused_leaves_its_folder_free(data, tmp_path):

@@ -5,8 +5,11 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,8 @@ CHECKPOINT = ("checkpoint.pt", "checkpoint")
 
 
 def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or refuse before any work: nothing that stands there is written over unless it was asked for."""
+    """Make the folder, or refuse before any work: nothing that stands there is written over unless it was asked for,
+    and then not before there is something to train on (`begin`)."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; a folder was expected")
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
@@ -53,19 +57,47 @@ def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> Non
     if there and not (resume or overwrite):
         how = "is finished" if "model.json" in there else "was not finished, and --resume goes on"
         raise UsageError(f"--out {out} holds a run, which {how}. --overwrite trains again, or give another --out")
-    written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    if resume and "config.yaml" in there and (other := _differences(out / "config.yaml", _written(config))):
+        raise UsageError(
+            f"--resume: what is asked now differs from {out}/config.yaml ({', '.join(other)}); give the same, or "
+            "--overwrite trains again"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if resume and (out / "config.yaml").is_file() and (other := _differences(out / "config.yaml", written)):
-            raise UsageError(
-                f"--resume: what is asked now differs from {out}/config.yaml ({', '.join(other)}); give the same, or "
-                "--overwrite trains again"
-            )
+        tempfile.TemporaryFile(dir=out).close()  # a folder that cannot be written is told now
+    except OSError as error:
+        raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Two runs in one folder would spoil each other. The lock goes with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"--out {out}: another emoreason finetune is at work there; give another --out") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(folder)
+
+
+def begin(out: Path, config: TuneConfig, resume: bool) -> None:
+    """What was there goes, but for what a run that is resumed goes on from."""
+    try:
         for bad in out.glob("bad-step-*.safetensors"):
             _remove(bad)
         for name in (*FILES, *MAYBE, *(() if resume else (*FOLDERS, *CHECKPOINT))):
             _remove(out / name)
-        write_atomically(out / "config.yaml", written.encode())
+        write_atomically(out / "config.yaml", _written(config).encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
@@ -75,6 +107,10 @@ def withdraw(out: Path) -> None:
     """A run that was refused before anything was learned leaves no trace."""
     if out.is_dir() and {path.name for path in out.iterdir()} <= set(BEGUN):
         shutil.rmtree(out)
+
+
+def _written(config: TuneConfig) -> str:
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
 def _differences(path: Path, written: str) -> list[str]:

@@ -60,12 +60,13 @@ def tune(
     if os.environ.get("RANK", "0") != "0":  # of those that `accelerate launch` started, the first one tells and writes
         return _tune(config, out, resume, lambda text: None, lambda what: nullcontext(lambda n: None), False)
     run_folder.prepare(out, config, resume, overwrite)
-    try:
-        return _tune(config, out, resume, say, count, True)
-    except EmoreasonError:
-        if not resume:
-            run_folder.withdraw(out)
-        raise
+    with run_folder.alone(out):
+        try:
+            return _tune(config, out, resume, say, count, True)
+        except EmoreasonError:
+            if not resume:
+                run_folder.withdraw(out)
+            raise
 
 
 def _tune(
@@ -75,6 +76,8 @@ def _tune(
     encoder = base.reader.zeroshot.encoder
     say(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
     if has_messages(config.data.source):
+        if first_process:
+            run_folder.begin(out, config, resume)
         return _only_words(config, base, out, resume, say)
 
     samples = _read(config)
@@ -93,6 +96,8 @@ def _tune(
     for line in told(faces, parts):
         say(line)
 
+    if first_process:
+        run_folder.begin(out, config, resume)
     started = time.monotonic()
     metrics: dict[str, Any] = {
         "data": config.data.source,
