@@ -173,3 +173,11 @@ def test_bad_requests(folder: Path, tmp_path: Path):
         convert(folder, tmp_path / "out", to="tfrecord")
     with pytest.raises(UsageError, match="the source itself"):
         convert(folder, folder)
+
+
+def test_what_was_skipped_is_told_in_words(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from emoreason.cli import execute
+
+    assert execute(["data", "convert", str(folder), str(tmp_path / "out.parquet")]) == 3
+    told = capsys.readouterr().err
+    assert "skipped: train/2.png: " in told and "is not there" in told and "Trouble(" not in told

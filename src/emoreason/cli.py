@@ -419,8 +419,10 @@ def data_convert(
     with counting_bar("converting") as count:
         done = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
     print(f"{done.written} rows -> {done.output}")
-    for problem in done.skipped:
-        note(f"skipped: {problem}")
+    for trouble in done.skipped[:5]:
+        note(f"skipped: {trouble.id}: {trouble.why}")
+    if len(done.skipped) > 5:
+        note(f"… and {len(done.skipped) - 5} more; emoreason data check tells what can be wrong")
     if done.skipped:
         raise typer.Exit(FAILED_ITEMS)
 
