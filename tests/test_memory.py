@@ -9,13 +9,16 @@ import sys
 import threading
 import weakref
 from functools import partial
+from importlib import import_module
+from inspect import signature
+from pkgutil import iter_modules
 
 import pytest
 import uvicorn
 
 from api_server import wait_for
 from browser import ASTRONAUT
-from emoreason import load
+from emoreason import explain, load
 from emoreason.engine import Engines
 from emoreason.ui.launch import PageSettings, page_app
 from test_page_safety import Visitor, file
@@ -93,6 +96,16 @@ def test_events_are_not_counted_for_a_page_that_nobody_opens(page):
     visitor.send("Why?")
     leave(visitor)
     assert blocks._queue.events_recorded and blocks._queue.cached_event_analytics_summary == {"functions": {}}
+
+
+def test_what_is_remembered_by_a_users_words_has_an_end():
+    modules = [import_module(f"emoreason.explain.{found.name}") for found in iter_modules(explain.__path__)]
+    kept = {f"{module.__name__}.{name}": function for module in modules for name, function in vars(module).items()
+            if hasattr(function, "cache_parameters")}  # fmt: skip
+    told = {"label", "labels", "word", "blocked", "text", "question"}
+    users = {name: function for name, function in kept.items() if told & set(signature(function).parameters)}
+    assert len(users) >= 8
+    assert [name for name, function in users.items() if function.cache_parameters()["maxsize"] is None] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")

@@ -14,6 +14,8 @@ from functools import cache
 
 from emoreason.errors import EmoreasonError, UsageError
 
+SETS_KEPT = 16  # asked label sets whose words are remembered: a megabyte each, and users may ask with any
+
 
 @dataclass(frozen=True)
 class LabelSet:

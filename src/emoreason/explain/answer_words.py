@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from emoreason.emotions import canonical
@@ -199,7 +199,7 @@ def percent(probability: float) -> Node:
     return text("more than 99%" if probability > 0.995 else f"{round(100 * probability)}%")
 
 
-@cache
+@lru_cache(maxsize=1024)
 def units_of(label: str) -> frozenset[str]:
     prototypes = PROTOTYPES.get(canonical(label) or "", ())
     return frozenset(code for prototype in prototypes for code in (*prototype.units, *prototype.optional))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
-from emoreason.emotions import SYNONYMS, canonical, emotion_words
+from emoreason.emotions import SETS_KEPT, SYNONYMS, canonical, emotion_words
 
 _WORD = re.compile(r"[^\W\d_]+")
 _VOWELS = "aeiou"
@@ -53,7 +53,7 @@ def _harmless(text: str, spot: Spot) -> bool:
     return spot.entry == "composed" and text[spot.end :].lstrip().lower().startswith("of")
 
 
-@cache
+@lru_cache(maxsize=SETS_KEPT)
 def _vocabulary(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
     words = {*emotion_words(), *_VERBS, "hostility"}
     words.update(label for label in labels if canonical(label) != "other")
@@ -92,7 +92,7 @@ def find(text: str, vocabulary: dict[str, tuple[tuple[tuple[str, ...], str], ...
     return spots
 
 
-@cache
+@lru_cache(maxsize=4096)
 def forms(word: str) -> frozenset[str]:
     """A word with its inflections and close relatives: happy -> happily, happier, happiness, …"""
     if word in _ALONE:

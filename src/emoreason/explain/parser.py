@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
-from emoreason.emotions import canonical
+from emoreason.emotions import SETS_KEPT, canonical
 from emoreason.explain.emotion_forms import find, index, synonyms
 
 HEADINGS = ("Key observations", "Overall emotional interpretation", "Conclusion")
@@ -142,7 +142,7 @@ def _kind(before: str, ahead: str, listed: str) -> str:
     return "second" if _SECOND.search(before) or _POSSIBLE.search(ahead) else "plain"
 
 
-@cache
+@lru_cache(maxsize=SETS_KEPT)
 def _words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
     """Every form of the labels, and their synonyms where these belong to one asked label only."""
     own = [(label, label) for label in labels]

@@ -7,9 +7,9 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
-from emoreason.emotions import SYNONYMS, canonical, emotion_words
+from emoreason.emotions import SETS_KEPT, SYNONYMS, canonical, emotion_words
 from emoreason.explain.emotion_forms import find, index
 from emoreason.explain.policy import policy_kind
 from emoreason.explain.question_examples import Encoder, by_example
@@ -127,7 +127,7 @@ def _plain(question: str) -> str:
     return re.sub(r"[\w']+", lambda found: _CHAT.get(found[0], found[0]), lower)
 
 
-@cache
+@lru_cache(maxsize=SETS_KEPT)
 def _vocabulary(labels: tuple[str, ...]) -> dict:
     own = {word: label for label in labels for word in (label.casefold(), *SYNONYMS.get(canonical(label) or "", ()))}
     known = {word: canonical(word) or word for word in emotion_words() if canonical(word) != "other"}

@@ -3,13 +3,14 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from emoreason.emotions import SYNONYMS, canonical, emotion_words
+from emoreason.emotions import SETS_KEPT, SYNONYMS, canonical, emotion_words
 from emoreason.explain.grammar import Choice, Node, Sentence, Seq, Text, choice, template, text
 from emoreason.resources import resource
 
+NODES_KEPT = 2048  # those of usual labels are some hundreds; labels that are common words have their own
 MOST = 6  # alternatives that stay open at one place of one face's grammar
 _IRREGULAR = {"are": "is", "have": "has", "do": "does"}
 _SUFFIX = re.compile(r"(edly|ness|less|ment|ful|ing|ied|ies|ed|ly|es|s|y|e)$")
@@ -125,7 +126,7 @@ def cues(code: str, band: str) -> dict[str, list[str]]:
     }
 
 
-@cache
+@lru_cache(maxsize=NODES_KEPT)
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
     """One node per frame of the list called `frames`, without the blocked words."""
     words = book("interpretation" if frames in ("reference", "state", "undone") else "observations")
@@ -140,7 +141,7 @@ def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
     return [*unit.get("own", ()), *unit.get("graded", {}).get(band, ())]
 
 
-@cache
+@lru_cache(maxsize=NODES_KEPT)
 def general_nodes(name: str, blocked: frozenset[str], region: str | None = None) -> tuple[Node, ...]:
     """The sentences called `name` that speak of no unit, about a region at rest where one is given."""
     words = book("observations")
@@ -157,7 +158,7 @@ def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]
     return allowed or tuple(nodes)  # a label such as "lips" cannot be avoided: evidence comes first
 
 
-@cache
+@lru_cache(maxsize=SETS_KEPT)
 def blocked_words(labels: tuple[str, ...]) -> frozenset[str]:
     """What observations must not use of the writer's own words: emotion words, the labels, their synonyms and stems."""
     full, stems = forbidden(labels)
@@ -172,7 +173,7 @@ def blocked_words(labels: tuple[str, ...]) -> frozenset[str]:
     return frozenset(word for word in own if word in full or word.startswith(stems)) | phrases
 
 
-@cache
+@lru_cache(maxsize=SETS_KEPT)
 def forbidden(labels: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Words and phrases that name an emotion or a label, and the stems of the labels."""
     full, stems = set(emotion_words()), set()
