@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -570,3 +571,26 @@ def test_conversations_are_pictures_with_texts(tmp_path: Path):
     assert sniff(tmp_path / "talks.jsonl") == "messages"
     (sample,) = read(tmp_path / "talks.jsonl")
     assert (sample.id, sample.label, sample.explanation) == ("a.png", None, "A smirk.")
+
+
+def test_a_name_that_is_no_text_gets_one(tmp_path: Path):
+    folder = tmp_path / "sad"
+    folder.mkdir()
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/f\xff.png")).write_bytes(png(0))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (sample,) = read(tmp_path)
+    assert sample.id == "sad/f\\xff.png" and decoded(sample).shape == (48, 48)
+
+
+def test_a_label_that_is_a_list_breaks_its_row(tmp_path: Path):
+    (tmp_path / "t.jsonl").write_text('{"path": "a.png", "label": ["sad", "bored"]}\n{"path": "b.png", "label": 3}\n')
+    first, second = read(tmp_path / "t.jsonl")
+    assert first.problem is not None and "one word was expected" in first.problem and second.label == "3"
+
+
+def test_a_table_of_action_units_makes_the_folder_a_table(tmp_path: Path):
+    put(tmp_path / "images" / "a.png")
+    rows(tmp_path / "au.csv", ("path", "AU12"), ("images/a.png", "1"))
+    assert [(s.label, s.units) for s in read(tmp_path)] == [(None, {"12": 1.0})]

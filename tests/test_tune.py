@@ -184,6 +184,12 @@ def test_overwriting_waits_until_there_is_something_to_train_on(run, data, tmp_p
     assert {path.name for path in there.iterdir()} == {path.name for path in run.iterdir()}
 
 
+def test_a_run_inside_its_pictures_is_refused(data):
+    with pytest.raises(UsageError, match="its figures would be taken for faces"):
+        tune(config(data, data / "run"))
+    assert not (data / "run").exists()
+
+
 def test_two_runs_do_not_share_a_folder(data, tmp_path):
     with run_folder.alone(tmp_path), pytest.raises(UsageError, match="another emoreason finetune is at work there"):
         tune(config(data, tmp_path, epochs=1))

@@ -138,7 +138,17 @@ def test_a_slip_in_a_word_of_the_users_is_asked_about():
 def test_copies_are_named_where_they_are_why_a_label_is_too_small():
     same = seen(1)
     given = [(Sample(f"{i}", f"{i}", ("fear", "pride")[i % 2]), same) for i in range(20)]
-    with pytest.raises(EmoreasonError, match=r"few faces of fear .*after the split .copies of a picture stay together. a"):
+    with pytest.raises(
+        EmoreasonError, match=r"few faces of fear .*after the split .copies of a picture stay together. a"
+    ):
+        make_parts(gather(given, TuneData(source="x")), 0.2, 0.1, 7)
+
+
+def test_two_persons_are_too_few_and_told_so():
+    given = [
+        (Sample(f"{i}", f"{i}", ("fear", "pride")[i % 2], groups={"person": "ab"[i // 20]}), seen(i)) for i in range(40)
+    ]
+    with pytest.raises(EmoreasonError, match="persons stay together: column person, 2 of them"):
         make_parts(gather(given, TuneData(source="x")), 0.2, 0.1, 7)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from emoreason import emotions
 from emoreason.data import table
 from emoreason.data.measured import file_scale
-from emoreason.data.schema import Sample, folders, known_split, label_name, pictures
+from emoreason.data.schema import Sample, folders, known_split, label_name, pictures, printable
 
 log = logging.getLogger("emoreason")
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -49,10 +49,10 @@ def _read_part(part: Path, root: Path, split: str | None, scale: float) -> Itera
         return
     of_persons = _of_persons(part)
     for file in pictures(part):
-        *above, _ = file.relative_to(part).parts
+        *above, _ = printable(file.relative_to(part)).split("/")
         person, word = (above[0], above[1]) if of_persons and len(above) > 1 else (None, above[0] if above else None)
         yield Sample(
-            file.relative_to(root).as_posix(), str(file), label_name(word), split=split, source="imagefolder",
+            printable(file.relative_to(root)), str(file), label_name(word), split=split, source="imagefolder",
             groups={"subject": person} if person else {}, word=word,
         )  # fmt: skip
 

@@ -83,6 +83,10 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int
     where = f"{place.name}, " + (f"line {line}" if line else f"row {index + 1}")
     if not image:
         return broken(id, f"{where}: no picture in column {columns.image!r}", place.source, split)
+    word = row.get(columns.label) if columns.label else None
+    if isinstance(word, Mapping | Sequence) and not isinstance(word, str):
+        why = f"{where}: the label is {str(word)[:60]}: one word was expected; shares of several stand in distribution"
+        return broken(id, why, place.source, split)
     try:
         votes = _votes(row, columns)
     except (ValueError, TypeError) as error:

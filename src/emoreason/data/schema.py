@@ -74,6 +74,11 @@ def pictures(folder: Path) -> Iterator[Path]:
     return map(Path, find_pictures(folder))
 
 
+def printable(path: Path) -> str:
+    """A path as a name that every file can hold: a byte that is no text (\\xff) is written out."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def folders(folder: Path) -> list[Path]:
     """The visible subfolders, sorted. __MACOSX is what archives from a Mac bring along."""
     found = folder.iterdir() if folder.is_dir() else ()

@@ -84,7 +84,7 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _labels_pictures(file: Path) -> bool:
-    """Its first row names a picture that is there, and what it shows. What `emoreason label` wrote beside pictures
+    """Its first row names a picture that is there, and tells something of it. What `emoreason label` wrote beside them
     (column `source`) are answers: they are taken for labels only where the file itself is given."""
     try:
         with opened(file) as text:
@@ -97,8 +97,10 @@ def _labels_pictures(file: Path) -> bool:
         sample = next(read_file(file, None), None)
     except (EmoreasonError, ValueError):
         return False
-    shown = sample is not None and (sample.label or sample.votes) and isinstance(sample.image, str)
-    return bool(shown) and columns.image.lower() != "source" and Path(str(sample and sample.image)).is_file()
+    if sample is None or not isinstance(sample.image, str) or columns.image.lower() == "source":
+        return False
+    told = (sample.label, sample.votes, sample.units, sample.valence, sample.arousal, sample.explanation)
+    return any(value is not None for value in told) and Path(sample.image).is_file()
 
 
 def parquet_files(folder: Path) -> list[Path]:

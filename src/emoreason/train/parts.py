@@ -119,7 +119,8 @@ def _check(faces: "Faces", parts: Parts) -> None:
     if not few:
         return
     rest = [label for label in faces.labels if label not in few]
-    together = [f" (persons stay together: column {faces.subject})"] * bool(faces.subject)
+    persons = len({sample.groups.get(faces.subject) for sample in faces.samples})
+    together = [f" (persons stay together: column {faces.subject}, {persons} of them)"] * bool(faces.subject)
     together += [" (copies of a picture stay together)"] * (len(set(faces.unit)) < len(faces))
     way_out = f", or leave them out: --labels {','.join(rest)}" if len(rest) > 1 else ""
     told = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in few)
