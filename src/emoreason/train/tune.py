@@ -137,6 +137,10 @@ def _tune(
     metrics["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     if not first_process:
         return Tuned(out, {})
+    missed = metrics.get("measures", {}).get("left_out", {})
+    if not faces.labels and words is None and set(metrics.get("measures", ())) <= {"left_out"}:
+        why = "; ".join(f"{name}: {reason}" for name, reason in missed.items())
+        raise EmoreasonError(f"nothing was learned: {why or 'the data has no labels, measures or texts'}")
     if faces.labels:
         run_folder.write_log(out, learned.log, learned.kept)
     run_folder.write_split(out, sorted(split_rows(faces, parts)))
