@@ -96,6 +96,13 @@ def test_measures_without_any_label(faces, tmp_path, module_cache, astronaut):
     assert execute(["models", "verify", str(tmp_path / "m")]) == 0
 
 
+def test_a_run_that_learned_nothing_is_no_model(faces, tmp_path, module_cache, capsys):
+    few = faces.parent / "few.csv"
+    few.write_text("".join(table(faces, "measures", "valence").read_text().splitlines(keepends=True)[:12]))
+    assert execute(["finetune", "--data", str(few), "--no-detect", "--out", str(tmp_path / "m")]) == 1
+    assert "nothing was learned: valence: " in capsys.readouterr().err and not (tmp_path / "m").exists()
+
+
 def test_texts_of_ones_own_beside_labels(faces, tmp_path, module_cache, astronaut, capsys):
     out = tmp_path / "told"
     metrics = finetune(
