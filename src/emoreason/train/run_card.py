@@ -11,7 +11,7 @@ IS = {
     "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
     "still that model's.",
     "head": "A label head on the encoder of `{base}` (revision {base_revision}), which is frozen and is not in this "
-    "folder: action units, explanations and all other labels are still that model's.",
+    "folder: {still} are still that model's.",
     "lora": "A label head and LoRA for the image tower of `{base}` (revision {base_revision}), which is not in this "
     "folder. Action units are read by that model's head, which was held to what it said before; other labels are read "
     "by their words, uncalibrated, since the tower has moved.",
@@ -31,7 +31,7 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
     lines = [
         f"# {spec['name']}: {', '.join(spec['labels']) or 'measures and words'}",
         "",
-        IS[spec["what"]].format(**spec),
+        IS[spec["what"]].format(**spec, still=_still(metrics)),
         "",
         "    emoreason explain photo.jpg --model " + shlex.quote(out.as_posix()),
         "",
@@ -57,6 +57,13 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _still(metrics: Mapping[str, Any]) -> str:
+    """What a frozen encoder's base model goes on saying."""
+    units, words = metrics.get("measures", {}).get("action_units"), "words" in metrics
+    kept = ["other action units" if units else "action units", *(() if words else ("explanations",))]
+    return f"{', '.join(kept)} and all other labels"
 
 
 def _of_parts(metrics: Mapping[str, Any]) -> list[str]:

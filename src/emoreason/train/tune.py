@@ -272,7 +272,7 @@ def resolved(config: TuneConfig) -> TuneConfig:
     model = str(bundle.folder.resolve()) if bundle and Path(config.model) == bundle.folder else config.model
     plain = config.data.source.removeprefix("hub:").rstrip("/")
     out = config.out or f"runs/{Path(plain).stem or 'mine'}"
-    source = Path(config.data.source)
-    if source.is_dir() and Path(out).resolve().is_relative_to(source.resolve()) and sniff(source) == "imagefolder":
-        raise UsageError(f"--out {out} lies in --data {source}, where its figures would be taken for faces")
+    faces = Path(config.data.source)
+    if faces.is_dir() and Path(out).resolve().is_relative_to(faces.resolve()) and sniff(faces) == "imagefolder":
+        raise UsageError(f"--out {out} lies in --data {faces}, where its figures would be taken for faces")
     return replace(config, model=model, out=out, name=config.name or Path(out).resolve().name)
