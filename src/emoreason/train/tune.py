@@ -33,7 +33,7 @@ from emoreason.train.parts import Parts, make_parts
 from emoreason.train.tower_tune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of
 from emoreason.train.tune_config import TuneConfig, refuse_nonsense
 from emoreason.train.tune_data import Faces, gather
-from emoreason.train.tune_report import Learned, data_hash, described, measured, split_rows, summary, told
+from emoreason.train.tune_report import Learned, confidence, data_hash, described, measured, split_rows, summary, told
 from emoreason.train.words import check_words, has_messages, teach, teach_messages
 
 TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
@@ -114,6 +114,7 @@ def _tune(
         learned, tensors = _train(config, base, faces, parts, detector, out, say, count)
         features = learned.features
         spec |= described(learned, faces, parts, config)
+        say(confidence(spec["calibration"], learned, parts))
         figures, probabilities = measured(base.reader, spec, learned, faces, parts, config)
         metrics |= figures
     seconds["training"] = time.monotonic() - started

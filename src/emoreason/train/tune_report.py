@@ -94,6 +94,16 @@ def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -
     }
 
 
+def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Parts) -> str:
+    """What the run says at its end of the percentages that the model will give."""
+    if calibration["labels"]:
+        return f"confidence: calibrated on {calibration['fitted_on']}"
+    return (
+        f"confidence: not calibrated, {len(learned.judged(parts).rows)} faces are too few ({ENOUGH} with one label are "
+        "needed): read it as an order, not as a chance of being right"
+    )
+
+
 def data_hash(faces: Faces, parts: Parts) -> str:
     """Of pictures, targets and parts: the same in any order."""
     lines = [
