@@ -20,7 +20,8 @@ from emoreason.data import read
 from emoreason.emotions import canonical
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate import asked, necessity, nonfaces, probes, shares, text_parts, textstats
-from emoreason.evaluate.battery import EXTRA, PARTS, Setup, battery_settings, explained, run_battery
+from emoreason.evaluate.battery import EXTRA, PARTS, Setup, battery_settings, run_battery
+from emoreason.evaluate.cases import explained
 from emoreason.evaluate.explained import Case, Journal, Row
 from emoreason.explain import writer
 from emoreason.explain.dialogue import answer, understand

@@ -9,32 +9,24 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample
-from emoreason.emotions import label_set
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate import asked, necessity, probes, text_parts
-from emoreason.evaluate.benchmark import _limited as limited
-from emoreason.evaluate.benchmark import _version as version
-from emoreason.evaluate.explained import Case, Journal, Row, explain_cases, row_of, unique
-from emoreason.evaluate.imported import matched, read_texts
+from emoreason.evaluate.benchmark_run import limited, own_version
+from emoreason.evaluate.cases import explained, imported, measured
+from emoreason.evaluate.explained import Case, Journal, Row
 from emoreason.evaluate.textstats import diversity
 from emoreason.explain.explanation import DECIDERS, Explainer
-from emoreason.explain.sheet import Sheet
-from emoreason.faces import whole_picture
-from emoreason.images import open_picture
-from emoreason.reasoner import DEFAULT_LABELS, Reasoner
+from emoreason.reasoner import Reasoner
 from emoreason.resources import resource
 
 VERSION = 1  # of the definitions: figures of different versions are not to be compared
-READ_AT_ONCE = 128
 
 Progress = Callable[[str, int], None]
 
@@ -150,13 +142,13 @@ def run_battery(
     cases: list[Case] = []
     failed: list[dict[str, str]] = []
     if samples is not None and reasoner is not None:
-        cases, failed = _cases(limited(iter(samples), limit, seed), reasoner, labels, protocol)
+        cases, failed = measured(limited(iter(samples), limit, seed), reasoner, labels, protocol)
         if not cases:
             raise EmoreasonError(f"none of {len(failed)} pictures can be read; try emoreason data check")
     read = time.monotonic()
     without = 0
     if texts is not None:
-        cases, rows, without = _imported(texts, cases, labels)
+        cases, rows, without = imported(texts, cases, labels)
     else:
         assert explainer is not None
         rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), decide, batch_size, progress))
@@ -172,7 +164,7 @@ def run_battery(
     report = {
         "battery_version": VERSION, **made_with, "n": len(rows), "n_unreadable": len(failed), "unreadable": failed[:5],
         "n_without_text": without, "labels": list(rows[0].asked), "most": most, "targets": settings["targets"],
-        "command": command, "emoreason_version": version(), "started": started,
+        "command": command, "emoreason_version": own_version(), "started": started,
         "seconds": {"reading": round(read - begin, 2), "explaining": round(written - read, 2),
                     "all": round(time.monotonic() - begin, 2)},
         "parts": figures,
@@ -212,72 +204,3 @@ def _begin(folder: Path, made_with: dict[str, Any], overwrite: bool) -> None:
             told = "; ".join(f"{key} = {before.get(key)}, now {made_with[key]}" for key in other)
             raise UsageError(f"{folder} holds another run ({told}): give the same options, --overwrite, or another -o")
     about.write_text(json.dumps(made_with) + "\n", encoding="utf-8")
-
-
-def _cases(
-    samples: Iterable[Sample], reasoner: Reasoner, labels: Sequence[str] | None, protocol: str
-) -> tuple[list[Case], list[dict[str, str]]]:
-    """Every face that can be opened, measured; and those that cannot, with the reason."""
-    cases: list[Case] = []
-    failed: list[dict[str, str]] = []
-    waiting = unique(samples)
-    while chunk := list(islice(waiting, READ_AT_ONCE)):
-        opened = []
-        for id, sample in chunk:
-            try:
-                if sample.problem:
-                    raise EmoreasonError(sample.problem)
-                opened.append((id, sample, open_picture(sample.image)))
-            except EmoreasonError as error:
-                failed.append({"id": id, "error": str(error)})
-        faces = [(picture, [whole_picture(picture)]) for _, _, picture in opened]
-        for (id, sample, _), analysis in zip(opened, reasoner.analyze_faces(faces, labels), strict=True):
-            sheet = Sheet.of(analysis.faces[0].evidence)
-            cases.append(Case(id, sample.image, sheet, _target(sample, protocol), sample.groups))
-    return cases, failed
-
-
-def _target(sample: Sample, protocol: str) -> str | None:
-    """The label that a face counts for: by the votes where there are votes, as the evaluation does."""
-    if sample.votes is None:
-        return sample.label
-    target = ferplus_target(sample.votes, protocol)
-    return target if isinstance(target, str) else None
-
-
-def explained(
-    cases: Sequence[Case],
-    explainer: Explainer,
-    journal: Journal,
-    decide: str,
-    batch_size: int,
-    progress: Callable[[str, int], None] = lambda part, n: None,
-) -> Iterator[Row]:
-    """A row per face. An explainer that fails on a batch is asked face by face; a second failure is counted."""
-    by_id = {case.id: case for case in cases}
-
-    def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        faces = [by_id[id] for id in ids]
-        texts = explain_cases([face.subject() for face in faces], explainer, decide)
-        yield from (row_of(face, made).to_dict() for face, made in zip(faces, texts, strict=True))
-        progress("explaining", len(journal.rows) + len(ids))
-
-    for kept in journal.fill(list(by_id), make, batch_size):
-        yield Row.from_dict(kept)
-
-
-def _imported(
-    path: str | Path, cases: Sequence[Case], labels: Sequence[str] | None
-) -> tuple[list[Case], list[Row], int]:
-    """Rows of another system's texts. With faces: of those that have a text, and how many have none."""
-    found = read_texts(path)
-    if not cases:
-        asked_for = tuple(labels or label_set(DEFAULT_LABELS).labels)
-        rows = [Row(f"{i}/{one.name}", one.text, target=one.label, labels=asked_for) for i, one in enumerate(found)]
-        return [], rows, 0
-    texts = matched(found, [case.id for case in cases])
-    if not texts:
-        raise EmoreasonError(f"no text of {path} ({found[0].name}, …) belongs to a face of the data ({cases[0].id}, …)")
-    kept = [case for case in cases if case.id in texts]
-    made = [Row(case.id, texts[case.id].text, case.sheet, None, None, case.target, case.groups) for case in kept]
-    return kept, made, len(cases) - len(kept)

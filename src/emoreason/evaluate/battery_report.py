@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoreason.evaluate.report import _table as table
-from emoreason.evaluate.report import percent, write_atomically
+from emoreason.evaluate.report import interval, percent, table, write_atomically
 
 # part, key, what it is called, what is counted
 SUMMARY = (
@@ -95,14 +94,6 @@ def summary(report: Mapping[str, Any]) -> str:
 
 def _value(figure: Any) -> float | None:
     return figure.get("value") if isinstance(figure, Mapping) else figure
-
-
-def interval(figure: Any, digits: int = 1) -> str:
-    if not isinstance(figure, Mapping):
-        return percent(figure, digits)
-    if figure["value"] is None:
-        return "–"
-    return f"{percent(figure['value'], digits)} [{percent(figure['low'], digits)}, {percent(figure['high'], digits)}]"
 
 
 def _target(targets: Mapping[str, Any], key: str, figure: Any, part: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emoreason.evaluate import nonfaces, text_parts
+from emoreason.evaluate.compared import scored
 from emoreason.evaluate.explained import Case, Row, chance, drawn, explain_cases, replace_probabilities, row_of
 from emoreason.evaluate.shares import share
 from emoreason.explain.emotion_forms import find, index, leaks, synonyms
@@ -232,5 +233,5 @@ def ablation(setup: Setup) -> dict[str, Any]:
         columns[name] = [max(p, key=p.__getitem__) for p in own]
         columns[f"evidence × {name}"] = [max(p, key=p.__getitem__) for p in both]
     faces = [Row(case.id, "", case.sheet, target=case.target) for case in chosen.values()]
-    figures["scores"], figures["against_evidence"] = text_parts.scored(faces, columns, setup.seed)
+    figures["scores"], figures["against_evidence"] = scored(faces, columns, setup.seed)
     return figures | {"weight": setup.weight}

@@ -60,13 +60,16 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _interval(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
+def interval(figure: Any, digits: int = 1) -> str:
+    """A figure with its bounds, or one that has none."""
+    if not isinstance(figure, Mapping):
+        return percent(figure, digits)
+    if figure["value"] is None:
         return "–"
-    return f"{percent(figure['value'])} [{percent(figure['low'])}, {percent(figure['high'])}]"
+    return f"{percent(figure['value'], digits)} [{percent(figure['low'], digits)}, {percent(figure['high'], digits)}]"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: slice = slice(1, None)) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: slice = slice(1, None)) -> str:
     """`numbers` are the columns that stand to the right."""
     rule = ["---"] * len(header)
     rule[numbers] = ["---:"] * len(rule[numbers])
@@ -95,15 +98,15 @@ def _head(report: Mapping[str, Any]) -> str:
 def _scores(report: Mapping[str, Any]) -> str:
     detected, majority, chance = report["detected"], report["majority"], report["chance"]
     rows = [
-        ["**all faces**", report["n"], *(f"**{_interval(report[key])}**" for key in ("accuracy", "uar", "macro_f1"))]
+        ["**all faces**", report["n"], *(f"**{interval(report[key])}**" for key in ("accuracy", "uar", "macro_f1"))]
     ]
     if detected:
-        found = [_interval(detected[key]) for key in ("accuracy", "uar", "macro_f1")]
+        found = [interval(detected[key]) for key in ("accuracy", "uar", "macro_f1")]
         rows.append(["only where a face was found", detected["n"], *found])
     line = [percent(majority[key]) for key in ("accuracy", "uar", "macro_f1")]
     rows.append([f"always {majority['label']}", report["n"], *line])
     rows.append(["chance", report["n"], percent(chance["accuracy"]), percent(chance["uar"]), "–"])
-    return _table(("", "n", "accuracy (WAR)", "UAR", "macro-F1"), rows)
+    return table(("", "n", "accuracy (WAR)", "UAR", "macro-F1"), rows)
 
 
 def _counts(report: Mapping[str, Any]) -> str:
@@ -130,8 +133,8 @@ def _classes(report: Mapping[str, Any]) -> str:
         ]
         for label, c in report["per_class"].items()
     ]
-    table = _table(("label", "faces", "answered", "precision", "recall", "F1"), rows)
-    return f"## Per label\n\n{table}\n\n![confusion matrix](confusion.png)"
+    drawn = table(("label", "faces", "answered", "precision", "recall", "F1"), rows)
+    return f"## Per label\n\n{drawn}\n\n![confusion matrix](confusion.png)"
 
 
 def _count(value: float) -> str:
@@ -161,13 +164,13 @@ def _calibration(report: Mapping[str, Any]) -> str:
         ]
     return (
         f"## Calibration\n\nOver the {report['n_probabilities']} answers with probabilities.\n\n"
-        f"{_table(('', 'value'), rows)}\n\n![reliability](reliability.png)\n![risk and coverage](risk_coverage.png)"
+        f"{table(('', 'value'), rows)}\n\n![reliability](reliability.png)\n![risk and coverage](risk_coverage.png)"
     )
 
 
 def _group(name: str, group: Mapping[str, Any]) -> str:
-    rows = [[value, v["n"], _interval(v["accuracy"]), _interval(v["uar"])] for value, v in group["values"].items()]
-    text = f"## By {name}\n\n{_table((name, 'n', 'accuracy (WAR)', 'UAR over its own labels'), rows)}\n\n"
+    rows = [[value, v["n"], interval(v["accuracy"]), interval(v["uar"])] for value, v in group["values"].items()]
+    text = f"## By {name}\n\n{table((name, 'n', 'accuracy (WAR)', 'UAR over its own labels'), rows)}\n\n"
     if group["uar_gap"] is None:
         return (
             text + f"No gap: fewer than two groups have {MIN_GROUP} faces, or no label has {MIN_CELL} in each of them."
@@ -209,9 +212,9 @@ def _anchors(report: Mapping[str, Any]) -> str:
         rows.append(
             [line["system"], percent(line["accuracy"], 2), percent(line["uar"], 2), line["regime"], place, source]
         )
-    table = _table(("system", "accuracy", "UAR", "regime", "protocol, split", "source"), rows, slice(1, 3))
+    drawn = table(("system", "accuracy", "UAR", "regime", "protocol, split", "source"), rows, slice(1, 3))
     return (
-        f"## Beside published figures\n\n{table}\n\nOnly lines of the same protocol and split can be compared. "
+        f"## Beside published figures\n\n{drawn}\n\nOnly lines of the same protocol and split can be compared. "
         "[F] read in a file of the source, [I] read from a picture of a table, [X] seen in a search excerpt, "
         "[C] computed from released files, [T] read in a discussion thread, [M] from memory, not verified."
     )
@@ -223,5 +226,5 @@ def _provenance(report: Mapping[str, Any]) -> str:
     rows += [[key, f"`{value}`"] for key, value in (report["settings"] or {}).items()]
     rows.append(["benchmark", f"`{report['benchmark']}` version {report['benchmark_version']}"])
     notes = f"{report['note'].strip()}\n\n" if report["note"] else ""
-    table = _table(("", ""), rows, slice(0))
-    return f"## Where this comes from\n\n{notes}Data licence: {report['licence'].strip()}\n\n{table}"
+    drawn = table(("", ""), rows, slice(0))
+    return f"## Where this comes from\n\n{notes}Data licence: {report['licence'].strip()}\n\n{drawn}"

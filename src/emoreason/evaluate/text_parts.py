@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from emoreason.evaluate import metrics
+from emoreason.evaluate.compared import headline, scored
 from emoreason.evaluate.explained import Row
 from emoreason.evaluate.prediction import Prediction
 from emoreason.evaluate.score import score
-from emoreason.evaluate.shares import DRAWS, Figure, share
+from emoreason.evaluate.shares import share
 from emoreason.explain.explanation import combine
 from emoreason.explain.reading import leaks
 from emoreason.facs import ACTION_UNITS
@@ -124,57 +124,6 @@ def verdict(rows: Sequence[Row], weight: float, seed: int = 0) -> dict[str, Any]
     return figures
 
 
-def scored(
-    faces: Sequence[Row], columns: Mapping[str, Sequence[str | None]], seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Accuracy and UAR of every column of labels, and how much better or worse than the first each of the others is."""
-    labels = faces[0].asked
-    targets = np.eye(len(labels))[[labels.index(row.target or "") for row in faces]]
-    answers = {
-        name: np.array([labels.index(label) if label in labels else -1 for label in column])
-        for name, column in columns.items()
-    }
-    first, *others = answers
-    return (
-        {name: headline(targets, given, seed) for name, given in answers.items()},
-        {name: paired(targets, answers[first], answers[name], seed) for name in others},
-    )
-
-
-def headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy, UAR and macro-F1 with stratified bootstrap intervals, as in every other report."""
-    values = metrics.headline(metrics.confusion(targets, answers))
-    low, high = metrics.bounds(targets, answers, DRAWS, seed)
-    return {
-        name: {"value": float(v), "low": float(a), "high": float(b), "n": len(targets)}
-        for name, v, a, b in zip(("accuracy", "uar", "macro_f1"), values, low, high, strict=True)
-    }
-
-
-def paired(targets: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> dict[str, Figure]:
-    """second - first in accuracy and UAR: both are scored on the same resampled faces, stratified by class."""
-    gains = np.zeros((DRAWS, 2))
-    random, recalls = np.random.default_rng(seed), np.zeros((DRAWS, 2, targets.shape[1]))
-    of_class = targets.argmax(1)
-    present = np.unique(of_class)
-    for k in present:
-        chosen = of_class == k
-        pairs, counts = np.unique(
-            np.column_stack([first[chosen] == k, second[chosen] == k]), axis=0, return_counts=True
-        )
-        drawn = random.multinomial(counts.sum(), counts / counts.sum(), size=DRAWS)
-        recalls[:, :, k] = drawn @ pairs
-    sizes = np.bincount(of_class, minlength=targets.shape[1])
-    gains[:, 0] = (recalls[:, 1] - recalls[:, 0]).sum(1) / len(targets)
-    gains[:, 1] = ((recalls[:, 1] - recalls[:, 0])[:, present] / sizes[present]).mean(1)
-    a, b = (metrics.headline(metrics.confusion(targets, answers)) for answers in (first, second))
-    low, high = np.percentile(gains, (2.5, 97.5), axis=0)
-    return {
-        name: {"value": float(b[i] - a[i]), "low": float(low[i]), "high": float(high[i]), "n": len(targets)}
-        for i, name in enumerate(("accuracy", "uar"))
-    }
-
-
 def sufficiency(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     """UAR of small classifiers that see the movements stated in the observations and nothing else, cross-validated."""
     # An abstention states nothing on purpose: what is missing there is no lack of the words.
@@ -246,22 +195,22 @@ def groups(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         for row in known
         if row.sheet and row.target in labels
     ]
-    scored: dict[str, Any] = {}
+    by_attribute: dict[str, Any] = {}
     if predictions:
-        scored = score(predictions, labels, lambda row: row.target, lambda row: None, seed)["groups"]
+        by_attribute = score(predictions, labels, lambda row: row.target, lambda row: None, seed)["groups"]
     report = {}
     for attribute in sorted({name for row in known for name in row.groups}):
         values: dict[str, Any] = {}
         for value in sorted({row.groups[attribute] for row in known if row.groups.get(attribute)}):
             of_value = [row for row in known if row.groups.get(attribute) == value]
             found = evidence(of_value, seed)
-            uar = scored.get(attribute, {}).get("values", {}).get(value, {}).get("uar")
+            uar = by_attribute.get(attribute, {}).get("values", {}).get(value, {}).get("uar")
             values[value] = {"n": len(of_value), "uar": uar, "evidence_f1": found["evidence_f1"],
                              "parse_rate": form(of_value, seed)["parse_rate"]}  # fmt: skip
         large = [v["evidence_f1"] for v in values.values() if v["n"] >= MIN_GROUP and v["evidence_f1"] is not None]
         report[attribute] = {
             "values": values,
-            "uar_gap": scored.get(attribute, {}).get("uar_gap"),
+            "uar_gap": by_attribute.get(attribute, {}).get("uar_gap"),
             "evidence_f1_gap": max(large) - min(large) if len(large) > 1 else None,
         }
     return {"attributes": report, "smallest": MIN_GROUP}

@@ -1,6 +1,6 @@
 """The Hugging Face Hub: models come from it by --model hub:OWNER/NAME and go to it by `emoreason models push`.
 
-What goes: the files of files.model_files, with a card whose head the Hub reads. Never pictures, checkpoints or
+What goes: the files that model_files names, with a card whose head the Hub reads. Never pictures, checkpoints or
 split.csv, which names the pictures; places on this machine are cut down to their last name. The token is that of
 `hf auth login` or HF_TOKEN; it is neither asked for nor stored here.
 """
