@@ -60,6 +60,7 @@ def test_labels_and_measures_in_one_run(faces, tmp_path, module_cache, capsys):
     assert "CCC" in printed and "before (zero-shot)" in printed
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "CCC" in card and "engaged" in card
+    assert "folder: other action units, explanations and all other labels are still that model's" in card
     spec = json.loads((tmp_path / "mine" / "model.json").read_text())
     assert set(spec["files"]) == {"measures.safetensors"} and spec["openset"]["score"] == "energy"
     model = emoreason.load(str(tmp_path / "mine"), device_name="cpu", explainer="none")
@@ -111,6 +112,7 @@ def test_texts_of_ones_own_beside_labels(faces, tmp_path, module_cache, astronau
     assert metrics["words"]["form"] == "free" and metrics["words"]["steps"] == 3
     assert metrics["after"]["accuracy"]["value"] > 0.9
     assert not (out / "words").exists() and (out / "explainer" / "explainer.json").is_file()
+    assert "folder: action units and all other labels are still that model's" in (out / "README.md").read_text()
     assert "perplexity" in (out / "README.md").read_text() and "perplexity" in capsys.readouterr().out
     assert execute(["explain", str(astronaut), "--model", str(out), "--json"]) == 0
     face = json.loads(capsys.readouterr().out)["faces"][0]
