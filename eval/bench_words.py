@@ -32,10 +32,11 @@ from emoreason.encoder import find_bundle
 from emoreason.environment import describe
 from emoreason.explain.script import load_script
 from emoreason.heap import give_back_memory
-from emoreason.train.conversations import IGNORED, Encoder, collate
-from emoreason.train.explainer import Texts, build, encode_set
+from emoreason.train.conversations import IGNORED, Coder, collate
+from emoreason.train.explainer import build
 from emoreason.train.explainer_config import ExplainerConfig
-from emoreason.train.explainer_work import Set, run_model
+from emoreason.train.explainer_texts import Set, Texts, encode_set
+from emoreason.train.explainer_work import run_model
 from emoreason.train.packing import NAME, use_packed
 from emoreason.train.processes import make_accelerator
 from emoreason.train.token_loss import token_loss
@@ -127,7 +128,7 @@ def main() -> None:
     results = {}
     for name, conversations in (("described", given), ("two-part", mixed)):
         texts = Texts([(asked.described, c) for c in conversations], False, "", "")
-        data = encode_set(texts, Encoder(vlm, 512), vlm.encoder)
+        data = encode_set(texts, Coder(vlm, 512), vlm.encoder)
         lengths = [len(item) for item in data.encoded]
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         memory = dict.fromkeys(WAYS, 0)

@@ -20,8 +20,9 @@ from emoreason.resources import resource
 from emoreason.train import token_loss
 from emoreason.train.config import load_config, parse_overrides
 from emoreason.train.conversations import IGNORED, VISUAL, collate, one_pass
-from emoreason.train.explainer import Trainer, lora_config, read_texts, train_explainer
+from emoreason.train.explainer import Trainer, lora_config, train_explainer
 from emoreason.train.explainer_config import ExplainerConfig
+from emoreason.train.explainer_texts import read_texts
 from emoreason.train.memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
 from emoreason.train.packing import use_packed
 from emoreason.train.smoke import save_language, smoke_config

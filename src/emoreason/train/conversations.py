@@ -41,7 +41,7 @@ class Encoded:
         return VISUAL in self.tokens
 
 
-class Encoder:
+class Coder:
     """Conversations -> tokens, for one tokenizer. The model's words are split as constrained generation writes them."""
 
     def __init__(self, vlm: VisionLanguageModel, max_tokens: int, free: bool = False, verdicts: bool = True):
@@ -147,7 +147,7 @@ def collate(items: Sequence[Encoded], pad: int, packed: bool = False) -> Batch:
     return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].sees])
 
 
-def one_pass(n: int, batch_size: int, seed: Sequence[int]) -> list[list[int]]:
+def one_pass(n: int, batch_size: int, seed: Sequence[int | str]) -> list[list[int]]:
     """All rows once, shuffled, in batches; what does not fill one waits for the next pass."""
     order = list(range(n))
     random.Random("/".join(map(str, seed))).shuffle(order)

@@ -5,35 +5,27 @@ killed goes on exactly where it stood.
 """
 
 import dataclasses
-import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from PIL import Image
 
 from emoreason import device
-from emoreason.data import messages
-from emoreason.data.messages import Conversation
 from emoreason.emotions import LABEL_SETS
-from emoreason.encoder import Encoder as FaceEncoder
-from emoreason.encoder import load_encoder
+from emoreason.encoder import Encoder, load_encoder
 from emoreason.errors import EmoreasonError
 from emoreason.explain.script import load_script
-from emoreason.explain.sheet import Sheet
 from emoreason.language import load_language
 from emoreason.resources import resource
 from emoreason.train import loop
-from emoreason.train.conversations import Encoder
+from emoreason.train.conversations import Coder
 from emoreason.train.explainer_config import ExplainerConfig, LoraSettings
-from emoreason.train.explainer_work import ExplainerWork, Set
-from emoreason.train.foreign import in_script, is_free, is_label_question, question_of, with_label_questions
+from emoreason.train.explainer_texts import encode_set, read_texts
+from emoreason.train.explainer_work import ExplainerWork
 from emoreason.train.processes import is_spread, make_accelerator
 from emoreason.train.runlog import look, plot_log, write_card
 from emoreason.train.verdict import calibrate
@@ -41,69 +33,6 @@ from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 
 STAGES = ("align", "tune")
 FITTED_ON = 20  # held-out faces; a verdict's temperature of fewer would be noise
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """The conversations of a training, in our script, before they become tokens."""
-
-    given: list[tuple[Path, Conversation]]  # the file that the picture's path is relative to
-    free: bool
-    question: str  # the most frequent first question of free texts
-    digest: str
-
-
-def read_texts(paths: str, label_share: float = 0.0, seed: int = 0) -> Texts:
-    """The files of `paths`; texts of others are put in the words that our explainer is asked with."""
-    given: list[tuple[Path, Conversation]] = []
-    digest = hashlib.sha256()
-    for path in (Path(part.strip()) for part in paths.split(",") if part.strip()):
-        before = len(given)
-        for conversation in messages.read(path):
-            if len(conversation.images) != 1:
-                raise EmoreasonError(
-                    f"{path}: one picture per conversation was expected, found {len(conversation.images)}"
-                )
-            given.append((path, conversation))
-        if len(given) == before:
-            raise EmoreasonError(f"{path} holds no conversation")
-        digest.update(path.read_bytes())
-    free = any(is_free(conversation) for _, conversation in given)
-    asked = Counter(question_of(conversation) for _, conversation in given if not is_label_question(conversation))
-    question = asked.most_common(1)[0][0] if free and asked else ""
-    if label_share:
-        given = with_label_questions(given, label_share, seed)
-    return Texts([(path, in_script(conversation)) for path, conversation in given], free, question, digest.hexdigest())
-
-
-def encode_set(texts: Texts, coder: Encoder, encoder: FaceEncoder) -> Set:
-    pixels: list[np.ndarray] = []
-    place: dict[Path, int] = {}
-    faces, encoded, sheets = [], [], []
-    for path, conversation in texts.given:
-        item = coder.conversation(conversation)
-        if not item.learned and item.verdict is None:
-            continue  # the question alone is too long
-        picture = path.parent / conversation.images[0]
-        if picture not in place:
-            place[picture] = len(pixels)
-            try:
-                pixels.append(encoder.pixels(Image.open(picture).convert("RGB")))
-            except OSError as error:
-                raise EmoreasonError(f"{path}: the picture {picture} cannot be opened: {error}") from None
-        faces.append(place[picture])
-        encoded.append(item)
-        sheets.append(sheet_of(conversation))
-    if not encoded:
-        raise EmoreasonError("no conversation is left: every question is longer than run.max_tokens")
-    return Set(np.stack(pixels), faces, encoded, sheets, texts.digest)
-
-
-def sheet_of(conversation: Conversation) -> Sheet | None:
-    evidence = conversation.evidence or {}
-    if "units" not in evidence or "probabilities" not in evidence:
-        return None
-    return Sheet(evidence["units"], evidence["probabilities"])
 
 
 def label_tokens(vlm: VisionLanguageModel, labels: Iterable[str]) -> dict[str, list[int]]:
@@ -122,7 +51,7 @@ class Trainer:
         self,
         config: ExplainerConfig,
         say: Callable[[str], None] = lambda text: print(text, flush=True),
-        encoder: FaceEncoder | None = None,
+        encoder: Encoder | None = None,
     ):
         """encoder: the loaded one, to share it."""
         self.config, self.out, self.say = config, Path(config.out), say
@@ -143,7 +72,7 @@ class Trainer:
                 "a step of the verdict needs conversations of `emoreason data describe` and labels of one token each; "
                 "without it: --align.verdict_every 0 --tune.verdict_every 0"
             )
-        self.coder = Encoder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
+        self.coder = Coder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
         self.train = encode_set(texts, self.coder, self.vlm.encoder)
         self.held, self.fitted_on = None, 0
         if config.data.holdout:
@@ -235,7 +164,7 @@ def _rounded(line: dict[str, Any]) -> dict[str, Any]:
     return {k: round(v, 5) if isinstance(v, float) and k != "lr" else v for k, v in line.items()}
 
 
-def build(config: ExplainerConfig, compute: device.Compute, encoder: FaceEncoder | None = None) -> VisionLanguageModel:
+def build(config: ExplainerConfig, compute: device.Compute, encoder: Encoder | None = None) -> VisionLanguageModel:
     """Base models by name, a fresh projector and a fresh adapter, or those of an earlier run."""
     encoder = encoder or load_encoder(config.encoder, compute)
     low = None

@@ -2,42 +2,22 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from emoreason.errors import EmoreasonError
 from emoreason.explain.script import load_script
-from emoreason.explain.sheet import Sheet
 from emoreason.train.augment import apply, draw
-from emoreason.train.conversations import VISUAL, Batch, Encoded, Encoder, collate, one_pass
+from emoreason.train.conversations import VISUAL, Batch, Coder, Encoded, collate, one_pass
 from emoreason.train.explainer_config import ExplainerConfig, Stage
+from emoreason.train.explainer_texts import Set
 from emoreason.train.loop import Step, Work
 from emoreason.train.packing import use_packed
 from emoreason.train.token_loss import token_loss
 from emoreason.vlm import VisionLanguageModel
-
-
-@dataclass(frozen=True)
-class Set:
-    """One or several files of conversations: crops in memory, texts as tokens."""
-
-    pixels: np.ndarray  # (f, S, S, 3) uint8
-    faces: list[int]  # n numbers of pictures
-    encoded: list[Encoded]
-    sheets: list[Sheet | None]
-    digest: str
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def tensor(self, rows: Sequence[int]) -> Tensor:
-        """(n, 3, S, S) in 0..1"""
-        return torch.from_numpy(self.pixels[[self.faces[row] for row in rows]]).permute(0, 3, 1, 2).float() / 255
 
 
 class ExplainerWork(Work):
@@ -48,7 +28,7 @@ class ExplainerWork(Work):
         name: str,
         vlm: VisionLanguageModel,
         config: ExplainerConfig,
-        coder: Encoder,
+        coder: Coder,
         train: Set,
         held: Set | None,
         options: dict[str, list[int]],
@@ -93,7 +73,7 @@ class ExplainerWork(Work):
         return bool(every) and (every == 1 or number % every == 1)
 
     def _pass(self, kind: str, size: int, number: int) -> list[list[int]]:
-        return one_pass(len(self.train_set), size, [self.config.seed, self.name, kind, number])  # type: ignore[list-item]
+        return one_pass(len(self.train_set), size, [self.config.seed, self.name, kind, number])
 
     def _plan(self, number: int) -> Step:
         """A function of seed, stage and number alone."""

@@ -1,8 +1,6 @@
 """The words of `emoreason finetune --data`: projector and LoRA learn your texts, from the base model's explainer."""
 
 import dataclasses
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,17 +20,18 @@ from emoreason.faces import Detector
 from emoreason.reasoner import Reasoner
 from emoreason.train import words_data
 from emoreason.train.config import LoopSettings, one_of
-from emoreason.train.explainer import Trainer, encode_set, read_texts
+from emoreason.train.explainer import Trainer
 from emoreason.train.explainer_config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
-from emoreason.train.explainer_work import ExplainerWork, Set
+from emoreason.train.explainer_texts import Set, encode_set, read_texts
+from emoreason.train.explainer_work import ExplainerWork
 from emoreason.train.processes import make_accelerator
 from emoreason.train.words_data import Told
 from emoreason.train.words_report import Written, table, theirs, written_by
+from emoreason.train.words_steps import decide_steps
 from emoreason.vlm import ExplainerSpec
 
 LEAST = 8  # texts to learn from
 PRIVATE = "words"  # crops and conversations, while the run goes on; a finished run holds no face
-MOST_PASSES, GPU_PASSES, FEWEST_STEPS = 12, 3, 8
 PATIENCE = 3
 Say = Callable[[str], None]
 
@@ -120,7 +119,7 @@ def learn(
     first = accelerator.is_main_process
     texts = written_by(config.start, reasoner, private, settings.look_texts) if config.start and first else None
     before = Written(texts, _loss(trainer, report))
-    steps, why = _steps(trainer, settings, private, say)
+    steps, why = decide_steps(trainer, settings, private, say)
     align = dataclasses.replace(config.align, steps=0 if config.start else steps // 4)
     trainer.config = dataclasses.replace(config, align=align, tune=dataclasses.replace(config.tune, steps=steps))
     started = time.monotonic()
@@ -202,48 +201,6 @@ def _config(
 def _shared(reasoner: Reasoner, config: ExplainerConfig) -> Any:
     encoder = reasoner.reader.zeroshot.encoder
     return encoder if encoder.name == config.encoder else None
-
-
-def _steps(trainer: Trainer, settings: WordsSettings, private: Path, say: Say) -> tuple[int, str]:
-    """How long to train, with the reason. A run that goes on keeps what was decided."""
-    kept = private / "steps.json"
-    digest = hashlib.sha256((private / "train.jsonl").read_bytes()).hexdigest()
-    if not kept.is_file() or json.loads(kept.read_text())["data"] != digest:
-        steps, why = _chosen_steps(trainer, settings)
-        if trainer.accelerator.is_main_process:
-            kept.write_text(json.dumps({"data": digest, "steps": steps, "why": why}))
-    trainer.accelerator.wait_for_everyone()  # one process decides
-    known = json.loads(kept.read_text())
-    say(f"words: {known['steps']} steps of {min(settings.batch_size, len(trainer.train))} texts ({known['why']})")
-    return known["steps"], known["why"]
-
-
-def _chosen_steps(trainer: Trainer, settings: WordsSettings) -> tuple[int, str]:
-    per_pass = max(1, len(trainer.train) // settings.batch_size)
-    if settings.steps:
-        steps, why = settings.steps, "as asked"
-    elif trainer.compute.device.startswith("cuda"):
-        steps = max(GPU_PASSES * per_pass, FEWEST_STEPS)
-        why = f"{GPU_PASSES} passes over the texts, on {trainer.compute.device}"
-    else:
-        seconds = _seconds_a_step(trainer)
-        fitting = int(60 * settings.minutes / seconds)
-        steps = max(FEWEST_STEPS, min(fitting, MOST_PASSES * per_pass))
-        limit = f"{settings.minutes:g} minutes" if steps <= fitting else "no fewer steps than that"
-        limit = f"{MOST_PASSES} passes" if steps == MOST_PASSES * per_pass < fitting else limit
-        why = f"a step takes {seconds:.1f} s on this processor, and the limit is {limit}"
-    return steps, why
-
-
-def _seconds_a_step(trainer: Trainer) -> float:
-    work = trainer.work("tune")
-    rows = work.step(0).rows
-    with trainer.accelerator.autocast():
-        sum(work(0, rows[:1]).values()).backward()  # the first pass allocates
-        started = time.monotonic()
-        sum(work(0, rows).values()).backward()
-    work.zero_grad()
-    return time.monotonic() - started
 
 
 @torch.no_grad()
