@@ -594,3 +594,9 @@ def test_a_table_of_action_units_makes_the_folder_a_table(tmp_path: Path):
     put(tmp_path / "images" / "a.png")
     rows(tmp_path / "au.csv", ("path", "AU12"), ("images/a.png", "1"))
     assert [(s.label, s.units) for s in read(tmp_path)] == [(None, {"12": 1.0})]
+
+
+def test_shares_without_a_label_say_how_they_are_written(tmp_path: Path):
+    table = rows(tmp_path / "t.csv", ("path", "distribution"), ("a.png", '{"Engaged": 80, "bored": 20}'))
+    (sample,) = read(table)
+    assert (sample.label, sample.word, sample.votes) == (None, "Engaged", {"interest": 80.0, "boredom": 20.0})

@@ -152,6 +152,12 @@ def test_two_persons_are_too_few_and_told_so():
         make_parts(gather(given, TuneData(source="x")), 0.2, 0.1, 7)
 
 
+def test_shares_without_a_label_keep_the_words_of_the_user():
+    shares = ({"interest": 0.8, "boredom": 0.2}, {"interest": 0.3, "boredom": 0.7})
+    given = [(Sample(f"{i}", f"{i}", None, shares[i % 2], word=("engaged", "bored")[i % 2]), seen(i)) for i in range(9)]
+    assert gather(given, TuneData(source="x")).labels == ("bored", "engaged")
+
+
 def test_pictures_that_are_all_missing_are_told_as_such():
     with pytest.raises(EmoreasonError, match="none of its 2 pictures can be read; the first: 'a' is not there. Paths"):
         gather([(Sample(name, name, "fear"), f"{name!r} is not there") for name in "ab"], TuneData(source="x"))

@@ -88,7 +88,7 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int
         why = f"{where}: the label is {str(word)[:60]}: one word was expected; shares of several stand in distribution"
         return broken(id, why, place.source, split)
     try:
-        votes = _votes(row, columns)
+        votes, winner = _votes(row, columns)
     except (ValueError, TypeError) as error:
         return broken(id, f"{where}: votes cannot be read: {error}", place.source, split)
     try:
@@ -99,8 +99,10 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int
     text = row.get(columns.explanation) if columns.explanation else None
     explanation = text.strip() or None if isinstance(text, str) else None
     word = _word(row, columns)
-    return Sample(id, image, label_name(word), votes, _groups(row, columns), split, place.source,
-                  units=units, valence=valence, arousal=arousal, explanation=explanation, word=word)  # fmt: skip
+    return Sample(
+        id, image, label_name(word), votes, _groups(row, columns), split, place.source, units=units, valence=valence,
+        arousal=arousal, explanation=explanation, word=word or winner,
+    )  # fmt: skip
 
 
 def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
@@ -128,27 +130,27 @@ def _word(row: Mapping[str, Any], columns: Columns) -> str | None:
     return str(value).strip() or None
 
 
-def _votes(row: Mapping[str, Any], columns: Columns) -> dict[str, float] | None:
+def _votes(row: Mapping[str, Any], columns: Columns) -> tuple[dict[str, float] | None, str | None]:
+    """By canonical name; and the name with the largest share, as it is written."""
     cell = row.get(columns.votes) if columns.votes else None
     if isinstance(cell, str):
         cell = json.loads(cell) if cell.strip() else None
     if cell is None and columns.probabilities:
         cell = {name[2:]: row[name] for name in columns.probabilities if row.get(name) not in (None, "")} or None
     if cell is None:
-        return None
+        return None, None
     if isinstance(cell, Sequence):
         if len(cell) != len(columns.vote_names):
             raise ValueError(f"{len(cell)} numbers without names, expected {len(columns.vote_names)}")
         cell = dict(zip(columns.vote_names, cell, strict=True))
     votes: dict[str, float] = {}
-    for word, count in dict(cell).items():
-        if count is None:
-            continue
-        name = _RENAMED.get(str(word).lower()) or label_name(word) or str(word)
+    written = {str(word).strip(): count for word, count in dict(cell).items() if count is not None}
+    for word, count in written.items():
+        name = _RENAMED.get(word.lower()) or label_name(word) or word
         votes[name] = votes.get(name, 0.0) + float(count)
     if any(not 0 <= count < float("inf") for count in votes.values()):
         raise ValueError(f"{votes}: expected finite numbers, none below 0")
-    return votes
+    return votes, max(written, key=lambda word: float(written[word]), default=None)
 
 
 def _groups(row: Mapping[str, Any], columns: Columns) -> dict[str, str]:

@@ -35,7 +35,7 @@ class Sample:
     valence: float | None = None  # -1..1
     arousal: float | None = None  # -1..1
     explanation: str | None = None  # what somebody wrote about the face
-    word: str | None = field(default=None, compare=False)  # the label as it was written, where a reader knows
+    word: str | None = field(default=None, compare=False)  # the label, or that of the largest share, as it was written
 
 
 def split_name(word: object) -> str | None:

@@ -78,8 +78,9 @@ def words_of(samples: Iterable[Sample]) -> dict[str, str]:
     """How the user writes an emotion (engaged, not interest), where it is always written in one way."""
     written: dict[str, set[str]] = {}
     for sample in samples:
-        if sample.word and sample.label and emotions.canonical(sample.label) is not None:
-            written.setdefault(sample.label, set()).add(sample.word.strip().lower())
+        label = sample.label or label_name(sample.word)  # shares without a label have the word of the largest
+        if sample.word and label and emotions.canonical(label) is not None:
+            written.setdefault(label, set()).add(sample.word.strip().lower())
     found = {label: next(iter(words)) for label, words in written.items() if len(words) == 1}
     return {label: word for label, word in found.items() if re.fullmatch(r"[^\W\d_]+([ -][^\W\d_]+)*", word)}
 
