@@ -223,6 +223,8 @@ def test_a_head_on_another_encoder_is_refused(run, tmp_path):
         (["--data", "{data}", "--labels", "bored,angry"], "no face has the label 'angry'"),
         (["--data", "{data}", "--train.learning_rate", "1"], "unknown key train.learning_rate"),
         (["--data", "{data}", "--data.validation", "2"], "a share between 0 and 1"),
+        (["--data", "{data}", "--format", "table"], "did you mean data.format?"),
+        (["finetune/lara.yaml", "--data", "{data}"], "no recipe finetune/lara.yaml; those of the package are"),
         (["--data", "{data}", "--epochs", "5"], "did you mean train.epochs or tower.epochs?"),
         (["--data", "{data}", "--train.epochs", "five"], "is not a whole number"),
         (["{data}"], "is data and no recipe: emoreason finetune --data"),

@@ -109,6 +109,9 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
 
     try:
         given = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        names = ", ".join(f"finetune/{file.name}" for file in sorted(PACKAGED.glob("*.yaml")))
+        raise UsageError(f"there is no recipe {path}; those of the package are {names}") from None
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
@@ -152,11 +155,11 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
     known = {f.name: f for f in dataclasses.fields(target)}
     for key, value in given.items():
         if key not in known:
-            near = [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
-            near = near or [
+            near = [
                 f"{prefix}{part}.{key}" for part in known if hasattr(getattr(target, part), "__dataclass_fields__")
                 and key in getattr(target, part).__dataclass_fields__
             ]  # fmt: skip
+            near = near or [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(prefix + k for k in known)}"
             raise UsageError(f"{where}: unknown key {prefix}{key}; {hint}")
         current = getattr(target, key)
