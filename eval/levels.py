@@ -26,7 +26,7 @@ def measure(level: str, data: str, faces: int) -> dict:
     from emoreason.explain.sheet import Sheet
     from emoreason.faces import whole_picture
     from emoreason.images import open_picture
-    from emoreason.train.runlog import scored
+    from emoreason.train.explainer_report import scored
 
     model = emoreason.load("mini", quantize=level)
     samples = [s for s in islice(read(data), faces) if s.votes]

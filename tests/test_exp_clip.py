@@ -21,8 +21,9 @@ from emoreason.train.config import load_config
 from emoreason.train.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
 from emoreason.train.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, Teacher
 from emoreason.train.exp_clip_looks import Kept
-from emoreason.train.exp_clip_run import save_blip2, smoke_config
 from emoreason.train.exp_clip_teacher import load_teacher
+from emoreason.train.smoke import save_blip2
+from emoreason.train.smoke_faces import smoke_projection
 
 RANDOM = np.random.default_rng(5)
 SEEN = RANDOM.normal(size=(90, 12)).astype(np.float32)
@@ -73,7 +74,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch):
 
 
 def test_without_epochs_it_is_the_random_map_to_compare_with(tmp_path: Path):
-    config = smoke_config(ExpClipConfig(), tmp_path)
+    config = smoke_projection(ExpClipConfig(), tmp_path)
     made = train_exp_clip(replace(config, train=replace(config.train, epochs=0)), cache=tmp_path / "cache")
     assert "Not trained" in (made.parent / "README.md").read_text() and (made.parent / "log.jsonl").read_text() == ""
     assert json.loads((made.parent / "metrics.json").read_text())["after"]["n"] == 8
@@ -89,7 +90,7 @@ def test_the_recipe_has_the_published_settings():
 
 def test_the_smoke_run_of_the_recipe(tmp_path: Path):
     assert execute(["finetune", "finetune/exp-clip.yaml", "--smoke"]) == 0
-    config = smoke_config(ExpClipConfig(), tmp_path)
+    config = smoke_projection(ExpClipConfig(), tmp_path)
     said: list[str] = []
     made = train_exp_clip(config, said.append, tmp_path / "cache")
     folder = made.parent
@@ -112,7 +113,7 @@ def test_the_smoke_run_of_the_recipe(tmp_path: Path):
 
 def test_labels_are_not_looked_at(tmp_path: Path):
     """The same faces in other class folders give the same projection; a copy of a validation face is left out."""
-    config = smoke_config(ExpClipConfig(), tmp_path / "a")
+    config = smoke_projection(ExpClipConfig(), tmp_path / "a")
     first = train_exp_clip(config)
     other = tmp_path / "b"
     for i, file in enumerate(sorted(Path(config.data.source).rglob("*.png"))):
@@ -130,7 +131,7 @@ def test_labels_are_not_looked_at(tmp_path: Path):
 
 
 def test_the_teacher_sees_each_face_once(tmp_path: Path):
-    config = smoke_config(ExpClipConfig(), tmp_path)
+    config = smoke_projection(ExpClipConfig(), tmp_path)
     train_exp_clip(config)
     taught = load_teacher(config.teacher, device.choose("cpu"))
     known = [k for k in (Kept(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.rows]

@@ -68,7 +68,7 @@ def _try(config: Any) -> None:
     """The recipe on made-up data, in a folder that is thrown away."""
     import tempfile
 
-    from emoreason.train.smoke_faces import smoke_encoder, smoke_tune
+    from emoreason.train.smoke_faces import smoke_encoder, smoke_projection, smoke_tune
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -83,7 +83,6 @@ def _try(config: Any) -> None:
             train_explainer(smoke_config(config, folder))
         elif config.kind == "exp-clip":
             from emoreason.train.exp_clip import train_exp_clip
-            from emoreason.train.exp_clip_run import smoke_config as smoke_projection
 
             train_exp_clip(smoke_projection(config, folder), note, folder / "cache")
         else:

@@ -33,9 +33,9 @@ from emoreason.faces import load_detector
 from emoreason.reasoner import DEFAULT_LABELS
 from emoreason.train.config import one_of
 from emoreason.train.curve import draw
+from emoreason.train.exp_clip_card import card
 from emoreason.train.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.exp_clip_looks import Kept, Looked, Looker, looked
-from emoreason.train.exp_clip_run import card
 from emoreason.train.exp_clip_teacher import load_teacher
 from emoreason.train.features import CROPS, cropping
 from emoreason.zeroshot import TextCache, ZeroShot, load_projection, load_prompts, softmax

@@ -24,10 +24,10 @@ from emoreason.resources import resource
 from emoreason.train import loop
 from emoreason.train.conversations import Coder
 from emoreason.train.explainer_config import ExplainerConfig, LoraSettings
+from emoreason.train.explainer_report import look, plot_log, write_card
 from emoreason.train.explainer_texts import encode_set, read_texts
 from emoreason.train.explainer_work import ExplainerWork
 from emoreason.train.processes import is_spread, make_accelerator
-from emoreason.train.runlog import look, plot_log, write_card
 from emoreason.train.verdict import calibrate
 from emoreason.vlm import ExplainerSpec, VisionLanguageModel
 

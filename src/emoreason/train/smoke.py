@@ -104,6 +104,28 @@ def save_language(folder: Path, kind: str = "gemma3", width: int = 32, window: i
     return folder
 
 
+def save_blip2(folder: Path) -> Path:
+    """A random BLIP-2 with a T5, as transformers keeps it."""
+    import torch
+    import transformers as hf
+
+    tokenizer = save_tokenizer(folder)
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    vision = hf.Blip2VisionConfig(**small, image_size=32, patch_size=16)
+    qformer = hf.Blip2QFormerConfig(**small, vocab_size=32, encoder_hidden_size=16, cross_attention_frequency=1)
+    text = hf.T5Config(vocab_size=len(tokenizer), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+                       is_encoder_decoder=True, pad_token_id=0, eos_token_id=1)  # fmt: skip
+    torch.manual_seed(0)
+    about = hf.Blip2Config(vision_config=vision, qformer_config=qformer, text_config=text, num_query_tokens=4)
+    hf.Blip2ForConditionalGeneration(about).save_pretrained(folder)
+    return folder
+
+
 def save_tokenizer(folder: Path, kind: str = "gemma3") -> Any:
     """Byte pairs over a few words; single characters spell the rest. Spaces as Gemma and Llama write them, or Qwen."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers

@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from emoreason.train.config import Config
+from emoreason.train.exp_clip_config import ExpClipConfig
 from emoreason.train.faces import EMOTIONS
+from emoreason.train.smoke import save_blip2
 from emoreason.train.tune_config import TuneConfig
 
 EACH = 16  # faces of each of the two labels
@@ -47,6 +49,24 @@ def smoke_encoder(config: Config, folder: Path) -> Config:
                                  validation=str(folder / "validation.parquet"),
                                  landmarks=str(folder / "landmarks.npz")),
         train=dataclasses.replace(config.train, epochs=1, batch_size=16, start="", teacher=""),
+    )  # fmt: skip
+
+
+def smoke_projection(config: ExpClipConfig, folder: Path) -> ExpClipConfig:
+    """The recipe with a tiny random BLIP-2, the mini and made-up faces: what is left runs the same code."""
+    random = np.random.default_rng(0)
+    for label in ("happiness", "sadness"):
+        for name, n in (("train", 16), ("validation", 4)):
+            (folder / name / label).mkdir(parents=True)
+            for i in range(n):
+                noise = random.integers(0, 256, (48, 48), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / name / label / f"{i}.png")
+    return dataclasses.replace(
+        config, model="mini", out=str(folder / "run"), device="cpu",
+        data=dataclasses.replace(config.data, source=str(folder / "train"), validation=str(folder / "validation"),
+                                 crops="yes", limit=0),
+        teacher=dataclasses.replace(config.teacher, model=str(save_blip2(folder / "blip2"))),
+        train=dataclasses.replace(config.train, epochs=2, batch_size=8),
     )  # fmt: skip
 
 
