@@ -195,3 +195,19 @@ def test_crops_that_the_detector_does_not_know_are_helped_with():
     some = gather(given + entries({"fear": 9}), TuneData(source="x"))
     with pytest.raises(EmoreasonError, match="few faces of happiness .*In 9 pictures no face was found: --no-detect"):
         make_parts(some, 0.2, 0.1, 7)
+
+
+def test_a_single_point_is_seen_in_the_picture_of_losses():
+    import io
+
+    from PIL import Image
+
+    from emoreason.train.curve import draw
+
+    with Image.open(
+        io.BytesIO(draw({"train": [(1, 0.3)], "held out": [(0, 0.2), (1, 0.1)]}, "step", "loss"))
+    ) as picture:
+        colours = picture.convert("RGB").getcolors(1 << 20)
+    blue = sum(n for n, colour in colours if colour == (0, 0x72, 0xB2))
+    legend = 80  # its line alone has 64 pixels
+    assert blue > legend

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from emoreason.evaluate.plots import BLUE, GREY, VERMILION
 
 COLOURS = (BLUE, VERMILION, "#009E73")
+FEW = 10
 Point = tuple[float, float]
 
 
@@ -17,10 +18,12 @@ def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None 
     axes = figure.add_subplot()
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, label=name)
+            dots = "o" if len(points) < FEW else None  # a line through one point is not seen
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, marker=dots, markersize=4)
     if kept is not None:
         axes.axvline(kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {x} {kept}")
     axes.set(xlabel=x, ylabel=y, ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if len(axes.lines) > 1:
         axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
