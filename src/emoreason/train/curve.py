@@ -13,6 +13,7 @@ Point = tuple[float, float]
 def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None = None) -> bytes:
     """The PNG. lines: name -> points; kept: where the weights are from that were kept."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6, 3.6))
     axes = figure.add_subplot()
@@ -23,7 +24,7 @@ def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None 
     if kept is not None:
         axes.axvline(kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {x} {kept}")
     axes.set(xlabel=x, ylabel=y, ylim=(0, None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(axes.lines) > 1:
         axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
