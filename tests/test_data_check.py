@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,14 @@ def test_copies_between_the_splits_of_the_real_ferplus(ferplus: Path):
     assert report.leaks() == {"train + validation": {"groups": 269, "train": 340, "validation": 279}}
     near = report.leaks("near")["train + validation"]
     assert near["groups"] > 200 and near["train"] > 500  # 247 and 554: the resampling of Pillow decides the last ones
+
+
+def test_a_huge_picture_is_told_in_our_words_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from emoreason.cli import execute
+
+    (tmp_path / "fear").mkdir()
+    Image.new("1", (12_000, 9_000)).save(tmp_path / "fear" / "huge.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert execute(["data", "check", str(tmp_path)]) == 3 and not caught
+    assert "108 million pixels" in capsys.readouterr().out.replace("\n", " ")

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failed items. Everything hea
 
 import io
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -507,6 +508,8 @@ def _command() -> str:
 
 def execute(arguments: list[str] | None = None) -> int:
     """One command; its exit code. A user's mistake becomes one line, never a stack trace."""
+    warnings.filterwarnings("ignore", "Image size")  # of Pillow: what is too large for us is told in our words
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their programmers
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, JSON is UTF-8, and no name of a file is a crash
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
