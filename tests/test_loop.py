@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from emoreason.errors import EmoreasonError
 from emoreason.train.config import LoopSettings
+from emoreason.train.curve import draw
 from loop_works import Lines, run
 
 HERE = Path(__file__).parent
@@ -109,3 +110,11 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 def test_training_stops_when_held_out_rows_gain_nothing(tmp_path):
     fitted = run(tmp_path, steps=600, settings=LoopSettings(patience=2))
     assert fitted.log[-1]["step"] == fitted.step + 2 * 6 < 600
+
+
+def test_losses_are_drawn_also_where_there_are_none():
+    points = [(1.0, 2.0), (2.0, 1.0)]
+    drawn = [draw({}, "step", "loss"), draw({"train": points, "held out": []}, "step", "loss"),
+             draw({"train": points}, "step", "loss", kept=2)]  # fmt: skip
+    assert all(picture.startswith(b"\x89PNG") for picture in drawn) and len(set(drawn)) == 3
+    assert draw({"train": points}, "step", "loss") == drawn[1]
