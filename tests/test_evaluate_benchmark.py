@@ -286,6 +286,8 @@ def test_every_shipped_benchmark_is_sound(name: str):
 def test_unknown_names_are_answered_with_near_ones(tmp_path: Path):
     with pytest.raises(UsageError, match="did you mean ferplus"):
         load_benchmark("ferpluss")
+    with pytest.raises(UsageError, match="is data and no benchmark: emoreason eval folder --data"):
+        load_benchmark(str(tmp_path))
     with pytest.raises(UsageError, match="majority, argmax8, strict, probability"):
         run(load_benchmark("ferplus"), tmp_path, by_brightness, tmp_path / "out", protocol="median")
     (tmp_path / "mine.yaml").write_text("name: mine\nprotocols: [majority, label]\n")

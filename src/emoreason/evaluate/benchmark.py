@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,8 @@ def load_benchmark(name: str | Path) -> Benchmark:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = benchmark_names()
+        if str(name) not in known and path.exists():
+            raise UsageError(f"{name} is data and no benchmark: emoreason eval folder --data {shlex.quote(str(name))}")
         if str(name) not in known:
             near = difflib.get_close_matches(str(name), known, 3) or known
             raise UsageError(
