@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) ->
     report = check_entries(
         ((sample, seen if isinstance(seen, str) else seen.print) for sample, seen in entries), similarity=None
     )
-    lines = [f"{config.data.source}: {report.n} pictures"]
+    inside = ", as a table in it tells" * (Path(config.data.source).is_dir() and entries[0][0].source == "table")
+    lines = [f"{config.data.source}: {report.n} pictures{inside}"]
     bad = (*report.missing, *report.broken)
     lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in bad[:3]]
     lines += [f"… and {len(bad) - 3} more; emoreason data check tells all"] if len(bad) > 3 else []
