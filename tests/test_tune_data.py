@@ -8,8 +8,9 @@ from emoreason.data.schema import Sample
 from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train.features import Seen
 from emoreason.train.parts import make_parts, share_of, together
-from emoreason.train.tune_config import TuneData
+from emoreason.train.tune_config import TuneConfig, TuneData
 from emoreason.train.tune_data import gather, target_of
+from emoreason.train.tune_report import summary
 
 
 def seen(seed: int) -> Seen:
@@ -195,6 +196,12 @@ def test_crops_that_the_detector_does_not_know_are_helped_with():
     some = gather(given + entries({"fear": 9}), TuneData(source="x"))
     with pytest.raises(EmoreasonError, match="few faces of happiness .*In 9 pictures no face was found: --no-detect"):
         make_parts(some, 0.2, 0.1, 7)
+
+
+def test_a_folder_that_was_read_as_a_table_is_told_so(tmp_path):
+    for source, told in (("table", True), ("imagefolder", False)):
+        lines = summary([(Sample("a", "a", "fear", source=source), seen(0))], TuneConfig(data=TuneData(str(tmp_path))))
+        assert ("as a table in it tells" in lines[0]) is told
 
 
 def test_a_single_point_is_seen_in_the_picture_of_losses():
