@@ -462,7 +462,14 @@ def test_reading_is_lazy(kaggle: Path):
 
 @pytest.mark.parametrize(
     ("word", "name"),
-    [("Training", "train"), ("PublicTest", "validation"), ("Val", "validation"), ("fold3", "fold3"), ("", None)],
+    [
+        ("Training", "train"),
+        ("PublicTest", "validation"),
+        ("Val", "validation"),
+        ("eval", "validation"),
+        ("fold3", "fold3"),
+        ("", None),
+    ],
 )
 def test_split_names(word: str, name: str | None):
     assert split_name(word) == name

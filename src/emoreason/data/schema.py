@@ -13,7 +13,7 @@ from emoreason.images import find_pictures
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "fer2013train", "train_set"),
-    "validation": ("validation", "val", "valid", "dev", "publictest", "fer2013valid", "val_set"),
+    "validation": ("validation", "val", "valid", "dev", "eval", "evaluation", "publictest", "fer2013valid", "val_set"),
     "test": ("test", "testing", "tst", "privatetest", "fer2013test", "test_set"),
 }
 _SPLITS = {word: name for name, words in SPLIT_WORDS.items() for word in words}
