@@ -11,15 +11,18 @@ from emoreason.heap import give_back_memory
 from emoreason.ui.sessions import Sessions
 
 OPEN = 64  # sessions whose state Gradio keeps; one that is asked again is made anew, and this page needs nothing of it
-ENDING = 30.0  # seconds in which the answers of a closed tab end
+ENDING = 300.0  # seconds in which the events of a closed tab end, those that wait in the queue too
 
 
 async def close(page: gr.Blocks, sessions: Sessions, key: str) -> None:
-    await anyio.to_thread.run_sync(sessions.end, key)
+    await anyio.to_thread.run_sync(sessions.end, key)  # its answer stops
     queue = page._queue
-    with anyio.move_on_after(ENDING):  # an event that still runs would bring the session back
+    with anyio.move_on_after(ENDING):
+        await anyio.sleep(1.0)  # the stream of its messages ends too, and looks for them once more
+        # an event that still runs would bring the session back
         while any(event.session_hash == key for event in queue.event_ids_to_events.values()):
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.2)
+    await anyio.to_thread.run_sync(sessions.end, key)  # an event that had to wait began it anew
     for kept in (page.state_holder.session_data, page.state_holder.time_last_used, queue.pending_messages_per_session,
                  queue.pending_event_ids_session, page.pending_diff_streams):  # fmt: skip
         kept.pop(key, None)
