@@ -3,7 +3,8 @@
     python eval/few_faces.py ferplus/ -o eval/results/finetune/few-faces.json
 
 Draws of FER+ teach, other faces judge, all labels alike often: known, train teaches and validation judges (the mini's
-encoder was trained on train); new, both are of validation; turned, as known but upside down (by 180 degrees).
+encoder was trained on train); new, both are of validation; turned, as known but upside down (by 180 degrees);
+misleading, as new, for labels whose words say something else.
 """
 
 import argparse
@@ -29,9 +30,9 @@ from emoreason.train.tune_data import Faces
 from emoreason.train.tune_report import Learned, calibrate
 from emoreason.zeroshot import ZeroShot, softmax
 
-SETS = {  # the words -> the labels of FER+ that they stand for
+MISLEADING = {"boredom,interest,confusion,tiredness": (0, 1, 2, 3)}
+SETS = MISLEADING | {  # the words -> the labels of FER+ that they stand for
     "neutral,happiness,surprise,sadness": (0, 1, 2, 3),
-    "boredom,interest,confusion,tiredness": (0, 1, 2, 3),
     "fear,anger,disgust,sadness": (6, 4, 5, 3),
     ",".join(EMOTIONS): tuple(range(8)),
 }
@@ -92,6 +93,7 @@ def run(
     spec = calibrate(Learned("head", head.weight, head.bias, faces.features, head.epoch, [], {}, crossed), faces, parts,
                      faces.targets.mean(axis=0))  # fmt: skip
     ways = {
+        "by words": (softmax(scale * others @ prototypes.T), None, None),
         "held out": (softmax(alone.logits(others)), alone, said),
         "held out, temperature": (softmax(alone.logits(others), least(said, faces.label[holdout])), alone, said),
         "cross-fitted": (
@@ -101,7 +103,7 @@ def run(
     told = {}
     for way, (p, trained, fitted_on) in ways.items():
         right = (p.argmax(axis=1) == truth).astype(float)
-        strange = OpenSet.fit(fitted_on).unknown(trained.logits(others)).mean()
+        strange = OpenSet.fit(fitted_on).unknown(trained.logits(others)).mean() if trained else np.nan
         ece = equal_width_bins(p.max(axis=1), right).ece()
         told[way] = [float(value) for value in (right.mean(), nll(p, truth), ece, strange)]
     return told
@@ -123,11 +125,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     zeroshot = replace(load("mini", device_name="cpu", explainer="none").reader.zeroshot, projection=None)
     turned, plain = (seen(zeroshot, options.ferplus, upside_down) for upside_down in (True, False))
-    cases = {"new": (plain, "validation"), "turned": (turned, "train"), "known": (plain, "train")}
+    draws = (("new", plain, "validation"), ("turned", turned, "train"), ("known", plain, "train"))
+    cases = [(*draw, n, words) for draw, n, words in product(draws, EACH, SETS)]
+    cases += [("misleading", plain, "validation", n, words) for n, words in product((3, 10, 40, 150), MISLEADING)]
     runs: dict[tuple[str, int], list[dict[str, list[float]]]] = {}
     for seed in range(options.seeds):
-        for (name, (found, source)), n, (words, of) in product(cases.items(), EACH, SETS.items()):
-            one = run(zeroshot, found, source, tuple(words.split(",")), of, n, seed)
+        for name, found, source, n, words in cases:
+            one = run(zeroshot, found, source, tuple(words.split(",")), SETS[words], n, seed)
             if one is not None:
                 runs.setdefault((name, n), []).append(one)
                 print(seed, name, n, words, one, flush=True)
