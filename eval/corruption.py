@@ -335,14 +335,15 @@ def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
 
 def open_set_table(runs: list[dict[str, Any]]) -> str:
     names = list(runs[0]["auroc"])
-    lines = [f"| taken out | {' | '.join(names)} | told / wrongly told by energy |", "| --- " * (len(names) + 2) + "|"]
-    for run in runs:
+    lines = [f"| taken out | seed | {' | '.join(names)} | told / wrongly told by energy |"]
+    lines.append("| --- " * (len(names) + 3) + "|")
+    for run in sorted(runs, key=lambda run: run["seed"]):
         cells = " | ".join(f"{run['auroc'][name]:.1f}" for name in names)
         told = f"{run['unknown_found']['energy']:.1f} / {run['known_refused']['energy']:.1f}"
-        lines.append(f"| {run['method']} | {cells} | {told} |")
+        lines.append(f"| {run['method']} | {run['seed']} | {cells} | {told} |")
     means = " | ".join(f"{np.mean([run['auroc'][name] for run in runs]):.1f}" for name in names)
     found, refused = (np.mean([run[which]["energy"] for run in runs]) for which in ("unknown_found", "known_refused"))
-    return "\n".join([*lines, f"| mean | {means} | {found:.1f} / {refused:.1f} |"]) + "\n"
+    return "\n".join([*lines, f"| mean | | {means} | {found:.1f} / {refused:.1f} |"]) + "\n"
 
 
 if __name__ == "__main__":
