@@ -126,9 +126,9 @@ def _tune(
         if told_more is not None:
             metrics["measures"] = told_more
     started = time.monotonic()
-    part_of = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
+    place = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
     words = teach(
-        ((sample, part_of[sample.id]) for sample in _read(config) if sample.id in part_of),
+        ((sample, place[sample.id]) for sample in _read(config) if sample.id in place),
         base, config.words, out, say,
         detector=detector, labels=faces.labels or base.default_labels, model=config.model, seed=config.seed,
         device=config.device, resume=resume,
