@@ -184,7 +184,9 @@ def uninterrupted(mini, animations) -> list[dict]:
 
 def start(command: list[str], out: Path, rows: int) -> subprocess.Popen:
     """A real `emoreason`, running until it has written that many rows."""
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would it
     process = subprocess.Popen([sys.executable, "-m", "emoreason.cli", *command], stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, ours)
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         if out.exists() and out.read_bytes().count(b"\n") >= rows:
