@@ -362,6 +362,14 @@ def test_uncalibrated_models_say_so():
     assert "no answer below 90% confidence" in about.facts(strict)
 
 
+def test_the_model_tab_says_on_how_many_faces_percentages_were_checked(model):
+    assert "1500 faces held out of train" in about.facts(model)
+    few = replace(
+        model, reader=replace(model.reader, calibration=replace(model.reader.calibration, fitted_on="64 faces"))
+    )
+    assert "contempt, on 64 faces" in about.facts(few)
+
+
 def test_the_policy_is_that_of_the_documentation():
     """Every heading of the policy stands in docs/limits.md, and every one of there stands here."""
     section = (ROOT / "docs" / "limits.md").read_text().split("## What it is not for")[1].split("\n## ")[0]

@@ -32,11 +32,13 @@ class Calibration:
     prior: dict[str, float] = field(default_factory=dict)
     points: dict[str, OperatingPoint] = field(default_factory=dict)
     abstain_below: float = 0.0  # confidence under which the answer is withheld
+    fitted_on: str = "held-out faces"  # in words: of a few faces a percentage says less
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> "Calibration":
         points = {name: OperatingPoint(**values) for name, values in spec["points"].items()}
-        return cls(tuple(spec["labels"]), spec["prior"], points, spec["abstain_below"])
+        told = {"fitted_on": spec["fitted_on"]} if "fitted_on" in spec else {}
+        return cls(tuple(spec["labels"]), spec["prior"], points, spec["abstain_below"], **told)
 
     def covers(self, labels: tuple[str, ...]) -> bool:
         return bool(self.labels) and set(labels) <= set(self.labels)

@@ -129,7 +129,8 @@ def _calibration(reasoner: "Reasoner") -> str:
     said = words()["about"]
     if not _calibrated(reasoner):
         return said["not_calibrated"]
-    return said["calibrated"].format(labels=", ".join(reasoner.reader.calibration.labels))
+    calibration = reasoner.reader.calibration
+    return said["calibrated"].format(faces=calibration.fitted_on, labels=", ".join(calibration.labels))
 
 
 def _calibrated(reasoner: "Reasoner") -> bool:
