@@ -31,7 +31,7 @@ import emoreason
 from emoreason import openset
 from emoreason.data import read
 from emoreason.data.duplicates import copies_in
-from emoreason.evaluate.metrics import auroc, bootstrap, confusion, headline
+from emoreason.evaluate.metrics import auroc, bounds, confusion, headline
 from emoreason.image_tower import FaceNet
 from emoreason.train.augment import augment
 from emoreason.train.config import AugmentConfig
@@ -163,7 +163,7 @@ def compared(logits: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
     """Accuracy and UAR in percent, each with a 95 % bootstrap interval."""
     answers, truth = logits.argmax(axis=1), np.eye(logits.shape[1])[label]
     value = headline(confusion(truth, answers))
-    low, high = np.percentile(bootstrap(truth, answers, 500), (2.5, 97.5), axis=0)
+    low, high = bounds(truth, answers, 500)
     return {
         name: [round(100 * float(x[i]), 2) for x in (value, low, high)] for i, name in enumerate(("accuracy", "uar"))
     }
