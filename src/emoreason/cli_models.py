@@ -24,16 +24,9 @@ def models_list() -> None:
 @app.command("show", epilog=examples("models show mini"))
 def models_show(name: Name = "mini") -> None:
     """The card of a model: data, protocol, figures, limits, licence, usage policy."""
-    import re
-    import shlex
-
     from emoreason.models.registry import card
 
-    print(
-        re.sub(
-            r"(?m)^(    emoreason explain photo\.jpg --model ).*", lambda line: line[1] + shlex.quote(name), card(name)
-        )
-    )
+    print(card(name))
 
 
 @app.command("verify", epilog=examples("models verify mini"))

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,14 +111,15 @@ def check(bundle: Bundle) -> None:
 
 
 def card(name: str) -> str:
-    """The card of a model, by name or folder."""
+    """The card of a model, by name or folder; what it says to type names the model as it was asked for."""
     bundle = require(name)
     if name in bundles():
         return resource(f"model_cards/{name}.md").read_text(encoding="utf-8")
     file = bundle.folder / "README.md"
     if not file.is_file():
         raise EmoreasonError(f"{bundle.folder} has no README.md: no card came with this model")
-    return file.read_text(encoding="utf-8")
+    return re.sub(r"(?m)^(    emoreason explain photo\.jpg --model ).*", lambda line: line[1] + shlex.quote(name),
+                  file.read_text(encoding="utf-8"))  # fmt: skip
 
 
 def every() -> Iterator[Listed]:
