@@ -156,8 +156,8 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
     for key, value in given.items():
         if key not in known:
             near = [
-                f"{prefix}{part}.{key}" for part in known if hasattr(getattr(target, part), "__dataclass_fields__")
-                and key in getattr(target, part).__dataclass_fields__
+                f"{prefix}{part}.{key}" for part in known if dataclasses.is_dataclass(section := getattr(target, part))
+                and key in {field.name for field in dataclasses.fields(section)}
             ]  # fmt: skip
             near = near or [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(prefix + k for k in known)}"
