@@ -97,7 +97,7 @@ def measure(model: Any, tokens: list[int], level: str, reference: Path, steps: i
     """The first level that is measured writes the reference logits; the others are compared with them."""
     import torch
 
-    from emoreason.fastgemma import roomy_cache
+    from emoreason.models.cache import cache_argument, roomy_cache
     from emoreason.quantize import pack, step_bytes
 
     if level != "transformers":
@@ -106,7 +106,7 @@ def measure(model: Any, tokens: list[int], level: str, reference: Path, steps: i
     body, head = model.get_decoder(), model.get_output_embeddings()
 
     def feed(piece: Any, cache: Any) -> Any:
-        hidden = body(input_ids=piece, past_key_values=cache, use_cache=True).last_hidden_state
+        hidden = body(input_ids=piece, use_cache=True, **cache_argument(cache)).last_hidden_state
         return head(hidden[:, -1])
 
     def step_ms(rows: int) -> float:

@@ -10,6 +10,7 @@ from torch import nn
 
 from emoreason import quantize
 from emoreason.errors import EmoreasonError, UsageError
+from emoreason.models.cache import cache_argument, cache_of, check_cache, roomy_cache
 from emoreason.quantize import PackedLinear, bitsandbytes_config, int8, pack, step_bytes
 
 VOCABULARY, WINDOW = 97, 12
@@ -84,18 +85,53 @@ def test_token_by_token_is_the_same_as_at_once(pair):
     whole = model(ids).logits
     cache, said = None, []
     for piece in ids.split([9, *[1] * 20, 4, *[1] * 7], dim=1):
-        out = slim(piece, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = slim(piece, **cache_argument(cache), use_cache=True)
+        cache = cache_of(out)
         said.append(out.logits)
     close(torch.cat(said, dim=1), whole)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+@torch.inference_mode()
+def test_the_cache_is_used_under_its_name_of_today_and_its_older_one(pair, name):
+    _, slim = pair
+    ids, cache = tokens(1, 8), roomy_cache()
+    slim.model(ids[:, :5], **{name: cache})
+    close(slim.lm_head(slim.model(ids[:, 5:], **{name: cache}).last_hidden_state), slim(ids).logits[:, 5:])
+    assert cache.get_seq_length() == 8
+    with pytest.raises(TypeError, match="keys_and_values"):
+        slim.model(ids, keys_and_values=cache)
+
+
+def test_a_model_that_ignores_its_cache_is_refused(pair, monkeypatch):
+    model, slim = pair
+    check_cache(model)
+    check_cache(slim)
+    forward = slim.model.forward
+    monkeypatch.setattr(slim.model, "forward", lambda *given, cache=None, past_key_values=None, **more: forward(*given, **more))
+    with pytest.raises(EmoreasonError, match="cache holds 0"):
+        check_cache(slim)
+
+
+def test_a_cache_that_is_filled_and_not_read_is_refused(pair, monkeypatch):
+    _, slim = pair
+    forward = slim.model.forward
+
+    def forgetful(input_ids=None, cache=None, past_key_values=None, **more):
+        given = cache if cache is not None else past_key_values
+        if given is not None:
+            forward(input_ids, cache=given, **more)
+        return forward(input_ids, **more)
+
+    monkeypatch.setattr(slim.model, "forward", forgetful)
+    with pytest.raises(EmoreasonError, match="differs by"):
+        check_cache(slim)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_batches_with_padding_and_holes_compute_what_each_row_computes_alone(pair, data):
     """Pieces of any length, right-aligned in their columns, as texts of different length are fed side by side."""
-    from emoreason.fastgemma import roomy_cache
-
     _, slim = pair
     sizes = data.draw(st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3).filter(any), min_size=1, max_size=6))
     ids = tokens(3, 30)
@@ -113,7 +149,7 @@ def test_batches_with_padding_and_holes_compute_what_each_row_computes_alone(pai
                     at[row] += size
             mask = torch.cat([mask, here], dim=1)
             logits = slim(
-                piece, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                piece, attention_mask=mask, position_ids=positions, **cache_argument(cache), use_cache=True
             ).logits
             for row, size in enumerate(row_sizes):
                 if size:
@@ -137,7 +173,7 @@ def test_left_padding_and_holes_as_transformers(pair, length):
     out = [], []
     for model_, said in zip((model, slim), out, strict=True):
         first = model_(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True)
-        rest = {"attention_mask": mask, "position_ids": positions[:, -1:], "past_key_values": first.past_key_values}
+        rest = {"attention_mask": mask, "position_ids": positions[:, -1:], **cache_argument(cache_of(first))}
         said += [first.logits, model_(ids[:, -1:], **rest).logits]
     close(out[1][1], out[0][1])
     close(out[1][0][mask[:, :-1].bool()], out[0][0][mask[:, :-1].bool()])
@@ -146,8 +182,6 @@ def test_left_padding_and_holes_as_transformers(pair, length):
 @torch.inference_mode()
 def test_prepared_masks_embeddings_and_either_cache(pair):
     from transformers import DynamicCache
-
-    from emoreason.fastgemma import roomy_cache
 
     model, slim = pair
     ids, more = tokens(2, 5), tokens(2, 3, seed=1)
@@ -162,13 +196,13 @@ def test_prepared_masks_embeddings_and_either_cache(pair):
         (slim, roomy_cache(), seen),
     ):
         embed = model_.get_input_embeddings()
-        model_(inputs_embeds=embed(ids), past_key_values=cache)
+        model_(inputs_embeds=embed(ids), **cache_argument(cache))
         out = model_.get_decoder()(
-            inputs_embeds=embed(more), attention_mask=mask, position_ids=places, past_key_values=cache
+            inputs_embeds=embed(more), attention_mask=mask, position_ids=places, **cache_argument(cache)
         )
         cache.crop(-3)
         assert cache.get_seq_length() == 5
-        again = model_(more, past_key_values=cache)
+        again = model_(more, **cache_argument(cache))
         results.append((model_.get_output_embeddings()(out.last_hidden_state), again.logits))
     for logits, again in results[1:]:
         close(logits, results[0][0])
@@ -185,18 +219,16 @@ def test_generate_of_transformers_goes_through_the_slim_forward(pair):
 
 @torch.inference_mode()
 def test_a_roomy_cache_grows_is_cropped_and_reordered(pair):
-    from emoreason.fastgemma import roomy_cache
-
     model, slim = pair
     for model_ in (model, slim):
         cache = roomy_cache()
-        model_(tokens(2, 90), past_key_values=cache)
+        model_(tokens(2, 90), **cache_argument(cache))
         cache.crop(-80)
         cache.reorder_cache(torch.tensor([1, 0]))
         cache.batch_repeat_interleave(2)
         ids = tokens(4, 300, seed=2)  # more than there is room for
         mixed = torch.cat([tokens(2, 90)[[1, 1, 0, 0], :10], ids], dim=1)
-        close(model_(ids, past_key_values=cache).logits, model(mixed).logits[:, 10:])
+        close(model_(ids, **cache_argument(cache)).logits, model(mixed).logits[:, 10:])
 
 
 def test_other_models_are_not_taken_for_gemma():
@@ -246,8 +278,8 @@ def test_int8_keeps_the_logits_and_the_greedy_text(name, packed_half, monkeypatc
     assert error(small(ids).logits, exact) < (0.01 if packed_half else 0.1)  # many rows
     cache, said = None, []
     for piece in ids[:1].split(1, dim=1):  # few rows
-        out = small(piece, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = small(piece, **cache_argument(cache), use_cache=True)
+        cache = cache_of(out)
         said.append(out.logits)
     said = torch.cat(said, dim=1)
     assert error(said, exact[:1]) < 0.1

@@ -11,11 +11,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from emoreason.heap import give_back_memory
+from emoreason.models.cache import cache_argument, roomy_cache
 from emoreason.quantize import Level, PackedLinear
+
+
+# What transformers may pass along, and what changes no number here.
+WITHOUT_EFFECT = ("cache_position", "logits_to_keep", "num_items_in_batch", "output_attentions", "output_hidden_states",
+                  "return_dict")  # fmt: skip
 
 
 def is_gemma(model: nn.Module) -> bool:
@@ -27,36 +33,6 @@ def is_gemma(model: nn.Module) -> bool:
         and config.hidden_activation == "gelu_pytorch_tanh"
         and not (config.use_bidirectional_attention or config.attention_bias or config.attn_logit_softcapping)
     )
-
-
-class RoomyLayer(DynamicLayer):
-    """Keys and values of a layer with room behind them: a new token is written there and nothing is copied."""
-
-    _room: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        past = self.get_seq_length()
-        total = past + key_states.shape[-2]
-        # cropped keys still begin where the room does; selected or repeated ones are elsewhere
-        fits = past and self._room is not None and cast(Tensor, self.keys).data_ptr() == self._room[0].data_ptr()
-        if not fits or self._room is None or total > self._room[0].shape[-2]:
-            batch, heads, _, width = key_states.shape
-            room = [key_states.new_empty(batch, heads, total + 128, width) for _ in range(2)]
-            if past:
-                room[0][:, :, :past] = cast(Tensor, self.keys)
-                room[1][:, :, :past] = cast(Tensor, self.values)
-            self._room = (room[0], room[1])
-        keys, values = self._room
-        keys[:, :, past:total], values[:, :, past:total] = key_states, value_states
-        self.keys, self.values = keys[:, :, :total], values[:, :, :total]
-        return self.keys, self.values
-
-
-def roomy_cache() -> Cache:
-    """A cache for any transformers model, faster than DynamicCache; `crop(-n)` takes the last n tokens back."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
 
 
 class _Layer(nn.Module):
@@ -105,17 +81,22 @@ class FastGemma(nn.Module):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
-        **unused: Any,
+        past_key_values: Cache | None = None,  # the name of `cache` before transformers 5.24
+        **others: Any,
     ) -> BaseModelOutputWithPast:
         """attention_mask: (B, past + T) of 0 and 1, with holes; or (B, 1, T, past + T), to add or true where seen."""
+        if ignored := {name for name, value in others.items() if value is not None and name not in WITHOUT_EFFECT}:
+            raise TypeError(f"FastGemma does not know {', '.join(sorted(ignored))}")
         config = self.config
         x = (self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds).float()  # (B, T, H)
         batch, length, _ = x.shape
         heads, shared, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        cache = past_key_values if past_key_values is not None or use_cache is False else roomy_cache()
+        cache = cache if cache is not None else past_key_values
+        if cache is None and use_cache is not False:
+            cache = roomy_cache()
         past = cache.get_seq_length() if cache is not None else 0
         if position_ids is None:
             position_ids = torch.arange(past, past + length)[None]
@@ -140,7 +121,7 @@ class FastGemma(nn.Module):
             x = x + self._norm(layer.out(a), layer.after_attention)
             gate, up = layer.gate_up(self._norm(x, layer.before_mlp)).chunk(2, dim=-1)
             x = x + self._norm(layer.down(functional.gelu(gate, approximate="tanh") * up), layer.after_mlp)
-        return BaseModelOutputWithPast(last_hidden_state=self._norm(x, self.norm), past_key_values=cache)
+        return BaseModelOutputWithPast(last_hidden_state=self._norm(x, self.norm), **cache_argument(cache))
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)

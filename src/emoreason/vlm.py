@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from emoreason.device import Compute, choose
 from emoreason.encoder import Encoder, load_encoder
 from emoreason.errors import EmoreasonError, UsageError
+from emoreason.models.cache import cache_argument, check_cache
 from emoreason.language import TOKENIZER, VOCABULARY, Language, load_language
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ class VisionLanguageModel(nn.Module):
 
         Without a mask, positions that begin again begin another text."""
         body = self.language.get_decoder() if hasattr(self.language, "get_decoder") else self.language.model
-        out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                   use_cache=cache is not None)  # fmt: skip
+        out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=cache is not None,
+                   **cache_argument(cache))  # fmt: skip
         return out.last_hidden_state
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -206,6 +207,7 @@ class VisionLanguageModel(nn.Module):
             vlm.language = pack(vlm.language, cast(Level, quantize or "half"))
         elif quantize in ("float32", "half", "int8") and merge:
             raise UsageError(f"--quantize {quantize} is for processors: on {compute.device} it is 4bit or 8bit")
+        check_cache(vlm.language)
         return vlm.eval().requires_grad_(False)
 
     def _load_parts(self, folder: Path) -> None:

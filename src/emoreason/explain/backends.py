@@ -84,6 +84,8 @@ class _Local:
         """The conversation is read once; then all options go through together, each behind a copy of its cache."""
         import torch
 
+        from emoreason.models.cache import cache_argument, cache_of
+
         lead = "" if self.templated else " "  # the plain form ends with "Assistant:"
         rows = [self.tokenizer(lead + option, add_special_tokens=False)["input_ids"] for option in options]
         with torch.no_grad():
@@ -92,11 +94,11 @@ class _Local:
             scores = [first[row[0]].item() for row in rows]
             longest = max(map(len, rows))
             if longest > 1:
-                cache = read.past_key_values
+                cache = cache_of(read)
                 cache.batch_repeat_interleave(len(rows))
                 # filled up at the end with any token: nothing that counts comes after it
                 filled = torch.tensor([row[:-1] + [row[0]] * (longest - len(row)) for row in rows])
-                logits = self.model(input_ids=filled.to(first.device), past_key_values=cache).logits
+                logits = self.model(input_ids=filled.to(first.device), **cache_argument(cache)).logits
                 follow = logits.float().log_softmax(-1)
                 for at, row in enumerate(rows):
                     scores[at] += sum(follow[at, n, token].item() for n, token in enumerate(row[1:]))
@@ -123,6 +125,7 @@ class TransformersChat(_Local):
     @classmethod
     def load(cls, name: str, compute: Compute, quantize: str | None = None) -> "TransformersChat":
         from emoreason.language import WholeTokenizer, load_language
+        from emoreason.models.cache import check_cache
 
         if name.startswith(PACKAGE_PREFIX):
             raise UsageError(f"{name} is a part of the mini and no chat model: give a transformers name or folder")
@@ -134,6 +137,7 @@ class TransformersChat(_Local):
 
             pack(model, "int8" if quantize == "int8" else "half")
         assert isinstance(language.tokenizer, WholeTokenizer)  # only the mini's vocabulary is cut
+        check_cache(model)
         return cls(model, language.tokenizer.inner)
 
     def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
@@ -164,6 +168,8 @@ class ImageTextChat(_Local):
     def load(cls, name: str, compute: Compute, quantize: str | None = None) -> "ImageTextChat":
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
+        from emoreason.models.cache import check_cache
+
         if quantize in ("half", "int8"):
             raise UsageError(
                 f"--quantize {quantize} is for text models on a processor; vision:MODEL takes 4bit or 8bit on CUDA"
@@ -179,7 +185,9 @@ class ImageTextChat(_Local):
         if not hasattr(processor, "tokenizer"):
             raise EmoreasonError(f"{name} brings no processor for pictures: for a text-only model say text:{name}")
         placed: Any = model if low is not None else model.to(compute.device)  # type: ignore[arg-type]
-        return cls(placed.eval().requires_grad_(False), processor)
+        placed = placed.eval().requires_grad_(False)
+        check_cache(placed)
+        return cls(placed, processor)
 
     @property
     def templated(self) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emoreason.explain.constrain import Walk
-from emoreason.fastgemma import roomy_cache
+from emoreason.models.cache import roomy_cache
 from emoreason.vlm import VisionLanguageModel
 
 RUN = 12  # forced tokens are fed together, so many at once
