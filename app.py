@@ -2,7 +2,7 @@
 
 import sys
 
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
 
 if __name__ == "__main__":
     sys.exit(execute(["chat", *sys.argv[1:]]))

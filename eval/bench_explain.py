@@ -98,7 +98,7 @@ def measure(model: Any, tokens: list[int], level: str, reference: Path, steps: i
     import torch
 
     from emoreason.models.cache import cache_argument, roomy_cache
-    from emoreason.quantize import pack, step_bytes
+    from emoreason.models.quantize import pack, step_bytes
 
     if level != "transformers":
         pack(model, level)  # type: ignore[arg-type]
@@ -204,7 +204,7 @@ def main() -> None:
         print(json.dumps(whole_model_rate(options.steps)))
         return
     if options.only:
-        from emoreason.language import load_language
+        from emoreason.models.language import load_language
 
         language = load_language(options.language, options.folder)
         tokens = [language.tokenizer.bos, *language.tokenizer.encode(TEXT)]

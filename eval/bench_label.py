@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from emoreason.core.row_files import RowFile
 from emoreason.label import Job, made_with, row_columns, run
 from emoreason.reasoner import Reasoner
-from emoreason.rowfile import RowFile
 
 PEER = Path(__file__).parent / "peers" / "fer_peer.py"
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
@@ -118,7 +118,7 @@ def time_stages(reasoner: Reasoner, job: Job, sources: list[str]) -> tuple[int, 
     """Every stage alone in one thread -> faces, seconds by stage."""
     import torch
 
-    from emoreason.images import open_picture
+    from emoreason.media.images import open_picture
 
     encoder, threads = reasoner.reader.zeroshot.encoder, torch.get_num_threads()
     spent = dict.fromkeys(("decode", "detect", "encode", "write"), 0.0)
@@ -163,7 +163,7 @@ def measure(reasoner: Reasoner, kind: str, folder: Path, repeats: int, workers: 
 
 def bare_network(reasoner: Reasoner, folder: Path, repeats: int, batch: int = 64) -> float:
     """Faces per second through the encoder alone, on decoded pictures with all cores, as fer's network is timed."""
-    from emoreason.images import open_picture
+    from emoreason.media.images import open_picture
 
     encoder = reasoner.reader.zeroshot.encoder
     pixels = np.stack([encoder.pixels(open_picture(path).image) for path in sorted(folder.iterdir())])

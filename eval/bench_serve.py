@@ -153,7 +153,7 @@ def start(model: str | None) -> tuple[subprocess.Popen[bytes], str]:
     """`emoreason serve` on a free port, once its model is loaded."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "emoreason.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "emoreason", "serve", "--port", str(port)]
     process = subprocess.Popen(command + (["--model", model] if model else []), stdout=subprocess.DEVNULL)
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:

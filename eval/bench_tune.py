@@ -29,8 +29,8 @@ def machine(dtype: str, device: str) -> dict[str, float]:
     """GFLOP/s of a matrix product, and of the tower's convolutions forward and backward."""
     import torch
 
-    from emoreason.device import Compute
-    from emoreason.encoder import load_encoder
+    from emoreason.core.device import Compute
+    from emoreason.models.encoder import load_encoder
 
     kind = getattr(torch, dtype)
     size = 1024 if device == "cpu" else 8192
@@ -91,14 +91,14 @@ def train(what: str, dtype: str, device: str, checkpointing: bool, micro: int) -
 
     import numpy as np
 
-    from emoreason.device import Compute
-    from emoreason.encoder import load_encoder
-    from emoreason.train.head_loop import Part, train_head
+    from emoreason.core.device import Compute
+    from emoreason.models.encoder import load_encoder
+    from emoreason.train.finetune_config import HeadTraining, LoopSettings, TowerTraining, TuneConfig
+    from emoreason.train.heads.training import Part, train_head
     from emoreason.train.loop import fit
     from emoreason.train.processes import make_accelerator
-    from emoreason.train.tower import make_tower
-    from emoreason.train.tower_work import Crops, TowerWork
-    from emoreason.train.tune_config import HeadTraining, LoopSettings, TowerTraining, TuneConfig
+    from emoreason.train.tower.lora import make_tower
+    from emoreason.train.tower.steps import Crops, TowerWork
 
     rng = np.random.default_rng(0)
     targets = np.eye(8, dtype=np.float32)[rng.integers(0, 8, FACES)]

@@ -25,22 +25,22 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from emoreason import device
+from emoreason.core import device
+from emoreason.core.environment import describe
+from emoreason.core.malloc import give_back_memory
 from emoreason.data import messages
 from emoreason.data.messages import EXPLLM_LABEL_QUESTION, IMAGE, Conversation, Message
-from emoreason.encoder import find_bundle
-from emoreason.environment import describe
-from emoreason.explain.script import load_script
-from emoreason.heap import give_back_memory
-from emoreason.train.conversations import IGNORED, Coder, collate
-from emoreason.train.explainer import build
-from emoreason.train.explainer_config import ExplainerConfig
-from emoreason.train.explainer_texts import Set, Texts, encode_set
-from emoreason.train.explainer_work import run_model
-from emoreason.train.packing import NAME, use_packed
+from emoreason.explain.prompts import load_script
+from emoreason.models.encoder import find_bundle
+from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.processes import make_accelerator
-from emoreason.train.token_loss import token_loss
-from emoreason.vlm import VisionLanguageModel
+from emoreason.train.text.config import ExplainerConfig
+from emoreason.train.text.encoding import IGNORED, Coder, collate
+from emoreason.train.text.explainer import build
+from emoreason.train.text.packing import NAME, use_packed
+from emoreason.train.text.steps import run_model
+from emoreason.train.text.texts import Set, Texts, encode_set
+from emoreason.train.text.token_loss import token_loss
 
 WAYS = ("padded, whole", "padded, answers", "packed, answers")
 

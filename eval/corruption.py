@@ -28,19 +28,19 @@ import torch
 from torch import Tensor, nn
 
 import emoreason
-from emoreason import openset
 from emoreason.data import read
 from emoreason.data.duplicates import copies_in
 from emoreason.evaluate.metrics import auroc, bounds, confusion, headline
-from emoreason.image_tower import FaceNet
+from emoreason.evidence import openset
+from emoreason.models.image_tower import FaceNet
 from emoreason.train.augment import augment
-from emoreason.train.config import AugmentConfig
-from emoreason.train.encoder_heads import normalise
-from emoreason.train.faces import EMOTIONS, read_faces
-from emoreason.train.head_loop import OF_FEATURES, Part, train_head
-from emoreason.train.objectives import FaceBatch, make_objective
-from emoreason.train.tower import Seen, Tower
-from emoreason.train.tune_config import HeadTraining, LossSettings
+from emoreason.train.finetune_config import HeadTraining, LossSettings
+from emoreason.train.heads.objectives import FaceBatch, make_objective
+from emoreason.train.heads.training import OF_FEATURES, Part, train_head
+from emoreason.train.recipes.config import AugmentConfig
+from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
+from emoreason.train.recipes.mini_network import normalise
+from emoreason.train.tower.lora import Seen, Tower
 
 RESULTS = Path(__file__).parent / "results" / "corruption"
 NOISE, LABELED, HELD_OUT = 0.2, 0.1, 1000

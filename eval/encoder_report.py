@@ -16,14 +16,14 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 import emoreason
+from emoreason.core.resources import resource
 from emoreason.data.protocols import ferplus_target
-from emoreason.emotions import label_set
-from emoreason.encoder import Features
-from emoreason.facs import ACTION_UNITS
+from emoreason.evidence.zeroshot import correct_prior, softmax
+from emoreason.knowledge.emotions import label_set
+from emoreason.knowledge.facs import ACTION_UNITS
+from emoreason.models.encoder import Features
 from emoreason.reasoner import Reasoner
-from emoreason.resources import resource
-from emoreason.train.faces import read_faces
-from emoreason.zeroshot import correct_prior, softmax
+from emoreason.train.recipes.mini_faces import read_faces
 
 EMOTIONS = label_set("ferplus8").labels
 CLEAR = 0.6  # share of the emotion votes from which a face counts as showing an emotion
@@ -159,8 +159,8 @@ def main() -> None:
         ),
     }
     if options.landmarks:
-        from emoreason.train import geometry
-        from emoreason.train.faces import neutral_yardstick
+        from emoreason.train.recipes import mini_geometry as geometry
+        from emoreason.train.recipes.mini_faces import neutral_yardstick
 
         train = read_faces(options.train)
         yardstick = neutral_yardstick(train.names, train.votes, options.train_landmarks)

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 
 from emoreason import load
-from emoreason.calibration import Calibration, nll
 from emoreason.data.schema import Sample
 from emoreason.evaluate.metrics import equal_width_bins
-from emoreason.openset import OpenSet
-from emoreason.train.crossfit import crossfit, part_of
-from emoreason.train.faces import EMOTIONS, read_faces
-from emoreason.train.head_loop import train_head
-from emoreason.train.parts import Parts, share_of
-from emoreason.train.tune_config import HeadTraining
-from emoreason.train.tune_data import Faces
-from emoreason.train.tune_report import Learned, calibrate
-from emoreason.zeroshot import ZeroShot, softmax
+from emoreason.evidence.calibration import Calibration, nll
+from emoreason.evidence.openset import OpenSet
+from emoreason.evidence.zeroshot import ZeroShot, softmax
+from emoreason.train.finetune_config import HeadTraining
+from emoreason.train.heads.crossfit import crossfit, part_of
+from emoreason.train.heads.training import train_head
+from emoreason.train.labeled_faces import Faces
+from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
+from emoreason.train.report import Learned, calibrate
+from emoreason.train.splits import Parts, share_of
 
 MISLEADING = {"boredom,interest,confusion,tiredness": (0, 1, 2, 3)}
 SETS = MISLEADING | {  # the words -> the labels of FER+ that they stand for

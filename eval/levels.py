@@ -21,12 +21,12 @@ BATCH = 16
 def measure(level: str, data: str, faces: int) -> dict:
     import emoreason
     from emoreason.data import read
+    from emoreason.explain.backends.local import OwnExplainer
     from emoreason.explain.explanation import Subject, consume
-    from emoreason.explain.own import OwnExplainer
     from emoreason.explain.sheet import Sheet
-    from emoreason.faces import whole_picture
-    from emoreason.images import open_picture
-    from emoreason.train.explainer_report import scored
+    from emoreason.faces.detect import whole_picture
+    from emoreason.media.images import open_picture
+    from emoreason.train.text.report import scored
 
     model = emoreason.load("mini", quantize=level)
     samples = [s for s in islice(read(data), faces) if s.votes]

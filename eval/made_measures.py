@@ -19,11 +19,11 @@ import numpy as np
 import emoreason
 from emoreason.data import Sample, read
 from emoreason.data.protocols import ferplus_target
-from emoreason.emotions import valence_arousal
-from emoreason.encoder import Features
-from emoreason.images import open_picture
-from emoreason.train.measures import fit_measures
-from emoreason.train.measures_score import table
+from emoreason.knowledge.emotions import valence_arousal
+from emoreason.media.images import open_picture
+from emoreason.models.encoder import Features
+from emoreason.train.heads.measure_scores import table
+from emoreason.train.heads.measures import fit_measures
 
 NOISE, HOLDOUT = 0.1, 600
 

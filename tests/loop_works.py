@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from emoreason.device import Compute
-from emoreason.train.config import LoopSettings
+from emoreason.core.device import Compute
 from emoreason.train.loop import Fitted, Step, Work, fit
 from emoreason.train.processes import make_accelerator
+from emoreason.train.recipes.config import LoopSettings
 
 ROWS, BATCH = 96, 16
 
@@ -68,7 +68,7 @@ if __name__ == "__main__":  # FOLDER KILL_AT [LARGEST_FILE]: a process of its ow
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    from emoreason.errors import EmoreasonError
+    from emoreason.core.errors import EmoreasonError
 
     try:
         fitted = run(Path(sys.argv[1]), kill_at=int(sys.argv[2]))

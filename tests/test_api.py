@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from prometheus_client.parser import text_string_to_metric_families
 
 from api_server import ASTRONAUT, data_uri, engines, serving, wait_for
-from emoreason.api import told
-from emoreason.api.cutting import Cut
-from emoreason.emotions import label_set
+from emoreason.apps.api import responses as told
+from emoreason.apps.api.stop_sequences import Cut
 from emoreason.engine import Engines
+from emoreason.knowledge.emotions import label_set
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from starlette.testclient import TestClient
 
 from api_server import METRICS, data_uri, engines, pictured
-from emoreason.api.app import ApiSettings, create_app
+from emoreason.apps.api.app import ApiSettings, create_app
 
 EXAMPLES = 80  # a kind of request
 AS_JSON = {"Content-Type": "application/json"}

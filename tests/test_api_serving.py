@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from api_server import ASTRONAUT, METRICS, data_uri, engines, pictured, serving, wait_for
-from emoreason.api.app import create_app
-from emoreason.api.serve import run
+from emoreason.apps.api.app import create_app
+from emoreason.apps.api.server import run
+from emoreason.core.errors import EmoreasonError
 from emoreason.engine import Engines
-from emoreason.errors import EmoreasonError
 
 CLIENTS = 6
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.images import SUFFIXES
-from emoreason.ui.archive import LONGEST_NAME, Member, Refused, UploadLimits, expected, read_files, shown
+from emoreason.apps.ui.archive import LONGEST_NAME, Member, Refused, UploadLimits, expected, read_files, shown
+from emoreason.media.images import SUFFIXES
 
 MEGA = 2**20
 

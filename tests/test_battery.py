@@ -16,20 +16,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import read
-from emoreason.emotions import canonical
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.evaluate import asked, necessity, nonfaces, probes, shares, text_parts, textstats
-from emoreason.evaluate.battery import EXTRA, PARTS, Setup, battery_settings, run_battery
-from emoreason.evaluate.cases import explained
-from emoreason.evaluate.explained import Case, Journal, Row
-from emoreason.explain import writer
-from emoreason.explain.dialogue import answer, understand
+from emoreason.evaluate.explanations import diversity as textstats
+from emoreason.evaluate.explanations import intervals as shares
+from emoreason.evaluate.explanations import interventions as probes
+from emoreason.evaluate.explanations import necessity, nonfaces
+from emoreason.evaluate.explanations import questions as asked
+from emoreason.evaluate.explanations import text_metrics as text_parts
+from emoreason.evaluate.explanations.cases import Case, Journal, Row
+from emoreason.evaluate.explanations.run import EXTRA, PARTS, Setup, battery_settings, run_battery
+from emoreason.evaluate.explanations.sources import explained
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
-from emoreason.explain.grammar import sample
-from emoreason.explain.regions import BOXES
+from emoreason.explain.questions.dialogue import answer, understand
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.facs import BANDS, PROTOTYPES
+from emoreason.explain.write import writer
+from emoreason.explain.write.grammar import sample
+from emoreason.faces.regions import BOXES
+from emoreason.knowledge.emotions import canonical
+from emoreason.knowledge.facs import BANDS, PROTOTYPES
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 MEASURED = ("1", "2", "4", "5", "7", "12", "15", "24", "25", "26", "27", "43")
@@ -427,7 +432,7 @@ def test_texts_of_other_systems(tmp_path: Path):
     assert "| parse rate | 80.0" in (tmp_path / "out" / "report.md").read_text()
     plain = [{"image": "a/face1.png", "text": text}, {"id": "face2", "explanation": {"text": text}}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, plain)))
-    from emoreason.evaluate.imported import matched, read_texts
+    from emoreason.evaluate.explanations.imported import matched, read_texts
 
     assert list(matched(read_texts(tmp_path / "rows.jsonl"), ["face1.png", "face2.png", "face3.png"])) == [
         "face1.png", "face2.png"]  # fmt: skip

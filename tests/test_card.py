@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreason.encoder import bundles
+from emoreason.models.encoder import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"
@@ -40,7 +40,7 @@ def test_the_readme_quotes_the_reports():
 def test_measuring_again_gives_the_card(ferplus, mini, tmp_path):
     """A tenth of the validation faces, the same ones: every answer of the stored run comes out again."""
     from emoreason.data import read
-    from emoreason.predict import predictor
+    from emoreason.evaluate.predict import predictor
 
     stored = {}
     for line in (RESULTS / "majority-accurate" / "predictions.jsonl").read_text().splitlines():

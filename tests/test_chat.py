@@ -5,9 +5,9 @@ from PIL import Image
 
 import emoreason
 from emoreason.chat import NO_FACE, NO_PICTURE, Memory, chat, meant, parts
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.explain.checks import check
-from emoreason.explain.parser import parse
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.explain.check.explanations import check
+from emoreason.explain.read.sections import parse
 from emoreason.explain.sheet import Sheet
 
 

@@ -12,23 +12,24 @@ from PIL import Image
 
 import chat_models
 from chat_server import ChatServer, told
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.messages import IMAGE, Conversation, Message
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.explain import chat_script, writer
-from emoreason.explain.alternatives import read_alternatives
-from emoreason.explain.chat import ChatExplainer, observation_problems
-from emoreason.explain.chat_text import Sections, spoken, until
-from emoreason.explain.checks import check
-from emoreason.explain.endpoint import Endpoint
+from emoreason.explain.backends import chat_prompts as chat_script
+from emoreason.explain.backends.alternatives import read_alternatives
+from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems
+from emoreason.explain.backends.chat_sections import Sections, spoken, until
+from emoreason.explain.backends.endpoint import Endpoint
+from emoreason.explain.backends.factory import load_explainer
+from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Question, Subject, Turn, consume
-from emoreason.explain.grammar import sample
-from emoreason.explain.parser import HEADINGS
-from emoreason.explain.reading import leaks
-from emoreason.explain.script import load_script
-from emoreason.explain.select import load_explainer
+from emoreason.explain.prompts import load_script
+from emoreason.explain.read.claims import leaks
+from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.teacher import load_teacher
-from emoreason.facs import ACTION_UNITS
+from emoreason.explain.write import writer
+from emoreason.explain.write.grammar import sample
+from emoreason.knowledge.facs import ACTION_UNITS
+from emoreason.train.text.teacher import load_teacher
 
 UNITS = {"1": 0.05, "4": 0.1, "6": 0.7, "12": 0.9, "25": 0.45}
 LABELS = {"happiness": 0.8, "neutral": 0.12, "sadness": 0.05, "fear": 0.03}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoreason.emotions import LABEL_SETS
-from emoreason.explain import writer
-from emoreason.explain.checks import check
-from emoreason.explain.parser import Sections, parse, stated_confidence, stated_label
+from emoreason.explain.check.explanations import check
+from emoreason.explain.read.sections import Sections, parse, stated_confidence, stated_label
 from emoreason.explain.sheet import Sheet
+from emoreason.explain.write import writer
+from emoreason.knowledge.emotions import LABEL_SETS
 
 LABELS = LABEL_SETS["ferplus8"].labels
 ABC = Sections("The brows are lowered.", "This speaks for it.", "The face shows anger.")

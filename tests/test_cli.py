@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 import emoreason
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
 
 VERBS = ("explain", "label", "chat", "serve", "eval", "finetune", "env", "data check", "data convert", "data describe",
          "models list", "models show", "models verify", "models add", "models remove", "models merge", "models export",
          "models push")  # fmt: skip
-CLI = [sys.executable, "-m", "emoreason.cli"]
+CLI = [sys.executable, "-m", "emoreason"]
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 import emoreason
-from emoreason.emotions import label_set
+from emoreason.apps.ui.answer import answer
+from emoreason.apps.ui.conversation import KEPT, Conversation, Settings
+from emoreason.apps.ui.messages import messages, places
 from emoreason.engine import Engine
 from emoreason.explain.explanation import Manner
-from emoreason.images import Picture
-from emoreason.ui.answer import answer
-from emoreason.ui.conversation import KEPT, Conversation, Settings
-from emoreason.ui.messages import messages, places
+from emoreason.knowledge.emotions import label_set
+from emoreason.media.images import Picture
 
 SETTINGS = Settings("mini")
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.calibration import Calibration, fit_temperature, nll
 from emoreason.data.schema import Sample
-from emoreason.train.crossfit import crossfit, folds, part_of
-from emoreason.train.head_loop import train_head
-from emoreason.train.parts import Parts, make_parts
-from emoreason.train.tune_config import HeadTraining
-from emoreason.train.tune_data import Faces
-from emoreason.train.tune_report import ENOUGH, Learned, calibrate, protocol
-from emoreason.zeroshot import softmax
+from emoreason.evidence.calibration import Calibration, fit_temperature, nll
+from emoreason.evidence.zeroshot import softmax
+from emoreason.train.finetune_config import HeadTraining
+from emoreason.train.heads.crossfit import crossfit, folds, part_of
+from emoreason.train.heads.training import train_head
+from emoreason.train.labeled_faces import Faces
+from emoreason.train.report import ENOUGH, Learned, calibrate, protocol
+from emoreason.train.splits import Parts, make_parts
 
 SCALE, NOISE = 20.0, 0.35
 EAGER = HeadTraining(epochs=60, lr=0.03, weight_decay=0.0)  # grows surer than it has reason to be

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data import Sample
 from emoreason.data.check import check, check_samples, copies_in, duplicate_groups, exact_key
-from emoreason.data.check_view import render
+from emoreason.data.check_report import render
 from emoreason.data.duplicates import RADIUS, Fingerprint, _close_hashes, fingerprint, near_pairs
-from emoreason.errors import EmoreasonError
 
 RNG = np.random.default_rng(3)
 
@@ -199,7 +199,7 @@ def test_copies_between_the_splits_of_the_real_ferplus(ferplus: Path):
 
 
 def test_a_huge_picture_is_told_in_our_words_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from emoreason.cli import execute
+    from emoreason.apps.cli.main import execute
 
     (tmp_path / "fear").mkdir()
     Image.new("1", (12_000, 9_000)).save(tmp_path / "fear" / "huge.png")

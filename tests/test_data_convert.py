@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import Sample, read, sniff
 from emoreason.data.convert import convert
 from emoreason.data.protocols import VOTES
-from emoreason.errors import EmoreasonError, UsageError
 
 
 def png(seed: int) -> bytes:
@@ -176,7 +176,7 @@ def test_bad_requests(folder: Path, tmp_path: Path):
 
 
 def test_what_was_skipped_is_told_in_words(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from emoreason.cli import execute
+    from emoreason.apps.cli.main import execute
 
     assert execute(["data", "convert", str(folder), str(tmp_path / "out.parquet")]) == 3
     told = capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_check_counts_them(tmp_path: Path):
 
     from rich.console import Console
 
-    from emoreason.data.check_view import render
+    from emoreason.data.check_report import render
 
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(render(report))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emoreason.core.errors import UsageError
 from emoreason.data import read
 from emoreason.data.protocols import EMOTIONS, PROTOCOLS, VOTES, ferplus_target
-from emoreason.errors import UsageError
 
 # Ten people, each choosing one of the ten columns.
 ten_votes = st.lists(st.sampled_from(VOTES), min_size=10, max_size=10).map(

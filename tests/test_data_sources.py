@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import FORMATS, Sample, read, sniff
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import png_from_pixels, split_name
-from emoreason.errors import EmoreasonError, UsageError
 
 FACES = np.random.default_rng(7).integers(0, 256, (64, 48, 48), dtype=np.uint8)
 

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from emoreason.emotions import LABEL_SETS
-from emoreason.explain.dialogue import (
+from emoreason.core.resources import resource
+from emoreason.explain.questions.dialogue import (
     KINDS,
     Question,
     answer,
@@ -22,11 +22,11 @@ from emoreason.explain.dialogue import (
     training_turns,
     understand,
 )
-from emoreason.explain.grammar import accepts, network, sample
-from emoreason.explain.questions import POLICY_KINDS
+from emoreason.explain.questions.understand import POLICY_KINDS
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.facs import ACTION_UNITS, REGIONS
-from emoreason.resources import resource
+from emoreason.explain.write.grammar import accepts, network, sample
+from emoreason.knowledge.emotions import LABEL_SETS
+from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
 
 MEASURED = ("1", "2", "4", "5", "7", "12", "14", "15", "24", "25", "26", "27", "43")
 EIGHT = LABEL_SETS["ferplus8"].labels
@@ -245,7 +245,7 @@ def test_held_out_questions_stand_nowhere_else():
     def bare(words: str) -> str:
         return " ".join(re.findall(r"\w+", re.sub(r"\{\w+\}", "emotion", words.casefold())))
 
-    from emoreason.explain.question_examples import examples, minilm
+    from emoreason.explain.questions.examples import examples, minilm
 
     _, texts, vectors = examples()
     known = {bare(text) for text in texts}

@@ -174,10 +174,10 @@ def headings(page: Path) -> set[str]:
 def test_options_in_the_pages_exist():
     from typer.main import get_command
 
-    from emoreason.cli import app
-    from emoreason.train.exp_clip_config import ExpClipConfig
-    from emoreason.train.explainer_config import ExplainerConfig
-    from emoreason.train.tune_config import TuneConfig
+    from emoreason.apps.cli.main import app
+    from emoreason.train.finetune_config import TuneConfig
+    from emoreason.train.recipes.exp_clip_config import ExpClipConfig
+    from emoreason.train.text.config import ExplainerConfig
 
     known = FOREIGN_OPTIONS | {"--help"}
     for config in (TuneConfig(), ExpClipConfig(), ExplainerConfig()):

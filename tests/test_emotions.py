@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoreason.emotions import (
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.knowledge.emotions import (
     CIRCUMPLEX,
     GROUPS,
     LABEL_SETS,
@@ -24,7 +25,6 @@ from emoreason.emotions import (
     projection,
     valence_arousal,
 )
-from emoreason.errors import EmoreasonError, UsageError
 
 FERPLUS = LABEL_SETS["ferplus8"].labels
 LABELS_PAGE = Path(__file__).parent.parent / "docs" / "labels.md"

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from emoreason import device
-from emoreason.encoder import BUNDLES, Encoder, bundles, create_clip, find_bundle, fold_batch_norm, load_encoder
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.evidence import Reader
-from emoreason.faces import whole_picture
-from emoreason.images import open_picture
-from emoreason.train.geometry import UNITS
+from emoreason.core import device
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.evidence.reader import Reader
+from emoreason.faces.detect import whole_picture
+from emoreason.media.images import open_picture
+from emoreason.models.encoder import BUNDLES, Encoder, bundles, create_clip, find_bundle, fold_batch_norm, load_encoder
+from emoreason.train.recipes.mini_geometry import UNITS
 
 FLOAT32 = device.Compute("cpu", "float32", "for a test")
 

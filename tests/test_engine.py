@@ -10,8 +10,8 @@ import pytest
 
 import emoreason
 from emoreason.chat import Answers, Begins, Measured, Memory, Told, Waits, chat, converse
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.engine import Busy, Engine, Engines, Stopped
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.explain.explanation import Manner, Piece, consume
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoreason import device
-from emoreason.cli import execute
-from emoreason.environment import PACKAGES, REPAIR, describe, explain_pair
-from emoreason.errors import UsageError
+from emoreason.apps.cli.main import execute
+from emoreason.core import device
+from emoreason.core.environment import PACKAGES, REPAIR, describe, explain_pair
+from emoreason.core.errors import UsageError
 
 
 def test_it_tells_versions_device_number_type_and_why(capsys):
@@ -46,9 +46,7 @@ BREAKS = {
 def test_a_broken_pair_is_recognised_and_told_how_to_repair(tmp_path, name):
     package, content, symptom = BREAKS[name]
     environment = broken(tmp_path, package, content)
-    done = subprocess.run(
-        [sys.executable, "-m", "emoreason.cli", "env"], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "emoreason", "env"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (line,) = done.stderr.splitlines()
     assert symptom in line and line.endswith(f"type  {REPAIR}")
@@ -58,7 +56,7 @@ def test_a_broken_pair_is_recognised_and_told_how_to_repair(tmp_path, name):
 def test_the_broken_pair_is_recognised_where_it_hurts(tmp_path, astronaut):
     """Not only by those who know of `emoreason env`."""
     environment = broken(tmp_path, "torchvision", "raise RuntimeError('operator torchvision::nms does not exist')")
-    command = [sys.executable, "-m", "emoreason.cli", "explain", str(astronaut)]
+    command = [sys.executable, "-m", "emoreason", "explain", str(astronaut)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()

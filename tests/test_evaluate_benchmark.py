@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample
-from emoreason.emotions import LABEL_SETS
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate import Prediction, benchmark_names, load_benchmark, read_predictions, rescore, run
+from emoreason.knowledge.emotions import LABEL_SETS
 
 CENTRES = {"sadness": 40.0, "neutral": 128.0, "happiness": 215.0}
 

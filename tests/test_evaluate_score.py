@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
+from emoreason.core.resources import resource
 from emoreason.evaluate import Prediction, load_benchmark, plots, read_predictions, rescore
 from emoreason.evaluate.metrics import FEW
 from emoreason.evaluate.report import markdown, write_atomically
 from emoreason.evaluate.score import score
-from emoreason.resources import resource
 
 LABELS = ("neutral", "happiness", "sadness")
 

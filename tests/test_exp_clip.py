@@ -13,17 +13,17 @@ import yaml
 from PIL import Image
 
 import emoreason
-from emoreason import device
-from emoreason.cli import execute
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.train import exp_clip
-from emoreason.train.config import load_config
-from emoreason.train.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
-from emoreason.train.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, Teacher
-from emoreason.train.exp_clip_looks import Kept
-from emoreason.train.exp_clip_teacher import load_teacher
-from emoreason.train.smoke import save_blip2
-from emoreason.train.smoke_faces import smoke_projection
+from emoreason.apps.cli.main import execute
+from emoreason.core import device
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.train.recipes import exp_clip
+from emoreason.train.recipes.config import load_config
+from emoreason.train.recipes.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
+from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, Teacher
+from emoreason.train.recipes.exp_clip_teacher import load_teacher
+from emoreason.train.recipes.exp_clip_vectors import Kept
+from emoreason.train.recipes.smoke_faces import smoke_projection
+from emoreason.train.recipes.smoke_texts import save_blip2
 
 RANDOM = np.random.default_rng(5)
 SEEN = RANDOM.normal(size=(90, 12)).astype(np.float32)

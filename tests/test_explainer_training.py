@@ -14,19 +14,19 @@ import pytest
 import torch
 import yaml
 
-from emoreason.emotions import LABEL_SETS
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.resources import resource
-from emoreason.train import token_loss
-from emoreason.train.config import load_config, parse_overrides
-from emoreason.train.conversations import IGNORED, VISUAL, collate, one_pass
-from emoreason.train.explainer import Trainer, lora_config, train_explainer
-from emoreason.train.explainer_config import ExplainerConfig
-from emoreason.train.explainer_texts import read_texts
-from emoreason.train.memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
-from emoreason.train.packing import use_packed
-from emoreason.train.smoke import save_language, smoke_config
-from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, Projector, VisionLanguageModel
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.resources import resource
+from emoreason.knowledge.emotions import LABEL_SETS
+from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, Projector, VisionLanguageModel
+from emoreason.train.recipes.config import load_config, parse_overrides
+from emoreason.train.recipes.smoke_texts import save_language, smoke_config
+from emoreason.train.text import token_loss
+from emoreason.train.text.config import ExplainerConfig
+from emoreason.train.text.encoding import IGNORED, VISUAL, collate, one_pass
+from emoreason.train.text.explainer import Trainer, lora_config, train_explainer
+from emoreason.train.text.memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
+from emoreason.train.text.packing import use_packed
+from emoreason.train.text.texts import read_texts
 
 RECIPES = sorted(
     f"finetune/{path.name}"
@@ -101,7 +101,7 @@ def _conversations(config):
 
 
 def test_nothing_before_the_verdict_names_a_label(small):
-    from emoreason.explain.reading import leaks
+    from emoreason.explain.read.claims import leaks
 
     for conversation in _conversations(small):
         before = " ".join(m.content for m in conversation.messages[:2])
@@ -118,7 +118,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_numbers(small, tmp_path):
     straight = train_explainer(dataclasses.replace(config, out=str(tmp_path / "straight")))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(dataclasses.asdict(config)))
-    command = [sys.executable, "-m", "emoreason.cli", "finetune", str(recipe)]
+    command = [sys.executable, "-m", "emoreason", "finetune", str(recipe)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ))
     for line in run.stdout:
         if '"stage": "tune"' in line and '"step": 4' in line:

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 import emoreason
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
 from emoreason.explain.explanation import sentence
-from emoreason.explain.regions import BOXES, outline
+from emoreason.faces.regions import BOXES, outline
 
 WORDS = {"observations", "interpretation", "conclusion", "text"}
 PARTS = WORDS | {"reasoned", "agreement", "checks", "explainer", "repaired"}

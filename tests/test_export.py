@@ -8,8 +8,8 @@ from datasets import load_dataset
 from PIL import Image
 
 from emoreason.analysis import row
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.export import ImageFolder, check_folder
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.image_folder import ImageFolder, check_folder
 
 BY = {"model": "mini", "revision": "r", "prompt_id": "p"}
 

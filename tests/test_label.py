@@ -21,9 +21,9 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
+from emoreason.core.row_files import RowFile
 from emoreason.label import Job, label_sources, made_with, row_columns, run
-from emoreason.rowfile import RowFile
 
 SIDE = 200  # a photograph small enough to be searched at once
 
@@ -185,7 +185,7 @@ def uninterrupted(mini, animations) -> list[dict]:
 def start(command: list[str], out: Path, rows: int) -> subprocess.Popen:
     """A real `emoreason`, running until it has written that many rows."""
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it, and so would it
-    process = subprocess.Popen([sys.executable, "-m", "emoreason.cli", *command], stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "emoreason", *command], stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, ours)
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from emoreason.errors import EmoreasonError
-from emoreason.train.config import LoopSettings
+from emoreason.core.errors import EmoreasonError
 from emoreason.train.curve import draw
+from emoreason.train.recipes.config import LoopSettings
 from loop_works import Lines, run
 
 HERE = Path(__file__).parent

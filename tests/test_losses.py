@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from emoreason.train.losses import (
+from emoreason.train.heads.losses import (
     class_weights,
     generalised_cross_entropy,
     soft_cross_entropy,

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from emoreason.analysis import columns
+from emoreason.apps.cli.tables import print_analysis
+from emoreason.core.errors import EmoreasonError
 from emoreason.data import Sample, read
 from emoreason.data.protocols import ferplus_target
-from emoreason.emotions import valence_arousal
-from emoreason.errors import EmoreasonError
-from emoreason.measures import FILE, Measures
-from emoreason.show import print_analysis
-from emoreason.train.measures import fit_measures
-from emoreason.train.measures_score import best_threshold, ccc, f1, table
+from emoreason.evidence.measures import FILE, Measures
+from emoreason.knowledge.emotions import valence_arousal
+from emoreason.train.heads.measure_scores import best_threshold, ccc, f1, table
+from emoreason.train.heads.measures import fit_measures
 
 RANDOM = np.random.default_rng(3)
 N, D = 900, 24
@@ -172,8 +172,8 @@ def test_one_that_was_not_trained_is_not_made_up(mini, astronaut, capsys):
 
 
 def test_the_page_says_what_was_measured():
-    from emoreason.ui.charts import circumplex
-    from emoreason.ui.words import words
+    from emoreason.apps.ui.charts import circumplex
+    from emoreason.apps.ui.words import words
 
     said = words()["charts"]
     assert said["measured"] in circumplex(0.1, 0.2, said, True) and said["derived"] in circumplex(0.1, 0.2, said)
@@ -185,7 +185,7 @@ def test_on_faces_of_ferplus(mini, ferplus, tmp_path: Path):
     found = [s for s, _ in zip(read(ferplus, split="validation"), range(700), strict=False)]
     shares = [ferplus_target(s.votes, "probability") for s in found]
     kept = [i for i, row in enumerate(shares) if isinstance(row, dict)]
-    from emoreason.images import open_picture
+    from emoreason.media.images import open_picture
 
     encoder, reader = mini.reader.zeroshot.encoder, mini.reader
     seen = encoder.encode_faces([open_picture(found[i].image).image for i in kept])

@@ -19,8 +19,8 @@ import uvicorn
 from api_server import wait_for
 from browser import ASTRONAUT
 from emoreason import explain, load
+from emoreason.apps.ui.launch import PageSettings, page_app
 from emoreason.engine import Engines
-from emoreason.ui.launch import PageSettings, page_app
 from test_page_safety import Visitor, file
 
 TABS = 4

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.messages import IMAGE, Conversation, Message, read, write
-from emoreason.errors import EmoreasonError
 
 ASKED, SAID = Message("user", f"{IMAGE}\nWhat is seen?"), Message("assistant", "The brows are lowered.")
 

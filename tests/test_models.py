@@ -12,20 +12,20 @@ from PIL import Image
 
 import emoreason
 from drawn_faces import drawn, write_folder
-from emoreason.cli import execute
-from emoreason.device import Compute
-from emoreason.encoder import find_bundle, load_encoder, models_folder, read_bundle
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.gguf_reader import read_gemma
-from emoreason.models.export import export
+from emoreason.apps.cli.main import execute
+from emoreason.core.device import Compute
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.convert.export import export
+from emoreason.models.convert.merge import merge
+from emoreason.models.encoder import find_bundle, load_encoder, models_folder, read_bundle
 from emoreason.models.files import SUMS, model_files, verify
-from emoreason.models.merge import merge
+from emoreason.models.gguf import read_gemma
 from emoreason.models.registry import add, card, every, remove, require
-from emoreason.train.smoke import save_language
-from emoreason.train.tower import add_lora, save_adapter
-from emoreason.train.tune import tune
-from emoreason.train.tune_config import LoraSettings, TuneConfig, TuneData
-from emoreason.vlm import VisionLanguageModel
+from emoreason.models.vlm import VisionLanguageModel
+from emoreason.train.finetune import tune
+from emoreason.train.finetune_config import LoraSettings, TuneConfig, TuneData
+from emoreason.train.recipes.smoke_texts import save_language
+from emoreason.train.tower.lora import add_lora, save_adapter
 from test_vlm import faces, fresh, logits
 
 OWN = ("bored", "engaged", "confused")
@@ -224,7 +224,7 @@ def test_both_towers_of_an_open_clip_model_come_along(tmp_path, run):
     """Of one that is named as open_clip names it, by a file: the mini's architecture, all weights random."""
     from safetensors.torch import save_file
 
-    from emoreason.encoder import create_clip
+    from emoreason.models.encoder import create_clip
 
     torch.manual_seed(0)
     clip, _ = create_clip("emoreason-mini")
@@ -350,8 +350,8 @@ def test_peft_reads_the_exported_adapter_by_itself(explainer, tmp_path):
 
 
 def test_the_minis_adapter_names_gemma(tmp_path):
-    from emoreason.models.export import HIDDEN
-    from emoreason.vlm import ExplainerSpec
+    from emoreason.models.convert.export import HIDDEN
+    from emoreason.models.vlm import ExplainerSpec
 
     language = ExplainerSpec.read(find_bundle("mini").folder / "explainer").language
     assert HIDDEN[language.removeprefix("package:")] == "google/gemma-3-270m"

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from drawn_faces import write_folder
-from emoreason.cli import execute
-from emoreason.encoder import find_bundle
-from emoreason.errors import UsageError
+from emoreason.apps.cli.main import execute
+from emoreason.core.errors import UsageError
+from emoreason.models.encoder import find_bundle
 from emoreason.models.hub import stage
-from emoreason.train.smoke import save_language
+from emoreason.train.recipes.smoke_texts import save_language
 from fake_hub import TOKEN, FakeHub
 from test_vlm import fresh
 
@@ -45,7 +45,7 @@ def run(tmp_path_factory) -> Path:
 def emoreason(hub: FakeHub, home: Path, *arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess:
     own = {"HF_ENDPOINT": hub.address, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0",
            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
-    return subprocess.run([sys.executable, "-m", "emoreason.cli", *arguments], env=os.environ | own,
+    return subprocess.run([sys.executable, "-m", "emoreason", *arguments], env=os.environ | own,
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)  # fmt: skip
 
 

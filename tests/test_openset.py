@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 from emoreason.evaluate.metrics import auroc
-from emoreason.openset import SCORES, OpenSet, class_means, distance, energy, entropy, improbability
-from emoreason.train.faces import EMOTIONS, read_faces
-from emoreason.train.head_loop import Part, train_head
-from emoreason.train.tune_config import HeadTraining
+from emoreason.evidence.openset import SCORES, OpenSet, class_means, distance, energy, entropy, improbability
+from emoreason.train.finetune_config import HeadTraining
+from emoreason.train.heads.training import Part, train_head
+from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 
 P = np.array([[0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3]])
 

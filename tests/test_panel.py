@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from emoreason.analysis import Analysis, FaceAnalysis
-from emoreason.evidence import Evidence
+from emoreason.apps.ui.charts import circumplex, distribution_bars, percent, unit_list
+from emoreason.apps.ui.explanation_html import explanation_html, streaming
+from emoreason.apps.ui.panel import panel
+from emoreason.apps.ui.words import words
+from emoreason.evidence.reader import Evidence
 from emoreason.explain.explanation import Explanation
-from emoreason.explain.parser import HEADINGS
+from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.faces import Face
-from emoreason.facs import ACTION_UNITS, REGIONS
-from emoreason.images import Picture
-from emoreason.ui.charts import circumplex, distribution_bars, percent, unit_list
-from emoreason.ui.panel import panel
-from emoreason.ui.said import explanation_html, streaming
-from emoreason.ui.words import words
+from emoreason.faces.detect import Face
+from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
+from emoreason.media.images import Picture
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp; **b** `c` $$x$$ ${alert(1)} {{value}}"
 CHARTS = words()["charts"]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from emoreason import quantize
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models import quantize
 from emoreason.models.cache import cache_argument, cache_of, check_cache, roomy_cache
-from emoreason.quantize import PackedLinear, bitsandbytes_config, int8, pack, step_bytes
+from emoreason.models.quantize import PackedLinear, bitsandbytes_config, int8, pack, step_bytes
 
 VOCABULARY, WINDOW = 97, 12
 
@@ -108,7 +108,9 @@ def test_a_model_that_ignores_its_cache_is_refused(pair, monkeypatch):
     check_cache(model)
     check_cache(slim)
     forward = slim.model.forward
-    monkeypatch.setattr(slim.model, "forward", lambda *given, cache=None, past_key_values=None, **more: forward(*given, **more))
+    monkeypatch.setattr(
+        slim.model, "forward", lambda *given, cache=None, past_key_values=None, **more: forward(*given, **more)
+    )
     with pytest.raises(EmoreasonError, match="cache holds 0"):
         check_cache(slim)
 
@@ -232,7 +234,7 @@ def test_a_roomy_cache_grows_is_cropped_and_reordered(pair):
 
 
 def test_other_models_are_not_taken_for_gemma():
-    from emoreason.fastgemma import is_gemma
+    from emoreason.models.fast_decoder import is_gemma
 
     assert is_gemma(gemma())
     assert not is_gemma(llama_like("Qwen2"))

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.emotions import LABEL_SETS
-from emoreason.explain import writer
-from emoreason.explain.parser import parse
-from emoreason.explain.reading import leaks, mentions
+from emoreason.explain.read.claims import leaks, mentions
+from emoreason.explain.read.sections import parse
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.facs import ACTION_UNITS, BANDS, COMBINATIONS
+from emoreason.explain.write import writer
+from emoreason.knowledge.emotions import LABEL_SETS
+from emoreason.knowledge.facs import ACTION_UNITS, BANDS, COMBINATIONS
 
 MEASURED = ["1", "2", "4", "5", "7", "12", "15", "24", "25", "26", "27", "43"]
 LABELS = LABEL_SETS["ferplus8"].labels

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import emoreason
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.images import open_picture
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.media.images import open_picture
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoreason.analysis import columns, row
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.rowfile import RowFile, check_target, read_rows
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.row_files import RowFile, check_target, read_rows
 
 LABELS, UNITS = ("happiness", "none"), ("12",)
 COLUMNS = columns(LABELS, UNITS)

@@ -28,7 +28,7 @@ def served(tmp_path_factory) -> Iterator[Site]:
     temp.mkdir()
     own = {"HOME": str(home), "TMPDIR": str(temp), "XDG_DATA_HOME": str(home / "data"), "HF_HUB_OFFLINE": "1",
            "XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}  # fmt: skip
-    emoreason = [sys.executable, "-m", "emoreason.cli"]
+    emoreason = [sys.executable, "-m", "emoreason"]
     command = ["finetune", "--data", str(data), "--labels", ",".join(OWN), "--no-detect", "--what", "head"]
     done = subprocess.run([*emoreason, *command, "--out", "runs/mine", "--device", "cpu", "--train.epochs", "60"],
                           cwd=folder, env=os.environ | own, capture_output=True, text=True)  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_page_answers_with_the_labels_and_shows_the_card(served):
 
 
 def test_the_mini_says_what_it_was_measured_at():
-    from emoreason.api.about import card as told
+    from emoreason.apps.api.about import card as told
 
     measured = told("mini")["measured"]
     assert measured["after"] == {"accuracy": 0.868, "uar": 0.682} and measured["before"] is None

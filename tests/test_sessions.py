@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from emoreason.ui.conversation import Settings
-from emoreason.ui.sessions import JUST_MADE, Sessions
+from emoreason.apps.ui.conversation import Settings
+from emoreason.apps.ui.sessions import JUST_MADE, Sessions
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_tab_that_was_silent_for_longest_is_forgotten(sessions):
 
 def test_pictures_have_so_much_memory_together(tmp_path, monkeypatch):
     import emoreason
-    from emoreason.ui.conversation import kept
+    from emoreason.apps.ui.conversation import kept
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sessions = Sessions(most_bytes=7_000_000)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
 
 RECIPES = sorted((Path(__file__).parent.parent / "finetune").glob("*.yaml"))
 

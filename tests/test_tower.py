@@ -15,18 +15,18 @@ import torch
 
 import emoreason
 from drawn_faces import MOUTHS, drawn, write_folder
-from emoreason import device
-from emoreason.cli import execute
-from emoreason.device import Compute
-from emoreason.encoder import load_encoder
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.train.explainer_config import LoraSettings
+from emoreason.apps.cli.main import execute
+from emoreason.core import device
+from emoreason.core.device import Compute
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.encoder import load_encoder
+from emoreason.train.finetune import tune
+from emoreason.train.finetune_config import HeadTraining, TowerTraining, TuneConfig, TuneData
 from emoreason.train.processes import make_accelerator
-from emoreason.train.tower import add_lora, make_tower, merged
-from emoreason.train.tower_tune import chosen
-from emoreason.train.tower_work import Crops, TowerWork
-from emoreason.train.tune import tune
-from emoreason.train.tune_config import HeadTraining, TowerTraining, TuneConfig, TuneData
+from emoreason.train.text.config import LoraSettings
+from emoreason.train.tower.finetune import chosen
+from emoreason.train.tower.lora import add_lora, make_tower, merged
+from emoreason.train.tower.steps import Crops, TowerWork
 
 OWN = ("bored", "engaged", "confused")
 FEW = {"data.limit": "60", "tower.epochs": "2", "tower.batch_size": "16", "train.epochs": "5"}

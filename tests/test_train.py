@@ -15,12 +15,13 @@ import torch
 import yaml
 from PIL import Image
 
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.resources import resource
-from emoreason.train import captions, geometry
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.resources import resource
 from emoreason.train.augment import augment, mix
-from emoreason.train.config import AugmentConfig, Config, load_config, parse_overrides
-from emoreason.train.faces import EMOTIONS, read_faces, split
+from emoreason.train.recipes import mini_captions as captions
+from emoreason.train.recipes import mini_geometry as geometry
+from emoreason.train.recipes.config import AugmentConfig, Config, load_config, parse_overrides
+from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces, split
 
 RECIPE = resource("finetune/mini-encoder.yaml")
 
@@ -114,7 +115,7 @@ def small_text(small_data) -> Path:
 
 def test_a_small_run_ends_in_a_model_that_labels(small_text, tmp_path, astronaut):
     import emoreason
-    from emoreason.train.encoder import train_encoder
+    from emoreason.train.recipes.mini_encoder import train_encoder
 
     out = train_encoder(small_config(small_text, tmp_path / "run"))
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

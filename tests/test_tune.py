@@ -16,15 +16,15 @@ from PIL import Image
 
 import emoreason
 from drawn_faces import MOUTHS, drawn, png, write_folder
-from emoreason.cli import execute
-from emoreason.cli_serve import loaders
+from emoreason.apps.cli.main import execute
+from emoreason.apps.cli.serve import loaders
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train import run_folder
 from emoreason.train.features import FeatureCache, look, looks_cropped
+from emoreason.train.finetune import tune
+from emoreason.train.finetune_config import HeadTraining, TuneConfig, TuneData
 from emoreason.train.run_folder import FILES
-from emoreason.train.tune import tune
-from emoreason.train.tune_config import HeadTraining, TuneConfig, TuneData
 
 OWN = ("bored", "engaged", "confused")
 
@@ -131,7 +131,7 @@ def test_the_same_seed_and_data_give_the_same_weights(run, data, tmp_path):
 
 def test_a_killed_run_goes_on(run, data, tmp_path):
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "emoreason.cli", "finetune", "--data", str(data), "--labels", ",".join(OWN)]
+    command = [sys.executable, "-m", "emoreason", "finetune", "--data", str(data), "--labels", ",".join(OWN)]
     command += ["--out", str(out), "--device", "cpu", "--train.epochs", "40"]
     started = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not (out / "env.txt").is_file() and started.poll() is None:

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.duplicates import Fingerprint
 from emoreason.data.schema import Sample
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.train.features import Seen
-from emoreason.train.parts import make_parts, share_of, together
-from emoreason.train.tune_config import TuneConfig, TuneData
-from emoreason.train.tune_data import gather, target_of
-from emoreason.train.tune_report import summary
+from emoreason.train.finetune_config import TuneConfig, TuneData
+from emoreason.train.labeled_faces import gather, target_of
+from emoreason.train.report import summary
+from emoreason.train.splits import make_parts, share_of, together
 
 
 def seen(seed: int) -> Seen:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emoreason.train.head_loop import Part, train_head
-from emoreason.train.tune_config import HeadTraining
+from emoreason.train.finetune_config import HeadTraining
+from emoreason.train.heads.training import Part, train_head
 
 SCALE = 20.0
 

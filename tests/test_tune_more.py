@@ -9,7 +9,7 @@ import pytest
 
 import emoreason
 from drawn_faces import MOUTHS, write_folder
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
 
 TEXTS = {
     "engaged": "A bright open face: the mouth is pulled up and the teeth show.",

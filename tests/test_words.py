@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.explain.backends.factory import load_explainer
+from emoreason.explain.backends.local import OwnExplainer
 from emoreason.explain.explanation import Manner, Question, Subject, consume
-from emoreason.explain.own import OwnExplainer
-from emoreason.explain.parser import HEADINGS
-from emoreason.explain.select import load_explainer
+from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Sheet
+from emoreason.models.vlm import ExplainerSpec
 from emoreason.reasoner import load
-from emoreason.train import words_data
-from emoreason.train.explainer_config import WordsSettings
-from emoreason.train.foreign import in_script
-from emoreason.train.smoke import save_language
-from emoreason.train.words import has_messages, teach, teach_messages
-from emoreason.train.words_report import measured
-from emoreason.vlm import ExplainerSpec
+from emoreason.train.recipes.smoke_texts import save_language
+from emoreason.train.text import own_texts as words_data
+from emoreason.train.text.config import WordsSettings
+from emoreason.train.text.finetune import has_messages, teach, teach_messages
+from emoreason.train.text.foreign_prompts import in_script
+from emoreason.train.text.own_texts_report import measured
 
 LABELS = ("happiness", "sadness")
 
@@ -184,7 +184,7 @@ def test_an_encoder_without_an_explainer_asks_for_a_language_model(rows, reasone
 
 def test_what_a_run_decided_is_kept_when_it_goes_on(rows, reasoner, settings, tmp_path, monkeypatch):
     """Killed after the first step and resumed, it ends with the weights of a run that was not."""
-    from emoreason.train.explainer import Trainer
+    from emoreason.train.text.explainer import Trainer
 
     straight = teach(rows, reasoner, settings, tmp_path / "a", labels=LABELS, device="cpu")
     tell = Trainer._tell

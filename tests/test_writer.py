@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.emotions import LABEL_SETS
-from emoreason.evaluate.textstats import body, distinct, shared
-from emoreason.explain import writer
-from emoreason.explain.grammar import accepts, network, sample
-from emoreason.explain.parser import parse, stated_confidence, stated_label
-from emoreason.explain.reading import mentions
+from emoreason.evaluate.explanations.diversity import body, distinct, shared
+from emoreason.explain.read.claims import mentions
+from emoreason.explain.read.sections import parse, stated_confidence, stated_label
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.words import forbidden, third_person
-from emoreason.facs import ACTION_UNITS, BANDS
+from emoreason.explain.write import writer
+from emoreason.explain.write.grammar import accepts, network, sample
+from emoreason.explain.write.phrases import forbidden, third_person
+from emoreason.knowledge.emotions import LABEL_SETS
+from emoreason.knowledge.facs import ACTION_UNITS, BANDS
 
 MEASURED = ("1", "2", "4", "5", "7", "12", "15", "24", "25", "26", "27", "43")
 KNOWN = tuple(dict.fromkeys(entry.labels for entry in LABEL_SETS.values()))

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from emoreason import device
-from emoreason.encoder import Encoder, create_clip
-from emoreason.errors import EmoreasonError, UsageError
-from emoreason.zeroshot import (
+from emoreason.core import device
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.evidence.zeroshot import (
     Projection,
     TextCache,
     ZeroShot,
@@ -24,6 +23,7 @@ from emoreason.zeroshot import (
     load_prompts,
     softmax,
 )
+from emoreason.models.encoder import Encoder, create_clip
 
 LOGITS = arrays(np.float64, (3, 4), elements=st.floats(-50, 50))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
-    from emoreason.errors import EmoreasonError, UsageError
+    from emoreason.core.errors import EmoreasonError, UsageError
     from emoreason.reasoner import Reasoner, load
 
 __version__ = "0.1.0"
@@ -19,8 +19,8 @@ __all__ = ["Analysis", "EmoreasonError", "FaceAnalysis", "Reasoner", "UsageError
 _HOME = {
     "Analysis": "analysis",
     "FaceAnalysis": "analysis",
-    "EmoreasonError": "errors",
-    "UsageError": "errors",
+    "EmoreasonError": "core.errors",
+    "UsageError": "core.errors",
     "Reasoner": "reasoner",
     "load": "reasoner",
 }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from emoreason.evidence import Evidence
-from emoreason.faces import Face
-from emoreason.facs import ACTION_UNITS, band
-from emoreason.images import Picture
+from emoreason.evidence.reader import Evidence
+from emoreason.faces.detect import Face
+from emoreason.knowledge.facs import ACTION_UNITS, band
+from emoreason.media.images import Picture
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -68,7 +68,7 @@ def _cited(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float) -> No
     """The regions that the explanation speaks of, outlined on the face."""
     if found.explanation is None:
         return
-    from emoreason.explain.regions import outline
+    from emoreason.faces.regions import outline
 
     for region in dict.fromkeys(m.region for m in found.explanation.mentions if m.present):
         corners = [(x * scale, y * scale) for x, y in outline(found.face, region)]

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emoreason.chat import Waits
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.malloc import give_back_memory
 from emoreason.explain.explanation import Manner, Piece, Question
-from emoreason.heap import give_back_memory
-from emoreason.images import Limits, Picture, open_picture
+from emoreason.media.images import Limits, Picture, open_picture
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis
-    from emoreason.faces import Face
+    from emoreason.faces.detect import Face
     from emoreason.reasoner import Reasoner
 
 TOGETHER = 8  # texts written side by side: more gain nothing on a processor and keep the first ones waiting
@@ -388,7 +388,7 @@ class Caller:
         labels: Sequence[str] | None = None,
         batch_size: int = 128,
     ) -> "list[Analysis]":
-        from emoreason.zeroshot import check_labels
+        from emoreason.evidence.zeroshot import check_labels
 
         asked = check_labels(labels) if labels is not None else None  # a wrong label is its own request's mistake
         size = sum(len(faces) for _, faces in pictures)

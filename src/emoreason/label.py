@@ -15,12 +15,12 @@ from typing import Any
 from PIL import Image
 
 from emoreason.analysis import Analysis, columns, row
-from emoreason.errors import EmoreasonError
-from emoreason.export import ImageFolder
-from emoreason.faces import Face
-from emoreason.images import Limits, Picture, describe, find_pictures, open_frames, open_picture
+from emoreason.core.errors import EmoreasonError
+from emoreason.core.image_folder import ImageFolder
+from emoreason.core.row_files import RowFile
+from emoreason.faces.detect import Face
+from emoreason.media.images import Limits, Picture, describe, find_pictures, open_frames, open_picture
 from emoreason.reasoner import Reasoner
-from emoreason.rowfile import RowFile
 
 CHUNK = 8  # pictures that one worker takes at a time: small crops cost less than the hand-over
 SPENT = Image.new("RGB", (1, 1))  # stands for a picture whose faces were found: rows need no pixels

@@ -6,18 +6,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreason import device
 from emoreason.analysis import Analysis, FaceAnalysis
-from emoreason.calibration import Calibration
-from emoreason.emotions import label_set, valence_arousal
-from emoreason.encoder import find_bundle, load_encoder
-from emoreason.errors import UsageError
-from emoreason.evidence import Reader
-from emoreason.faces import Detector, Face, find_faces, load_detector, whole_picture
-from emoreason.head import LabelHead
-from emoreason.images import Limits, Picture, open_picture
-from emoreason.measures import Measures
-from emoreason.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
+from emoreason.core import device
+from emoreason.core.errors import UsageError
+from emoreason.evidence.calibration import Calibration
+from emoreason.evidence.head import LabelHead
+from emoreason.evidence.measures import Measures
+from emoreason.evidence.reader import Reader
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
+from emoreason.faces.detect import Detector, Face, find_faces, load_detector, whole_picture
+from emoreason.knowledge.emotions import label_set, valence_arousal
+from emoreason.media.images import Limits, Picture, open_picture
+from emoreason.models.encoder import find_bundle, load_encoder
 
 if TYPE_CHECKING:
     from emoreason.explain.explanation import Explainer, Manner, Piece, Question
@@ -41,7 +41,7 @@ class Reasoner:
 
     @cached_property
     def explainer(self) -> "Explainer | None":
-        from emoreason.explain.select import load_explainer
+        from emoreason.explain.backends.factory import load_explainer
 
         encoder = self.reader.zeroshot.encoder
         encoder = encoder.untuned or encoder
@@ -214,7 +214,7 @@ def load(
     measures = Measures.load(named.folder) if named else None
     reader = Reader(zeroshot, calibration, point, threshold, prompts is None and not descriptors, head, base, measures)
     if explainer == "auto":
-        from emoreason.explain.select import OWN_FOLDER
+        from emoreason.explain.backends.factory import OWN_FOLDER
 
         places = [found.folder / OWN_FOLDER for found in (named, bundle) if found]  # a run's own words go first
         explainer = next((str(own) for own in places if (own / "explainer.json").is_file()), "none")

@@ -9,9 +9,9 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from emoreason.data.measured import point
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.data.measures import point
 from emoreason.data.schema import Sample, broken, indexed_label, known_split, pictures
-from emoreason.errors import EmoreasonError, UsageError
 
 LAYOUT = "training.csv|validation.csv (subDirectory_filePath,…,expression,…), or train_set|val_set/{images,annotations}"
 WITHOUT_EMOTION = ("8", "9", "10")  # none, uncertain, no face

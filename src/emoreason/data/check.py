@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emoreason import emotions
 from emoreason.data.duplicates import SIMILARITY, Fingerprint, exact_groups, fingerprints, is_missing, look_groups
 from emoreason.data.duplicates import copies_in as copies_in
 from emoreason.data.duplicates import duplicate_groups as duplicate_groups
 from emoreason.data.duplicates import exact_key as exact_key
 from emoreason.data.schema import Sample, label_name
 from emoreason.data.sources import read, sniff
+from emoreason.knowledge import emotions
 
 NO_LABEL, NO_SPLIT = "(no label)", "(no split)"
 

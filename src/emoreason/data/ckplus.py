@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample, broken, indexed_label, pictures
-from emoreason.errors import EmoreasonError, UsageError
 
 LAYOUT = "Emotion/S005/001/*_emotion.txt with cohn-kanade-images/S005/001/*.png"
 LABEL_FOLDERS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")

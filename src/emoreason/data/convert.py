@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.check import Trouble
 from emoreason.data.duplicates import picture
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import Sample
 from emoreason.data.sources import read
 from emoreason.data.table import parquet_files
-from emoreason.errors import EmoreasonError, UsageError
 
 Encoded = tuple[Sample, bytes]
 KINDS = ("parquet", "jsonl")

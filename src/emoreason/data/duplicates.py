@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
-from emoreason.errors import EmoreasonError
-from emoreason.images import is_data_uri, is_url, open_picture
+from emoreason.media.images import is_data_uri, is_url, open_picture
 
 SIMILARITY = 0.95  # correlation of the thumbnails of a near copy
 RADIUS = 7  # bits; what four bands of 16 bits with one flipped bit each are sure to find

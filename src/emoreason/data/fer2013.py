@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data import table
 from emoreason.data.schema import Sample, broken, indexed_label, png_from_pixels, split_name
-from emoreason.errors import EmoreasonError
 
 LAYOUT = "fer2013.csv or icml_face_data.csv (emotion,pixels,Usage), or a folder with it"
 FILES = ("fer2013.csv", "icml_face_data.csv")

@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data import fer2013, table
 from emoreason.data.protocols import VOTES, majority_label
 from emoreason.data.schema import Sample, broken, known_split, split_name
-from emoreason.errors import EmoreasonError
 
 LAYOUT = (
     "fer2013.csv + fer2013new.csv, FER2013Train|Valid|Test/label.csv, or {train,validation,test}.parquet with votes"

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emoreason.data.measured import unit_columns, unit_scale
+from emoreason.core.errors import EmoreasonError
+from emoreason.data.measures import unit_columns, unit_scale
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, split_name
-from emoreason.errors import EmoreasonError
 
 PREFIX = "hub:"
 

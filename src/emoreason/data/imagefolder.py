@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from emoreason import emotions
 from emoreason.data import table
-from emoreason.data.measured import file_scale
+from emoreason.data.measures import file_scale
 from emoreason.data.schema import Sample, folders, known_split, label_name, pictures, printable
+from emoreason.knowledge import emotions
 
 log = logging.getLogger("emoreason")
 METADATA = ("metadata.jsonl", "metadata.csv")

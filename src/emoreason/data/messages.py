@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
-from emoreason.errors import EmoreasonError
 
 IMAGE = "<image>"  # where the picture stands in a message
 ROLES = ("system", "user", "assistant")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from emoreason.emotions import label_set
-from emoreason.errors import UsageError
+from emoreason.core.errors import UsageError
+from emoreason.knowledge.emotions import label_set
 
 EMOTIONS = label_set("ferplus8").labels
 VOTES = (*EMOTIONS, "unknown", "not_a_face")  # the order of the vote columns

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample, broken, folders, indexed_label, known_split, pictures
-from emoreason.errors import EmoreasonError
 
 LAYOUT = "basic/EmoLabel/list_patition_label.txt with basic/Image/aligned or original; or {train,test}/{1..7}/*.jpg"
 LIST = Path("EmoLabel", "list_patition_label.txt")  # their spelling

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emoreason.data import measured
+from emoreason.core.errors import EmoreasonError
+from emoreason.data import measures as measured
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import Sample, broken, label_name, split_name
-from emoreason.errors import EmoreasonError
-from emoreason.images import is_data_uri, is_url
+from emoreason.media.images import is_data_uri, is_url
 
 # The first that stands in the table is taken. `source`, `p_<label>` are the columns that `emoreason label` writes.
 IMAGE = ("image", "path", "file_name", "filename", "file", "image_path", "img", "source")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emoreason import emotions
-from emoreason.errors import EmoreasonError
-from emoreason.images import find_pictures
+from emoreason.core.errors import EmoreasonError
+from emoreason.knowledge import emotions
+from emoreason.media.images import find_pictures
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "fer2013train", "train_set"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample, folders, label_name, pictures
-from emoreason.errors import EmoreasonError
 
 LAYOUT = "Train|Val/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png, or Train_Aligned_Faces and so on"
 CLASSES = {"Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import affectnet, ckplus, fer2013, ferplus, hub, imagefolder, messages, rafdb, sfew, table
 from emoreason.data.schema import Sample, split_name
-from emoreason.errors import EmoreasonError, UsageError
 
 # The more particular layouts first: every class folder is an image folder, every csv a table.
 LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, messages, table, imagefolder)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emoreason.data.measured import file_scale
+from emoreason.core.errors import EmoreasonError
+from emoreason.data.measures import file_scale
 from emoreason.data.protocols import VOTES
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
 from emoreason.data.textfile import csv_rows, header, is_open_ended, opened
-from emoreason.errors import EmoreasonError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 

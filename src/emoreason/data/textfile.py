@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 
 END = "\x00end"  # stands after the last line: where a quotation mark was never closed, it stands inside a cell
 LARGEST_CELL = 1 << 28  # a picture may stand in a cell, as a data URI

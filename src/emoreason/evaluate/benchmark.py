@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.resources import resource
 from emoreason.data.protocols import ferplus_target
-from emoreason.errors import EmoreasonError, UsageError
 from emoreason.evaluate.score import Target
-from emoreason.resources import resource
 
 VOTE_PROTOCOLS = ("majority", "argmax8", "strict", "probability")
 LABEL_PROTOCOL = "label"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 from emoreason.evaluate import metrics
-from emoreason.evaluate.prediction import Prediction
+from emoreason.evaluate.predictions import Prediction
 
 Target = str | Mapping[str, float] | None
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
-from emoreason.errors import UsageError
-from emoreason.explain.checks import Checks, check
-from emoreason.explain.parser import Sections, parse
-from emoreason.explain.reading import Mention, mentions
+from emoreason.core.errors import UsageError
+from emoreason.explain.check.explanations import Checks, check
+from emoreason.explain.read.claims import Mention, mentions
+from emoreason.explain.read.sections import Sections, parse
 from emoreason.explain.sheet import Reasoned, Sheet
 
 DECIDERS = ("evidence", "reasoned", "both")

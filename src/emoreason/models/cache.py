@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 
 NAMES = ("cache", "past_key_values")
 NAME = next(name for name in NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
@@ -49,7 +49,7 @@ def roomy_cache() -> Cache:
     return Cache(layer_class_to_replicate=RoomyLayer)
 
 
-def cache_argument(cache: Cache | None) -> dict[str, Cache | None]:
+def cache_argument(cache: Cache | None) -> dict[str, Any]:
     """The cache as a keyword argument of a model, under the name that the installed transformers expects."""
     return {NAME: cache}
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from emoreason.encoder import read_bundle
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
+from emoreason.models.encoder import read_bundle
 
 SUMS = "SHA256SUMS"  # as `sha256sum -c` reads it
 # What a model consists of. Pictures of faces, checkpoints and split.csv (the names of pictures) are not in the list,

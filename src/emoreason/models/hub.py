@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from emoreason.encoder import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, Bundle, bundles, find_bundle
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.encoder import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, Bundle, bundles, find_bundle
 from emoreason.models.files import PARTS, SUMS, TOP, copy, metrics, model_files, public, write_sums
 from emoreason.models.registry import check
 
@@ -137,7 +137,7 @@ def front_matter(bundle: Bundle | None, folder: Path, repo: str, licence: str) -
 
 def _hub_bases(spec: dict[str, Any], folder: Path) -> list[str]:
     """Models of the Hub that this one stands on."""
-    from emoreason.models.export import HIDDEN
+    from emoreason.models.convert.export import HIDDEN
 
     found = []
     base = spec.get("merged_from", spec).get("base", "")

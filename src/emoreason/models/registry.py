@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoreason.encoder import HUB_PREFIX, Bundle, bundles, find_bundle, models_folder, read_bundle
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.resources import resource
+from emoreason.models.encoder import HUB_PREFIX, Bundle, bundles, find_bundle, models_folder, read_bundle
 from emoreason.models.files import copy, metrics, model_files, replace_folder, verify
-from emoreason.resources import resource
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 
 
 class Checkpoints:

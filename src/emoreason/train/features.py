@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
-from emoreason import faces
+from emoreason.core.errors import EmoreasonError
 from emoreason.data.duplicates import Fingerprint, fingerprint_of, is_missing, picture
 from emoreason.data.schema import Sample
-from emoreason.encoder import Encoder
-from emoreason.errors import EmoreasonError
-from emoreason.faces import Detector, find_faces, whole_picture
-from emoreason.images import Picture, is_data_uri, is_url
+from emoreason.faces import detect as faces
+from emoreason.faces.detect import Detector, find_faces, whole_picture
+from emoreason.media.images import Picture, is_data_uri, is_url
+from emoreason.models.encoder import Encoder
 
 MOST = 2 << 30  # bytes that all encoders' files may take together
 PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoreason.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError
 from emoreason.train.checkpoint import Checkpoints
-from emoreason.train.config import LoopSettings
 from emoreason.train.processes import is_spread, no_sync, peak_memory, tell_deepspeed
+from emoreason.train.recipes.config import LoopSettings
 
 
 @dataclass(frozen=True)

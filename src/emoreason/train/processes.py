@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from emoreason.errors import EmoreasonError
-from emoreason.train.config import LoopSettings
+from emoreason.core.errors import EmoreasonError
+from emoreason.train.recipes.config import LoopSettings
 
 
 def make_accelerator(compute: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreason.evaluate.metrics import FEW
-from emoreason.train.measures_score import table as measures_table
+from emoreason.train.heads.measure_scores import table as measures_table
 
 IS = {
     "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from emoreason.environment import describe
-from emoreason.errors import EmoreasonError, UsageError
+from emoreason.core.environment import describe
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.evaluate.report import write_atomically
 from emoreason.train.curve import draw
+from emoreason.train.finetune_config import TuneConfig
 from emoreason.train.run_card import card
-from emoreason.train.tune_config import TuneConfig
 
 # model.json is written last: a folder that has it is finished.
 FILES = (

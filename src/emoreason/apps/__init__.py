@@ -1,0 +1,1 @@
+"""What users touch: the command line, the chat page, the HTTP API."""

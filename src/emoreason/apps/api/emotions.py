@@ -1,0 +1,109 @@
+"""`/v1/emotions`: pictures in, what was measured on their faces out."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from emoreason.analysis import Analysis
+from emoreason.apps.api import responses as told
+from emoreason.apps.api.errors import ApiError
+from emoreason.apps.api.examples import EMOTIONS
+from emoreason.apps.api.pictures import Reads, open_all
+from emoreason.apps.api.requests import EmotionsOptions, EmotionsRequest, split_labels
+from emoreason.apps.api.service import Service, until_gone
+from emoreason.apps.api.stop_sequences import counter
+from emoreason.core.errors import EmoreasonError
+from emoreason.engine import Caller, Engine
+from emoreason.explain.explanation import consume
+from emoreason.media.images import Picture, describe
+
+Sources = Sequence[tuple[str | bytes, str | None]]  # data URI, address or content; name
+OK: dict[int | str, dict[str, Any]] = {200: {"model": told.Emotions}}
+
+
+def router(service: Service) -> APIRouter:
+    routes = APIRouter(tags=["emotions"])
+
+    @routes.post(
+        "/v1/emotions",
+        summary="Read the faces of pictures",
+        response_model=None,
+        responses=OK,
+        openapi_extra={"requestBody": {"content": {"application/json": {"examples": EMOTIONS}}}},
+    )
+    async def emotions(asked: EmotionsRequest, request: Request) -> JSONResponse:
+        """Every picture gets an entry. One that cannot be read gets the reason, and the others are answered."""
+        return await answer(asked, [(image.data, image.name) for image in asked.images], request)
+
+    @routes.post("/v1/emotions/files", summary="The same for files of a form", response_model=None, responses=OK)
+    async def files(
+        request: Request,
+        images: Annotated[list[UploadFile], File(description="Pictures.")],
+        model: Annotated[str | None, Form()] = None,
+        labels: Annotated[list[str] | None, Form(description="One field each, or one with commas.")] = None,
+        label_set: Annotated[str | None, Form()] = None,
+        detect: Annotated[bool, Form()] = True,
+        explain: Annotated[bool, Form()] = False,
+        decide: Annotated[str, Form()] = "evidence",
+        brief: Annotated[bool, Form()] = False,
+    ) -> JSONResponse:
+        """As `curl -F images=@photo.jpg` sends them."""
+        try:
+            asked = EmotionsOptions.model_validate(
+                {"model": model, "labels": split_labels(labels), "label_set": label_set, "detect": detect,
+                 "explain": explain, "decide": decide, "brief": brief}
+            )  # fmt: skip
+        except ValidationError as error:
+            raise RequestValidationError(
+                [{**found, "loc": ("body", *found["loc"])} for found in error.errors()]
+            ) from error
+        return await answer(asked, [(await image.read(), image.filename) for image in images], request)
+
+    async def answer(asked: EmotionsOptions, sources: Sources, request: Request) -> JSONResponse:
+        engine = service.engine(asked.model)
+        async with until_gone(request) as stop:
+            return JSONResponse(await _read(service, engine, asked, sources, stop))
+
+    return routes
+
+
+async def _read(
+    service: Service, engine: Engine, asked: EmotionsOptions, sources: Sources, stop: threading.Event
+) -> dict[str, Any]:
+    caller = await service.caller(engine, stop)
+    if asked.explain and not caller.has_words:
+        raise ApiError(400, f'{engine.name} has no language model: leave "explain" out.', param="explain")
+    opened = await open_all(service, sources)
+    pictures = [picture for picture in opened if isinstance(picture, Picture)]
+    reads = Reads(service, caller)
+    loop = asyncio.get_running_loop()
+    found = await asyncio.gather(
+        *(loop.run_in_executor(service.openers, caller.faces, picture, asked.detect) for picture in pictures)
+    )
+    analyses = await service.run(reads.analyze_faces, list(zip(pictures, found, strict=True)), asked.asked_labels)
+    if asked.explain:
+        analyses = await service.run(_explained, caller, analyses, asked)
+        count = counter(engine.reasoner)
+        texts = [face.explanation.text for each in analyses for face in each.faces if face.explanation]
+        service.metrics.tokens.inc(sum(map(count, texts)))
+    entries = iter(analyses)
+    data = [
+        next(entries).to_dict() if isinstance(picture, Picture) else _refused(source, name, picture)
+        for picture, (source, name) in zip(opened, sources, strict=True)
+    ]
+    return {"object": "list", "model": engine.name, "data": data}
+
+
+def _explained(caller: Caller, analyses: Sequence[Analysis], asked: EmotionsOptions) -> list[Analysis]:
+    pieces: Any = caller.explain(analyses, asked.decide, asked.manner)
+    return consume(pieces)
+
+
+def _refused(source: str | bytes, name: str | None, error: EmoreasonError) -> dict[str, Any]:
+    return {"source": name or describe(source)[:300], "error": str(error)}

@@ -1,0 +1,557 @@
+"""The command line: one short function per verb. Results go to stdout, progress and notes to stderr.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failed items. Everything heavy is imported inside the verbs.
+"""
+
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emoreason import __version__
+from emoreason.apps.cli import models as cli_models
+from emoreason.apps.cli.finetune import finetune
+from emoreason.apps.cli.options import (  # fmt: skip
+    Decide,
+    Descriptors,
+    Detector,
+    Device,
+    ExplainerModel,
+    ExplainerName,
+    Labels,
+    LabelSet,
+    Model,
+    NoDetect,
+    Point,
+    Projection,
+    PromptFile,
+    Quantize,
+    Threshold,
+    chosen_labels,
+    examples,
+    load_reasoner,
+    note,
+)
+from emoreason.apps.cli.serve import chat, serve
+from emoreason.core.errors import EmoreasonError, UsageError
+
+if TYPE_CHECKING:
+    from emoreason.reasoner import Reasoner
+
+
+app = typer.Typer(
+    name="emoreason",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Reads facial expressions and says why: calibrated labels with evidence that can be checked.\n\n"
+    "The answers are about the expression that is shown, never about what a person feels inside.",
+)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert and check data sets.")
+app.add_typer(data_app, name="data")
+app.add_typer(cli_models.app, name="models")
+
+FAILED_ITEMS = 3
+STOPPED = 130  # as shells report Ctrl-C
+# The base of typer's errors: typer brings its own copy of click, so that click's own class is another one.
+CommandLineError: Any = typer.BadParameter.__mro__[2]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"emoreason {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=examples(
+        "explain example",
+        "explain photo.jpg --save annotated.png",
+        "explain photo.jpg --labels bored,engaged,confused --json",
+        "explain crop.png --no-detect --threshold 0.6",
+        "explain photo.jpg --decide both",
+        "explain photo.jpg --explainer http://127.0.0.1:8000/v1 --explainer-model qwen",
+    )
+)
+def explain(
+    picture: Annotated[str, typer.Argument(help="A path, a URL, or 'example' for the astronaut in the package.")],
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    no_detect: NoDetect = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the picture with boxes, labels and bars.")] = None,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+    threshold: Threshold = None,
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
+) -> None:
+    """What the faces of one picture show, and why: labels with confidence, the evidence, and an explanation of it."""
+    from dataclasses import replace
+
+    from emoreason.core.resources import resource
+
+    chosen = chosen_labels(labels, label_set)
+    if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--save {save}: a name that ends in .png, .jpg or .webp was expected")
+    if save is not None and not save.parent.is_dir():
+        raise UsageError(f"--save {save}: there is no folder {save.parent}; make it with mkdir -p {save.parent}")
+    source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
+    reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+                     explainer, explainer_model, quantize)  # fmt: skip
+    analysis = reasoner.analyze(source, chosen, detect=not no_detect, decide=decide)
+    if picture == "example":  # its place in the package is nobody's business
+        analysis = replace(analysis, picture=replace(analysis.picture, source=picture))
+    if save is not None:
+        try:
+            analysis.draw(save)
+        except OSError as error:
+            raise EmoreasonError(f"--save {save} cannot be written: {error.strerror or error}") from None
+        note(f"drawn to {save}")
+    if json:
+        print(analysis.to_json())
+    else:
+        from emoreason.apps.cli.tables import print_analysis
+
+        print_analysis(analysis)
+
+
+@app.command(
+    epilog=examples(
+        "label photos/ -o rows.jsonl",
+        "label photos/ -o rows.jsonl --resume",
+        "label a.jpg b.jpg --labels bored,engaged",
+        'label "photos/**/*.png" --label-set ekman6 -o rows.parquet',
+        "label crops/ --no-detect -o rows.csv --export imagefolder sorted/",
+        "label - < list.txt",
+    )
+)
+def label(
+    paths: Annotated[
+        list[str], typer.Argument(help="Pictures, folders (with all below), globs, URLs; - reads a list from stdin.")
+    ],
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    no_detect: NoDetect = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL to stdout."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an output that exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again over an output that exists.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces a batch.")] = 128,
+    threshold: Threshold = None,
+    frames: Annotated[bool, typer.Option("--frames", help="Every frame of animated GIF and WebP files.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many pictures.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option("--shuffle-seed", help="Take the pictures in a random order of this seed.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Threads that open pictures and find faces. Default: one a core."),
+    ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--export", help="imagefolder DIR: write the face crops as an ImageFolder too."),
+    ] = None,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Write an explanation for every face too: seconds a face, not milliseconds."),
+    ] = False,
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
+) -> None:
+    """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
+    from emoreason.apps.cli.progress import labeling_bar
+    from emoreason.core.image_folder import ImageFolder, check_folder
+    from emoreason.core.row_files import RowFile, check_target
+    from emoreason.label import Job, cores, made_with, remaining, row_columns, run
+
+    if resume and overwrite:
+        raise UsageError("--resume goes on and --overwrite starts again: give one of them")
+    if resume and output is None:
+        raise UsageError("--resume needs the file to go on with: -o rows.jsonl")
+    if export is not None and export[0] != "imagefolder":
+        raise UsageError(f"--export {export[0]}: 'imagefolder DIR' was expected")
+    if output is not None:
+        check_target(output, resume, overwrite)
+    if export is not None:
+        check_folder(export[1], resume, tuple(paths))
+    chosen = chosen_labels(labels, label_set)
+    job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
+              explain=explain, decide=decide)  # fmt: skip
+    sources = job.sources()
+    if not sources:
+        raise EmoreasonError(
+            f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … are looked for"
+        )
+    if decide != "evidence" and not explain:
+        raise UsageError(f"--decide {decide} needs the language model: add --explain")
+    reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
+                     explainer if explain else "none", explainer_model, quantize)  # fmt: skip
+    if explain and reasoner.explainer is None:
+        raise UsageError(f"{model} has no language model of its own: name one with --explainer, or leave --explain out")
+    options = made_with(reasoner, job, export=export is not None)
+    rows = RowFile(output, row_columns(reasoner, job), made_with=options, resume=resume, overwrite=overwrite)
+    folder = ImageFolder(export[1], f"model:{reasoner.name}@{reasoner.revision}") if export else None
+    with labeling_bar(len(sources), len(sources) - len(remaining(rows, sources))) as progress:
+        try:
+            outcome = run(reasoner, job, rows, sources, export=folder, progress=progress)
+        except KeyboardInterrupt:
+            note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
+            raise typer.Exit(STOPPED) from None
+    note(str(outcome))
+    if outcome.failed:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@app.command(
+    "eval",
+    epilog=examples(
+        "eval ferplus --data ferplus/ --split validation -o results/",
+        "eval ferplus --predictions results/predictions.jsonl -o results/",
+        "eval explanations --data ferplus/validation.parquet --limit 1000 -o battery/",
+        "eval explanations --texts expllm.json -o theirs/",
+    ),
+)
+def evaluate(
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, or explanations."
+        ),
+    ],
+    data: Annotated[str | None, typer.Option("--data", help="The data set: a folder or a file.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, validation or test. Default: the benchmark's own.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="FER+: majority, argmax8, strict or probability.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("results"),
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Score this predictions.jsonl again, without a model.")
+    ] = None,
+    labels: Labels = None,
+    detect: Annotated[
+        bool, typer.Option("--detect/--no-detect", help="Find the face first, or take the pictures as crops.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="A random sample of this size.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample and of the intervals.")] = 0,
+    format: Annotated[str | None, typer.Option("--format", help="Layout of the data, where it cannot be told.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 128,
+    model: Model = "mini",
+    device: Device = "auto",
+    detector: Detector = "auto",
+    prompts: PromptFile = None,
+    descriptors: Descriptors = False,
+    projection: Projection = None,
+    operating_point: Point = "accurate",
+    explainer: ExplainerName = "auto",
+    explainer_model: ExplainerModel = "",
+    decide: Decide = "evidence",
+    quantize: Quantize = None,
+    texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score another system's texts.")] = None,
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="explanations: only these, such as form,evidence.")
+    ] = None,
+    free: Annotated[bool, typer.Option("--free", help="explanations: without the grammar too.")] = False,
+    most: Annotated[int | None, typer.Option("--most", min=1, help="explanations: faces of a probe.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="explanations: do not go on, start again.")] = False,
+) -> None:
+    """Measure a model on a benchmark: report.json, report.md, plots, and predictions that can be scored again.
+
+    `explanations` is the battery of the texts: what they say against the evidence, and what they do when it changes.
+    """
+    if benchmark == "explanations":
+        reasoner = None
+        if texts is None or data is not None:
+            reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None,
+                             explainer, explainer_model, quantize)  # fmt: skip
+        _battery(reasoner, data, split, format, texts, output, command=_command(), limit=limit, seed=seed,
+                 labels=chosen_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
+                 parts=parts.split(",") if parts else None, protocol=protocol or "majority",
+                 batch_size=min(batch_size, 16),
+                 options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
+        return
+    from emoreason.evaluate import load_benchmark, rescore, run
+
+    chosen = load_benchmark(benchmark)
+    if predictions is not None:
+        report = rescore(predictions, chosen, protocol, out=output)
+    else:
+        if data is None:
+            raise UsageError(
+                f"--data is missing: emoreason eval {benchmark} --data DIR (or --predictions FILE to score again)"
+            )
+        from emoreason.apps.cli.progress import counting_bar
+        from emoreason.evaluate.predict import predictor
+
+        reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None)
+        settings = {"operating_point": operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
+                    "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
+        with counting_bar("evaluating") as count:
+            report = run(
+                chosen,
+                data,
+                predictor(reasoner, detect, batch_size, count),
+                output,
+                split=split,
+                protocol=protocol,
+                labels=chosen_labels(labels, None),
+                format=format,
+                limit=limit,
+                seed=seed,
+                model=reasoner.name,
+                model_hash=reasoner.revision,
+                settings=settings,
+                command=_command(),
+            )
+    from emoreason.apps.cli.tables import print_report
+
+    print_report(report, output)
+    if report["n_failed"]:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog=examples(
+        "finetune --data my_faces/ --out runs/mine",
+        "finetune --data faces.csv --labels bored,engaged,confused --no-detect --out runs/mine",
+        "finetune finetune/lora.yaml --data my_faces/ --tower.epochs 4",
+        "finetune finetune/mini-encoder.yaml --smoke",
+    ),
+)(finetune)
+app.command(
+    epilog=examples("chat", "chat --port 7900", "chat --host 0.0.0.0 --auth me:secret", "chat --model mini --model DIR")
+)(chat)
+app.command(
+    epilog=examples("serve", "serve --ui", "serve --host 0.0.0.0 --api-key SECRET", "serve --port 0 --allow-urls")
+)(serve)
+
+
+@app.command(epilog=examples("env"))
+def env() -> None:
+    """Versions, device and number type with the reason: the text to paste in a bug report."""
+    from emoreason.core.environment import describe
+
+    report = describe()
+    print(report.text)
+    if report.problems:
+        for problem in report.problems:
+            note(problem)
+        raise typer.Exit(1)
+
+
+@data_app.command("check", epilog=examples("data check my_faces/", "data check my_faces/ --labels happy,sad --json"))
+def data_check(
+    source: Annotated[str, typer.Argument(help="A data set: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    split: Annotated[str | None, typer.Option("--split")] = None,
+    labels: Labels = None,
+    label_set: LabelSet = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Look for exact copies only.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Counts, unknown labels, missing and broken files, copies, leaks between splits. Exit 3 when all is not well."""
+    from emoreason.apps.cli.progress import counting_bar
+    from emoreason.data.check import SIMILARITY, check
+
+    with counting_bar("checking") as count:
+        report = check(source, format=format, split=split, labels=chosen_labels(labels, label_set),
+                       similarity=None if exact else SIMILARITY, progress=count)  # fmt: skip
+    if json:
+        import json as json_module
+
+        print(json_module.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        from emoreason.apps.cli.tables import stdout
+        from emoreason.data.check_report import render
+
+        stdout().print(render(report))
+    if not report.ok:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@data_app.command(
+    "convert", epilog=examples("data convert my_faces/ faces.parquet", "data convert my_faces/ faces/ --to jsonl")
+)
+def data_convert(
+    source: Annotated[str, typer.Argument(help="A data set in any layout that emoreason reads.")],
+    output: Annotated[Path, typer.Argument(help="A .parquet file, or a folder.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    to: Annotated[str, typer.Option("--to", help="parquet, or jsonl with pictures beside it.")] = "parquet",
+    split: Annotated[str | None, typer.Option("--split")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+) -> None:
+    """Any data set into one layout that emoreason, datasets and pandas read. Exit 3 when rows had to be skipped."""
+    from emoreason.apps.cli.progress import counting_bar
+    from emoreason.data.convert import convert
+
+    with counting_bar("converting") as count:
+        done = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
+    print(f"{done.written} rows -> {done.output}")
+    for trouble in done.skipped[:5]:
+        note(f"skipped: {trouble.id}: {trouble.why}")
+    if len(done.skipped) > 5:
+        note(f"… and {len(done.skipped) - 5} more; emoreason data check tells what can be wrong")
+    if done.skipped:
+        raise typer.Exit(FAILED_ITEMS)
+
+
+@data_app.command(
+    "describe",
+    epilog=examples(
+        "data describe ferplus/train.parquet -o described/ --without ferplus/validation.parquet --holdout 1500",
+        "data describe my_faces/ -o described/ --turns 2",
+    ),
+)
+def data_describe(
+    source: Annotated[str, typer.Argument(help="A data set of face crops in any layout that emoreason reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder: NAME.jsonl, holdout.jsonl, images/.")],
+    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    split: Annotated[str | None, typer.Option("--split")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the JSONL file.")] = "train",
+    model: Model = "mini",
+    turns: Annotated[int, typer.Option("--turns", help="Follow-up questions per face.")] = 1,
+    vary: Annotated[float, typer.Option("--vary", help="Share of the label distributions that are changed.")] = 0.5,
+    flip: Annotated[float, typer.Option("--flip", help="Share of the sheets with one movement changed.")] = 0.15,
+    without: Annotated[str | None, typer.Option("--without", help="Leave out copies of this data set's faces.")] = None,
+    holdout: Annotated[int, typer.Option("--holdout", help="So many faces go to holdout.jsonl.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Look at the first N faces only.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 7,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="Rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model."),
+    ] = None,
+    teacher_model: Annotated[str, typer.Option("--teacher-model", help="The model's name at the endpoint.")] = "",
+) -> None:
+    """Write training text: observations without a label, the verdict, the interpretation, follow-up questions."""
+    from itertools import islice
+
+    from emoreason.apps.cli.progress import counting_bar
+    from emoreason.data import read
+    from emoreason.data.check import copies_in
+    from emoreason.train.text.describe import Plan, describe
+
+    rewrite = None
+    if teacher is not None:
+        from emoreason.train.text.teacher import load_teacher
+
+        rewrite = load_teacher(teacher, teacher_model)
+    reasoner = load_reasoner(model, "auto", "auto", None, False, None, "accurate", None)
+    left_out = frozenset(copies_in(read(source, format=format, split=split), read(without))) if without else frozenset()
+    with counting_bar("describing") as count:
+        samples = islice(read(source, format=format, split=split), limit)
+        done = describe(samples, reasoner, output, name=name, plan=Plan(turns, vary, flip, seed), holdout=holdout,
+                        without=left_out, rewrite=rewrite, progress=count)  # fmt: skip
+    for file, n in done.written.items():
+        print(f"{n} conversations -> {file}")
+    for why, n in done.dropped.items():
+        if n:
+            note(f"left out, {why.replace('_', ' ')}: {n} faces")
+    if rewrite is not None:
+        note(rewrite.report())
+
+
+def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, format: str | None,
+             texts: Path | None, output: Path, **settings: Any) -> None:  # fmt: skip
+    from emoreason.apps.cli.progress import counting_bar
+    from emoreason.data import read
+    from emoreason.evaluate.explanations.run import run_battery
+
+    samples = read(data, format=format or "auto", split=split) if data is not None else None
+    explainer = reasoner.explainer if reasoner is not None and texts is None else None
+    with counting_bar("explaining") as count:
+        run_battery(
+            samples, reasoner, explainer, output, texts=texts, data=data, progress=lambda part, n: count(n), **settings
+        )
+    from emoreason.apps.cli.tables import stdout
+
+    stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["emoreason", *sys.argv[1:]])
+
+
+def execute(arguments: list[str] | None = None) -> int:
+    """One command; its exit code. A user's mistake becomes one line, never a stack trace."""
+    warnings.filterwarnings("ignore", "Image size")  # of Pillow: what is too large for us is told in our words
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their programmers
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, JSON is UTF-8, and no name of a file is a crash
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code = app(arguments, prog_name="emoreason", standalone_mode=False)
+        sys.stdout.flush()
+        return code or 0
+    except EmoreasonError as error:
+        note(f"error: {' '.join(str(error).split())}")
+        return 2 if isinstance(error, UsageError) else 1
+    except CommandLineError as error:
+        text = error.format_message()
+        note(text if "\n" in text else f"error: {text} (see {_help_of(error)})")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return STOPPED
+    except BrokenPipeError:
+        return _reader_left()
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # click's own answer to a reader that left
+            raise
+        return _reader_left()
+
+
+def _help_of(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'emoreason'} --help"
+
+
+def _reader_left() -> int:
+    """`emoreason label … | head` is no mistake. What is still buffered goes nowhere, so that the end is silent."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(execute())
+
+
+if __name__ == "__main__":
+    main()

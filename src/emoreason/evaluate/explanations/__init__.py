@@ -1,0 +1,1 @@
+"""The explanation benchmark: are the texts true to the evidence?"""

@@ -1,0 +1,209 @@
+"""The battery: what an explainer's texts are worth, measured on this machine without anybody's judgement.
+
+Faces are read, explained and written to `explanations.jsonl` as it goes; every figure is computed from the kept rows,
+and each probe keeps its own, so that a killed run goes on where it was. Definitions: docs/explanations.md.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.resources import resource
+from emoreason.data.schema import Sample
+from emoreason.evaluate.explanations import interventions as probes
+from emoreason.evaluate.explanations import necessity
+from emoreason.evaluate.explanations import questions as asked
+from emoreason.evaluate.explanations import text_metrics as text_parts
+from emoreason.evaluate.explanations.cases import Case, Journal, Row
+from emoreason.evaluate.explanations.diversity import diversity
+from emoreason.evaluate.explanations.sources import explained, imported, measured
+from emoreason.evaluate.run import limited, own_version
+from emoreason.explain.explanation import DECIDERS, Explainer
+from emoreason.reasoner import Reasoner
+
+VERSION = 1  # of the definitions: figures of different versions are not to be compared
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every part is given."""
+
+    cases: list[Case]
+    rows: list[Row]
+    folder: Path
+    settings: dict[str, Any]  # eval/explanations.yaml
+    reasoner: Any = None  # a Reasoner and an Explainer, except where texts are imported
+    explainer: Any = None
+    decide: str = "evidence"
+    batch_size: int = 16
+    seed: int = 0
+    most: int | None = None  # faces or questions of a probe
+
+    def journal(self, part: str) -> Journal:
+        return Journal(self.folder / "probes" / f"{part}.jsonl")
+
+    def faces(self, part: str) -> int:
+        return min(self.settings["faces"][part], self.most or self.settings["faces"][part])
+
+    @property
+    def weight(self) -> float:
+        """Of the reasoned verdict in the product, as the explainer was shipped with it."""
+        spec = getattr(getattr(self.explainer, "vlm", None), "spec", None)
+        return float(getattr(spec, "verdict", {}).get("weight", 0.5))
+
+    @property
+    def explained(self) -> list[tuple[Case, Row]]:
+        """Faces on which a claim was made, with its text."""
+        kept = zip(self.cases, self.rows, strict=True)
+        return [(case, row) for case, row in kept if not case.sheet.abstained and not row.error]
+
+
+def _diversity(setup: Setup) -> dict[str, Any]:
+    labels = setup.rows[0].asked
+    claiming = [row.text for row in setup.rows if row.text and not (row.sheet and row.sheet.abstained)]
+    of_claims = {key: diversity(claiming, labels)[key] for key in ("n", "distinct_2", "most_shared_sentence")}
+    return {**diversity([row.text for row in setup.rows if row.text], labels), "without_abstentions": of_claims}
+
+
+Part = Callable[[Setup], dict[str, Any]]
+# Of texts and sheets alone, and so of any system's texts.
+OF_TEXTS: dict[str, Part] = {
+    "form": lambda setup: text_parts.form(setup.rows, setup.seed),
+    "evidence": lambda setup: text_parts.evidence(setup.rows, setup.seed),
+    "verdict": lambda setup: text_parts.verdict(setup.rows, setup.weight, setup.seed),
+    "sufficiency": lambda setup: text_parts.sufficiency(setup.rows, setup.seed),
+    "diversity": _diversity,
+    "groups": lambda setup: text_parts.groups(setup.rows, setup.seed),
+}
+PROBES: dict[str, Part] = {
+    "necessity": necessity.necessity,
+    "counterfactual": probes.counterfactual,
+    "polling": asked.polling,
+    "sycophancy": asked.sycophancy,
+    "shuffle": probes.shuffle,
+    "nonface": probes.nonface,
+    "followups": asked.followups,
+}
+EXTRA: dict[str, Part] = {"ablation": probes.ablation, "free": probes.free}  # only when they are named
+PARTS = {**OF_TEXTS, **PROBES, **EXTRA}
+
+
+def run_battery(
+    samples: Iterable[Sample] | None,
+    reasoner: Reasoner | None,
+    explainer: Explainer | None,
+    folder: str | Path,
+    *,
+    limit: int | None = None,
+    batch_size: int = 16,
+    decide: str = "evidence",
+    texts: str | Path | None = None,
+    parts: Sequence[str] | None = None,
+    free: bool = False,
+    most: int | None = None,
+    labels: Sequence[str] | None = None,
+    protocol: str = "majority",
+    seed: int = 0,
+    overwrite: bool = False,
+    data: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    command: str | None = None,
+    progress: Progress = lambda part, n: None,
+) -> dict[str, Any]:
+    """Every figure, written to `folder` as report.json and report.md.
+
+    texts: score those of another system instead of explaining; with samples and a reasoner against their sheets.
+    parts: only these (otherwise all but `ablation` and `free`). free: also without the grammar. most: faces or
+    questions of a probe, instead of those of eval/explanations.yaml. data, options, command: noted in the report.
+    """
+    from emoreason.evaluate.explanations.report import write_battery
+
+    if decide not in DECIDERS:
+        raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
+    if texts is None and (samples is None or reasoner is None or explainer is None):
+        raise UsageError("the battery needs --data and an explainer, or --texts with the texts of another system")
+    chosen = _parts(parts, free, texts is not None)
+    folder = Path(folder)
+    name = str(texts) if texts is not None or explainer is None else explainer.name
+    made_with = {
+        "battery": VERSION, "explainer": name, "model": reasoner.name if reasoner else None,
+        "revision": reasoner.revision if reasoner else None, "decide": decide, "data": data, "limit": limit,
+        "seed": seed, "protocol": protocol, "labels": list(labels) if labels else None, "options": dict(options or {}),
+    }  # fmt: skip
+    _begin(folder, made_with, overwrite)
+    started, begin = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+    cases: list[Case] = []
+    failed: list[dict[str, str]] = []
+    if samples is not None and reasoner is not None:
+        cases, failed = measured(limited(iter(samples), limit, seed), reasoner, labels, protocol)
+        if not cases:
+            raise EmoreasonError(f"none of {len(failed)} pictures can be read; try emoreason data check")
+    read = time.monotonic()
+    without = 0
+    if texts is not None:
+        cases, rows, without = imported(texts, cases, labels)
+    else:
+        assert explainer is not None
+        rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), decide, batch_size, progress))
+    written = time.monotonic()
+    settings = battery_settings()
+    setup = Setup(cases, rows, folder, settings, reasoner, explainer, decide, batch_size, seed, most)
+    figures: dict[str, Any] = {}
+    for part in chosen:
+        start = time.monotonic()
+        progress(part, 0)
+        figures[part] = PARTS[part](setup)
+        figures[part]["seconds"] = round(time.monotonic() - start, 2)
+    report = {
+        "battery_version": VERSION, **made_with, "n": len(rows), "n_unreadable": len(failed), "unreadable": failed[:5],
+        "n_without_text": without, "labels": list(rows[0].asked), "most": most, "targets": settings["targets"],
+        "command": command, "emoreason_version": own_version(), "started": started,
+        "seconds": {"reading": round(read - begin, 2), "explaining": round(written - read, 2),
+                    "all": round(time.monotonic() - begin, 2)},
+        "parts": figures,
+    }  # fmt: skip
+    write_battery(report, folder)
+    return report
+
+
+def _parts(asked_for: Sequence[str] | None, free: bool, of_texts: bool) -> list[str]:
+    known = OF_TEXTS if of_texts else PARTS
+    unknown = [name for name in asked_for or () if name not in known]
+    if unknown:
+        what = "texts alone have no part" if of_texts else "the battery has no part"
+        raise UsageError(f"{what} {', '.join(unknown)}; choose of {', '.join(known)}")
+    chosen = [name for name in known if (name in asked_for if asked_for is not None else name not in EXTRA)]
+    return chosen + ["free"] * (free and not of_texts and "free" not in chosen)
+
+
+def battery_settings() -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(resource("eval/explanations.yaml").read_text(encoding="utf-8"))
+
+
+def _begin(folder: Path, made_with: dict[str, Any], overwrite: bool) -> None:
+    """A folder goes on with the run that it holds, and refuses another one: its rows would be mixed."""
+    about = folder / "run.json"
+    if overwrite and folder.is_dir():
+        for name in ("explanations.jsonl", "run.json", "report.json", "report.md"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "probes", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if about.is_file():
+        before = json.loads(about.read_text(encoding="utf-8"))
+        other = [key for key in made_with if before.get(key) != made_with[key]]
+        if other:
+            told = "; ".join(f"{key} = {before.get(key)}, now {made_with[key]}" for key in other)
+            raise UsageError(f"{folder} holds another run ({told}): give the same options, --overwrite, or another -o")
+    about.write_text(json.dumps(made_with) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""From features to evidence: labels as text, trained heads, calibration, abstention."""

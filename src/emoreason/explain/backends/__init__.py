@@ -1,0 +1,1 @@
+"""The language models that write: our own, transformers, OpenAI-compatible servers."""

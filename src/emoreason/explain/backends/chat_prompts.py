@@ -1,0 +1,113 @@
+"""The words around a chat model's words: prompts/chat_explainer.yaml filled from the sheet."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+from emoreason.data.messages import Message
+from emoreason.explain.read.claims import mentions
+from emoreason.explain.sheet import Reasoned, Sheet, ranked
+from emoreason.explain.write.phrases import book
+from emoreason.knowledge.facs import ACTION_UNITS
+
+SHOWN_LABELS = 3  # with the distribution that decides; follow-up questions are told all of them
+LEAST_SHOWN = 0.02
+
+
+def words(prompt: str, /, **given: object) -> str:
+    """A prompt, filled."""
+    return book("chat_explainer")[prompt].format(**given).strip()
+
+
+def system() -> Message:
+    return Message("system", words("system"))
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", text)
+
+
+def sheet_text(sheet: Sheet) -> str:
+    """Movements and no label: those to be named first, the rest apart."""
+    named = [unit.code for unit in sheet.named]
+    others = [code for code in sheet.visible if code not in named]
+    more = book("chat_explainer")["more"].format(lines=_lines(others, sheet)) if others else ""
+    absent = ", ".join(f"{ACTION_UNITS[code].name} (AU {code})" for code in sheet.absent) or words("nothing")
+    return words("sheet", named=_lines(named, sheet) or words("none_seen"), more=more, absent=absent)
+
+
+def _lines(codes: Iterable[str], sheet: Sheet) -> str:
+    return "\n".join(
+        words("line", name=ACTION_UNITS[code].name.capitalize(), code=code, band=sheet.visible[code],
+              phrase=_example(code, sheet.visible[code]))
+        for code in codes
+    )  # fmt: skip
+
+
+@cache
+def _example(code: str, band: str) -> str:
+    """A clause that the checks read as exactly this unit and band."""
+    phrases = ACTION_UNITS[code].phrases[band]
+    read = {phrase: [(said.action_unit, said.band, said.present) for said in mentions(phrase)] for phrase in phrases}
+    return next((phrase for phrase in phrases if read[phrase] == [(code, band, True)]), phrases[0])
+
+
+def first_step(sheet: Sheet, picture: bool) -> str:
+    asked = words("observations", sheet=sheet_text(sheet))
+    return f"{words('picture')}\n{asked}" if picture else asked
+
+
+def verdict_step(labels: Sequence[str]) -> str:
+    return words("verdict", labels=", ".join(labels))
+
+
+def last_step(sheet: Sheet, own: Reasoned | None) -> str:
+    texts: dict[str, Any] = book("chat_explainer")
+    said = ""
+    if own:
+        said = texts["own_agrees"] if own.label == sheet.label else texts["own_differs"]
+        said = said.format(own=own.label, label=sheet.label)
+    second = texts["runner_up"].format(runner_up=sheet.runner_up) if sheet.runner_up else ""
+    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= LEAST_SHOWN]
+    return words("interpretation", calibration=_calibration(sheet), labels=_distribution(told), own=said,
+                 runner_up=second, label=sheet.label, percent=percent(sheet.confidence))  # fmt: skip
+
+
+def repair(problems: Sequence[str]) -> str:
+    return words("repair", problems="\n".join(f"- {problem}" for problem in problems))
+
+
+def facts(sheet: Sheet, own: Reasoned | None, other: Sheet | None = None) -> str:
+    """All that follow-up questions may be answered from."""
+    if other is not None:
+        return words("facts_other", first=facts(sheet, own), second=facts(other, None))
+    said = book("chat_explainer")["facts_own"].format(own=own.label) if own else ""
+    return words("facts", sheet=sheet_text(sheet), calibration=_calibration(sheet),
+                 labels=_distribution(ranked(sheet.probabilities)), own=said)  # fmt: skip
+
+
+def question(text: str, sheet: Sheet) -> str:
+    return words("question", question=" ".join(text.split()), label=sheet.label)
+
+
+def percent(probability: float) -> str:
+    """Rounded, but never a certainty that no measurement gives."""
+    return f"{min(99, max(1, round(100 * probability)))}%"
+
+
+def _distribution(pairs: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} {percent(p)}" for label, p in pairs)
+
+
+def _calibration(sheet: Sheet) -> str:
+    return "" if sheet.calibrated else book("chat_explainer")["uncalibrated"]
+
+
+def plain(messages: Sequence[Message]) -> str:
+    """A conversation for models whose tokenizer has no chat template."""
+    forms = book("chat_explainer")["plain"]
+    return "".join(forms[said.role].format(content=said.content) for said in messages) + forms["opening"]

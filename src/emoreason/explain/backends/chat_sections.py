@@ -1,0 +1,147 @@
+"""What a chat model writes, made into the sections of an explanation while it arrives."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from emoreason.explain.read.sections import HEADINGS
+
+_MARKS = r"[\s#>*_\-+•]*(?:[(\[]?\d{1,2}[.):\]]+\s*)?[*_]*"
+_NAMES = (
+    r"(?:key |facial )?observations?",
+    r"(?:overall )?(?:emotional )?interpretation",
+    r"(?:final |overall )?conclusion",
+)
+_HEADINGS = tuple(re.compile(rf"{_MARKS}{name}[ \t]*[*_]*[ \t]*(?::|(?=\n))", re.I) for name in _NAMES)
+_OPENINGS = ("key observations", "facial observations", "observations", "overall emotional interpretation",
+             "emotional interpretation", "interpretation", "overall interpretation", "final conclusion",
+             "overall conclusion", "conclusion")  # fmt: skip
+_BULLET = re.compile(r"\s*(?:[-*•+]\s+|\d{1,2}[.)]\s+)")
+_THINKS, _THOUGHT = "<think>", "</think>"
+
+
+def spoken(pieces: Iterable[str]) -> Iterator[str]:
+    """Without the thoughts that some models write first."""
+    held, state = "", "start"
+    for piece in pieces:
+        if state == "answer":
+            yield piece
+            continue
+        held += piece
+        if state == "start":
+            begun = held.lstrip()
+            if begun.startswith(_THINKS):
+                state = "thoughts"
+            elif begun and not _THINKS.startswith(begun):
+                state = "answer"
+                yield held
+        if state == "thoughts" and _THOUGHT in held:
+            state = "answer"
+            if after := held.split(_THOUGHT, 1)[1]:
+                yield after
+    if state == "start" and held:
+        yield held
+
+
+def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """Up to the first of `stops`, which is not given, nor a beginning of it that may become one."""
+    held = ""
+    longest = max(map(len, stops))
+    for piece in pieces:
+        held += piece
+        found = [at for stop in stops if (at := held.find(stop)) >= 0]
+        if found:
+            yield held[: min(found)]
+            return
+        keep = next(
+            (n for n in range(min(longest, len(held)), 0, -1) if any(s.startswith(held[-n:]) for s in stops)), 0
+        )
+        ready, held = held[: len(held) - keep], held[len(held) - keep :]
+        if ready:
+            yield ready
+    if held:
+        yield held
+
+
+class Sections:
+    """Raw text -> the wanted sections, each one line under our own heading; other sections are dropped.
+
+    Text before any heading belongs to the first wanted section. Lists become sentences and Markdown goes.
+    """
+
+    def __init__(self, wanted: Sequence[str]):
+        self._wanted, self._current = tuple(wanted), wanted[0]
+        self._buffer, self._fresh, self._last, self._space = "", True, "", False
+        self._begun = False  # a word of the current section was given
+        self._broken = False  # the last word of the text ended a line
+
+    def feed(self, piece: str) -> str:
+        """The text that is ready."""
+        self._buffer += piece
+        return self._ready(False)
+
+    def close(self) -> str:
+        """What was held back; the text has ended."""
+        self._buffer += "\n"
+        return self._ready(True)
+
+    def _ready(self, ended: bool) -> str:
+        out = ""
+        while self._buffer:
+            if self._fresh:
+                if self._undecided() and not ended:
+                    break
+                found = next(((n, m) for n, h in enumerate(_HEADINGS) if (m := h.match(self._buffer))), None)
+                if found:
+                    out += self._turn(HEADINGS[found[0]])
+                    self._buffer = self._buffer[found[1].end() :]
+                    continue
+                bullet = _BULLET.match(self._buffer)
+                self._buffer = self._buffer[bullet.end() :] if bullet else self._buffer.lstrip()
+                if self._broken and self._last.isalnum() and (bullet or self._buffer[:1].isupper()):
+                    out += self._stop()  # the items of a list become sentences
+                self._fresh = self._broken = False
+            line, newline, rest = self._buffer.partition("\n")
+            out += self._say(line)
+            self._buffer = rest
+            if newline:
+                self._space = self._fresh = self._broken = True
+        return out
+
+    def _undecided(self) -> bool:
+        """Whether the line may still become a heading or the item of a list."""
+        letter = re.search(r"[^\W\d_]", self._buffer)
+        if letter is None:
+            return True
+        begun = self._buffer[letter.start() :].casefold()
+        return not re.search(r"[\n:]", begun) and any(name.startswith(begun.rstrip("*_ ")) for name in _OPENINGS)
+
+    def _turn(self, heading: str) -> str:
+        if heading == self._current or heading not in self._wanted:
+            self._current = heading
+            return ""
+        self._current, self._space, self._last, self._begun = heading, True, "", False
+        return f"\n{heading}:"
+
+    def _stop(self) -> str:
+        if self._current not in self._wanted:
+            return ""
+        self._last = "."
+        return "."
+
+    def _say(self, text: str) -> str:
+        if self._current not in self._wanted:
+            return ""
+        text = re.sub(r"\s+", " ", text.replace("*", ""))
+        if not text.strip():
+            self._space = self._space or bool(text)
+            return ""
+        lead = " " if self._space or not self._begun or text[0] == " " else ""
+        self._space, self._begun = text[-1] == " ", True
+        text = text.strip()
+        self._last = text[-1]
+        return lead + text
+
+
+def one_line(text: str) -> str:
+    """An answer without Markdown and line breaks."""
+    return " ".join(re.sub(r"[*#]+", "", text).split())

@@ -1,0 +1,159 @@
+"""Several texts at once over one cache: read prompts, read a distribution, write under a grammar or freely.
+
+Rows of a batch differ in length. What a row does not have is masked where it stands, so that every row computes what it
+would compute alone (a test compares); positions count only what is there.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emoreason.explain.write.constrain import Walk
+from emoreason.models.cache import roomy_cache
+from emoreason.models.vlm import VisionLanguageModel
+
+RUN = 12  # forced tokens are fed together, so many at once
+
+
+class Session:
+    """B conversations side by side."""
+
+    def __init__(self, vlm: VisionLanguageModel, rows: int):
+        self.vlm, self.rows = vlm, rows
+        self.cache: Any = roomy_cache()
+        self.mask = torch.zeros(rows, 0, dtype=torch.long, device=vlm.device)
+        self.length = [0] * rows
+        self.hidden: Tensor = torch.empty(0)  # (B, H) after the last fed token of each row
+
+    @torch.inference_mode()
+    def feed(self, pieces: Sequence[Tensor | None]) -> None:
+        """One piece (n, H) per row; None for a row that has nothing to add."""
+        sizes = [0 if piece is None else len(piece) for piece in pieces]
+        n = max(sizes)
+        width = next(piece.shape[1] for piece in pieces if piece is not None)
+        kind = next(piece.dtype for piece in pieces if piece is not None)
+        embeddings = torch.zeros(self.rows, n, width, dtype=kind, device=self.vlm.device)
+        mask = torch.zeros(self.rows, n, dtype=torch.long, device=self.vlm.device)
+        positions = torch.zeros(self.rows, n, dtype=torch.long, device=self.vlm.device)
+        for row, (piece, size) in enumerate(zip(pieces, sizes, strict=True)):
+            if piece is not None and size:
+                embeddings[row, n - size :] = piece  # right-aligned: the last column is every row's last token
+                mask[row, n - size :] = 1
+                positions[row, n - size :] = torch.arange(self.length[row], self.length[row] + size)
+                self.length[row] += size
+        self.mask = torch.cat([self.mask, mask], dim=1)
+        hidden = self.vlm.hidden(embeddings, self.mask, positions, self.cache)[:, -1]  # (B, H)
+        fed = torch.tensor([size > 0 for size in sizes], device=hidden.device)
+        self.hidden = hidden if bool(fed.all()) else torch.where(fed[:, None], hidden, self.hidden)
+
+    def read(self, prompts: Sequence[str | None], visual: Sequence[Tensor | None] | None = None) -> None:
+        """Feed a prompt per row; the first one begins with the start token and the visual tokens."""
+        pieces: list[Tensor | None] = []
+        for row, prompt in enumerate(prompts):
+            if prompt is None:
+                pieces.append(None)
+                continue
+            parts = []
+            if not self.length[row]:
+                parts.append(self.vlm.embed([self.vlm.tokenizer.bos]))
+                if visual is not None and (seen := visual[row]) is not None:
+                    parts.append(seen.to(parts[0].dtype))
+            if prompt:
+                parts.append(self.vlm.embed(self.vlm.tokenizer.encode(prompt)))
+            pieces.append(torch.cat(parts))
+        self.feed(pieces)
+
+    @torch.inference_mode()
+    def score(self, options: Sequence[str]) -> Tensor:
+        """log p (B, L) of each continuation, by one pass over all of them behind the shared prefix; nothing is kept."""
+        spelled = [self.vlm.tokenizer.encode(f" {option}") for option in options]
+        first = self.vlm.head(self.hidden).log_softmax(dim=1)  # (B, V)
+        total = first[:, [tokens[0] for tokens in spelled]]  # (B, L)
+        if all(len(tokens) == 1 for tokens in spelled):
+            return total
+        feed = [(o, i) for o, tokens in enumerate(spelled) for i in range(len(tokens) - 1)]
+        n = len(feed)
+        own = torch.zeros(n, n, dtype=torch.bool, device=self.vlm.device)
+        for a, (option, place) in enumerate(feed):
+            for b, (other, before) in enumerate(feed):
+                own[a, b] = option == other and before <= place  # a continuation sees itself and the prefix
+        seen = torch.cat([self.mask.bool()[:, None, :].expand(-1, n, -1), own.expand(self.rows, -1, -1)], dim=2)
+        piece = self.vlm.embed([spelled[o][i] for o, i in feed]).expand(self.rows, -1, -1)
+        blocked = torch.finfo(piece.dtype).min
+        bias = torch.zeros(seen.shape, dtype=piece.dtype, device=seen.device).masked_fill(~seen, blocked)[:, None]
+        places = torch.tensor([i for _, i in feed], device=piece.device)
+        positions = torch.tensor(self.length, device=piece.device)[:, None] + places[None]
+        hidden = self.vlm.hidden(piece, bias, positions, self.cache)  # (B, n, H)
+        self.cache.crop(-n)
+        later = self.vlm.head(hidden).log_softmax(dim=2)  # (B, n, V)
+        for at, (option, place) in enumerate(feed):
+            total[:, option] += later[:, at, spelled[option][place + 1]]
+        return total
+
+    def write(
+        self, walks: Sequence[Walk | None], rngs: Sequence[torch.Generator], temperature: float = 1.0
+    ) -> Iterator[tuple[int, int]]:
+        """Write one text per walk, giving (row, token) as it goes; the end is chosen and not fed."""
+        while True:
+            pieces: list[Tensor | None] = [None] * self.rows
+            for row, walk in enumerate(walks):
+                if walk is None or walk.done:
+                    continue
+                run: list[int] = []
+                while not walk.done and len(run) < (RUN if self.rows == 1 else 1):
+                    allowed = walk.allowed()
+                    if len(allowed) > 1 and run:
+                        break  # the model has a say: it has to read what was forced first
+                    token = allowed[0] if len(allowed) == 1 else self._pick(row, allowed, rngs[row], temperature)
+                    walk.advance(token)
+                    if not walk.done:
+                        run.append(token)
+                        yield row, token
+                if run:
+                    pieces[row] = self.vlm.embed(run)
+            if all(piece is None for piece in pieces):
+                return
+            self.feed(pieces)
+
+    @torch.inference_mode()
+    def _pick(self, row: int, allowed: list[int], rng: torch.Generator, temperature: float) -> int:
+        weight = self.vlm.language.get_output_embeddings()
+        logits = self._head_rows(weight, row, allowed)
+        if temperature <= 0:
+            return allowed[int(logits.argmax())]
+        return allowed[int(torch.multinomial((logits / temperature).softmax(dim=0), 1, generator=rng))]
+
+    def _head_rows(self, head: Any, row: int, allowed: list[int]) -> Tensor:
+        """Logits of the allowed tokens only: a few rows of the head instead of all of them."""
+        weight = getattr(head, "weight", None)
+        if isinstance(weight, Tensor) and weight.is_floating_point() and weight.ndim == 2:
+            rows = weight[torch.tensor(allowed, device=weight.device)]
+            return (rows.float() @ self.hidden[row].float()).cpu()
+        return self.vlm.head(self.hidden[row])[torch.tensor(allowed, device=self.hidden.device)].cpu()
+
+    def write_freely(
+        self, end: int, rngs: Sequence[torch.Generator], temperature: float, most: int
+    ) -> Iterator[tuple[int, int]]:
+        """Without a grammar: until `end` (or the end-of-text token), or `most` tokens."""
+        going = [True] * self.rows
+        for _ in range(most):
+            with torch.inference_mode():
+                logits = self.vlm.head(self.hidden).cpu()  # (B, V)
+            pieces: list[Tensor | None] = [None] * self.rows
+            for row in range(self.rows):
+                if not going[row]:
+                    continue
+                if temperature <= 0:
+                    token = int(logits[row].argmax())
+                else:
+                    token = int(torch.multinomial((logits[row] / temperature).softmax(dim=0), 1, generator=rngs[row]))
+                if token in (end, self.vlm.tokenizer.eos):
+                    going[row] = False
+                    continue
+                yield row, token
+                pieces[row] = self.vlm.embed([token])
+            if all(piece is None for piece in pieces):
+                return
+            self.feed(pieces)

@@ -1,0 +1,242 @@
+"""Chat models of transformers: text-only ones that read the evidence sheet, and those that see the picture as well."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from emoreason.core.device import Compute
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.data.messages import Message
+from emoreason.explain.backends import chat_prompts as script
+from emoreason.explain.backends.chat_sections import until
+from emoreason.explain.explanation import Manner
+from emoreason.models.encoder import PACKAGE_PREFIX
+
+MOST_TOKENS = 300  # of one answer: three times what a section takes
+TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # where a model without a chat template begins to speak for others
+
+
+class _Local:
+    """What the two have in common: text comes from `generate`, scores from one cache of the conversation."""
+
+    sees = False
+
+    def __init__(self, model: Any, tokenizer: Any, most_tokens: int = MOST_TOKENS):
+        self.model, self.tokenizer, self.most_tokens = model, tokenizer, most_tokens
+
+    def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
+        """The inputs of the model, up to where its answer begins."""
+        raise NotImplementedError
+
+    @property
+    def templated(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def complete(
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+    ) -> Iterator[str]:
+        written = self._generate(self.prepare(messages, images), manner)
+        return written if self.templated else until(written, TURN_OPENINGS)
+
+    def _generate(self, inputs: dict[str, Any], manner: Manner) -> Iterator[str]:
+        import torch
+        from transformers import TextIteratorStreamer
+
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop, failures = threading.Event(), []
+
+        def halted(rows: Any, scores: Any, **_: Any) -> Any:
+            return torch.full((rows.shape[0],), stop.is_set(), dtype=torch.bool, device=rows.device)
+
+        def work() -> None:
+            try:
+                torch.manual_seed(manner.variation)
+                # greedy where no temperature is asked for: the same face gets the same words again
+                self.model.generate(**inputs, streamer=streamer, max_new_tokens=self.most_tokens,
+                                    do_sample=bool(manner.temperature), temperature=manner.temperature or None,
+                                    top_p=None, top_k=None, stopping_criteria=[halted],
+                                    pad_token_id=self._pad())  # fmt: skip
+            except Exception as error:  # told to whoever reads the text
+                failures.append(error)
+                streamer.end()
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        try:
+            yield from (text for text in streamer if text)
+        finally:
+            stop.set()
+            worker.join()
+        if failures:
+            raise EmoreasonError(f"the model could not write: {failures[0]}") from failures[0]
+
+    def _pad(self) -> int | None:
+        if self.tokenizer.pad_token_id is not None:
+            return self.tokenizer.pad_token_id
+        ends = self.model.generation_config.eos_token_id
+        return ends[0] if isinstance(ends, list) else ends
+
+    def score(
+        self, messages: Sequence[Message], images: Sequence[Image.Image], options: Sequence[str]
+    ) -> list[float] | None:
+        """The conversation is read once; then all options go through together, each behind a copy of its cache."""
+        import torch
+
+        from emoreason.models.cache import cache_argument, cache_of
+
+        lead = "" if self.templated else " "  # the plain form ends with "Assistant:"
+        rows = [self.tokenizer(lead + option, add_special_tokens=False)["input_ids"] for option in options]
+        with torch.no_grad():
+            read = self.model(**self.prepare(messages, images), use_cache=True, logits_to_keep=1)
+            first = read.logits[0, -1].float().log_softmax(-1)
+            scores = [first[row[0]].item() for row in rows]
+            longest = max(map(len, rows))
+            if longest > 1:
+                cache = cache_of(read)
+                cache.batch_repeat_interleave(len(rows))
+                # filled up at the end with any token: nothing that counts comes after it
+                filled = torch.tensor([row[:-1] + [row[0]] * (longest - len(row)) for row in rows])
+                logits = self.model(input_ids=filled.to(first.device), **cache_argument(cache)).logits
+                follow = logits.float().log_softmax(-1)
+                for at, row in enumerate(rows):
+                    scores[at] += sum(follow[at, n, token].item() for n, token in enumerate(row[1:]))
+        return _apart(scores, rows)
+
+
+def _apart(scores: list[float], rows: Sequence[Sequence[int]]) -> list[float]:
+    """An option that begins another ("fear", "fearful") has only what the other leaves it."""
+    from math import exp, log
+
+    left = []
+    for score, row in zip(scores, rows, strict=True):
+        longer = [
+            s for s, other in zip(scores, rows, strict=True) if len(other) > len(row) and other[: len(row)] == row
+        ]
+        rest = 1 - sum(exp(s - score) for s in longer)
+        left.append(score + log(max(rest, 1e-6)))
+    return left
+
+
+class TransformersChat(_Local):
+    """A causal language model of transformers that reads the sheet."""
+
+    @classmethod
+    def load(cls, name: str, compute: Compute, quantize: str | None = None) -> "TransformersChat":
+        from emoreason.models.cache import check_cache
+        from emoreason.models.language import WholeTokenizer, load_language
+
+        if name.startswith(PACKAGE_PREFIX):
+            raise UsageError(f"{name} is a part of the mini and no chat model: give a transformers name or folder")
+        low, dtype = _levels(quantize, compute)
+        language = load_language(name, quantization=low, dtype=dtype)
+        model = language.model if low is not None else language.model.to(compute.device)
+        if quantize in ("half", "int8"):
+            from emoreason.models.quantize import pack
+
+            pack(model, "int8" if quantize == "int8" else "half")
+        assert isinstance(language.tokenizer, WholeTokenizer)  # only the mini's vocabulary is cut
+        check_cache(model)
+        return cls(model, language.tokenizer.inner)
+
+    def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
+        if not self.templated:
+            given = self.tokenizer(script.plain(messages), return_tensors="pt")
+            return dict(given.to(self.model.device))
+
+        def render(told: Sequence[Message]) -> Any:
+            rows = [{"role": said.role, "content": said.content} for said in told]
+            return self.tokenizer.apply_chat_template(
+                rows, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
+                enable_thinking=False,
+            )  # fmt: skip
+
+        return dict(_rendered(render, messages).to(self.model.device))
+
+
+class ImageTextChat(_Local):
+    """An image-text-to-text model of transformers that reads the sheet beside the picture."""
+
+    sees = True
+
+    def __init__(self, model: Any, processor: Any, most_tokens: int = MOST_TOKENS):
+        super().__init__(model, processor.tokenizer, most_tokens)
+        self.processor = processor
+
+    @classmethod
+    def load(cls, name: str, compute: Compute, quantize: str | None = None) -> "ImageTextChat":
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from emoreason.models.cache import check_cache
+
+        if quantize in ("half", "int8"):
+            raise UsageError(
+                f"--quantize {quantize} is for text models on a processor; vision:MODEL takes 4bit or 8bit on CUDA"
+            )
+        low, dtype = _levels(quantize, compute)
+        try:
+            processor = AutoProcessor.from_pretrained(name)
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, quantization_config=low)
+        except (OSError, ValueError, ImportError) as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise EmoreasonError(f"the model {name} could not be loaded: {reason}. Give a folder or a hub name of a "
+                                 "transformers image-text-to-text model") from None  # fmt: skip
+        if not hasattr(processor, "tokenizer"):
+            raise EmoreasonError(f"{name} brings no processor for pictures: for a text-only model say text:{name}")
+        placed: Any = model if low is not None else model.to(compute.device)  # type: ignore[arg-type]
+        placed = placed.eval().requires_grad_(False)
+        check_cache(placed)
+        return cls(placed, processor)
+
+    @property
+    def templated(self) -> bool:
+        return bool(getattr(self.processor, "chat_template", None) or super().templated)
+
+    def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
+        if not self.templated:
+            raise EmoreasonError(
+                "this model's processor has no chat template, so there is no telling where its pictures go"
+            )
+
+        def render(told: Sequence[Message]) -> str:
+            rows = []
+            seen = False
+            for said in told:
+                content: list[dict[str, str]] = [{"type": "text", "text": said.content}]
+                if said.role == "user" and not seen:  # the pictures belong to the first thing that is said
+                    content, seen = [{"type": "image"}] * len(images) + content, True
+                rows.append({"role": said.role, "content": content})
+            return self.processor.apply_chat_template(rows, add_generation_prompt=True, tokenize=False)
+
+        text = _rendered(render, messages)
+        pictures = {"images": [[image.convert("RGB") for image in images]]} if images else {}
+        bos = self.tokenizer.bos_token
+        # some templates write the first token and the tokenizer would write it again
+        special = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+        given = self.processor(text=[text], **pictures, **special, return_tensors="pt").to(self.model.device)
+        return {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in given.items()}
+
+
+def _rendered(render: Any, messages: Sequence[Message]) -> Any:
+    """By the model's chat template; the system text goes into the first question where there is no place for it."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        return render(messages)
+    except TemplateError:
+        system, first, *rest = messages
+        return render([Message("user", f"{system.content}\n\n{first.content}"), *rest])
+
+
+def _levels(quantize: str | None, compute: Compute) -> tuple[Any, Any]:
+    """bitsandbytes' configuration, where one was asked for, and the number type of the other weights."""
+    import torch
+
+    from emoreason.models.quantize import bitsandbytes_config
+
+    if quantize in ("4bit", "8bit"):
+        return bitsandbytes_config(quantize, compute.torch_dtype), compute.torch_dtype
+    if quantize in (None, "float32", "half", "int8"):
+        return None, compute.torch_dtype if quantize is None else torch.float32
+    raise UsageError(f"--quantize {quantize} is not one of float32, half, int8, 8bit, 4bit")

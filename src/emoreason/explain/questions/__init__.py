@@ -1,0 +1,1 @@
+"""Understands follow-up questions."""

@@ -1,0 +1,1 @@
+"""Reads texts back: sections, movements, claims."""

@@ -1,0 +1,274 @@
+"""The writer: an evidence sheet -> grammars of the three sections. What may be said is decided here, how in `prompts/`.
+
+`order` draws the plan of a section (which units share a sentence, which words stand for choice), so that one face gets
+a small grammar and a thousand faces get a large one. Without it the plan follows from the numbers of the sheet.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+
+from emoreason.explain.sheet import Reasoned, Sheet, ranked
+from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, sample, seq, text
+from emoreason.explain.write.observations import FRAMES, ROOMY, deniable, observations, plan_of
+from emoreason.explain.write.phrases import book, plural, spoken, thinned, unit_nodes, unit_slots, written
+from emoreason.knowledge.emotions import canonical
+from emoreason.knowledge.facs import PROTOTYPES
+
+__all__ = ["abstention", "conclusion", "explanation", "interpretation", "observations"]
+
+HEADINGS = ("Key observations:", "Overall emotional interpretation:", "Conclusion:")
+SURENESS = (("sure", 0.9), ("fair", 0.75), ("unsure", 0.55), ("open", 0.0))
+_BESIDE = {"part": ("incomplete",), "alone": ("unmoved", "unlike"), "where": ("counted",)}  # what needs no second word
+_BELOW = re.compile(r"the best label has (\d+%), below the (\d+%) that was asked for")
+
+
+def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
+    """Which named units speak for the label, what is against it or for the runner-up, how open it is."""
+    rng = order or plan_of(sheet)
+    words = book("interpretation")
+    slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "name": text(sheet.label)}
+    named = [unit.code for unit in sheet.named]
+    typical = _typical(sheet.label)
+    support = [code for code in named if code in typical]
+    if canonical(sheet.label) == "neutral":
+        key, cited = ("quiet", named) if named else ("faint" if sheet.visible or not sheet.units else "still", [])
+    elif not typical:
+        key, cited = "own", []
+    elif support:
+        key, cited = "supported", support
+    else:
+        faint = typical & set(sheet.visible) or not sheet.units
+        key, cited = "faint" if faint else "unsupported" if sheet.visible else "motionless", []
+    sentences: list[Node] = [_said(words[key], rng, slots, sheet, cited)]
+    if reasoned and reasoned.label != sheet.label:
+        sentences.append(_said(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
+    elif sheet.runner_up:
+        sentences.append(_second(sheet, sheet.runner_up, rng, slots, named, typical))
+    elif not sheet.brief:
+        sentences += _rest(sheet, rng, slots, named, typical)
+    return thinned(Seq(tuple(sentences)), rng)
+
+
+def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]) -> list[Node]:
+    """A sentence or two more where no runner-up is close."""
+    words = book("interpretation")
+    aside = [code for code in named if typical and code not in typical]
+    lacking = [code for code in deniable(sheet) if code in typical]
+    second = ranked(sheet.probabilities)[1][0] if len(sheet.labels) > 1 else None
+    contrary = [code for code in deniable(sheet) if second and code in _typical(second) - typical]
+    kinds = ["incomplete"] * bool(lacking and named) + ["aside"] * bool(aside) + _pattern(sheet)
+    kinds += ["counted"] * (len(named) > 1 and bool(typical.intersection(named))) + _extent(sheet)
+    kinds += ["where"] * (_place(sheet, typical) is not None)
+    if second:
+        kinds += (
+            ["alone"] * 2
+            + ["unlike"] * bool(contrary and named)
+            + ["unmoved"] * (not sheet.visible and canonical(second) in PROTOTYPES)
+        )
+        slots = slots | {"second": spoken(second)}
+    kinds = (
+        list(dict.fromkeys(rng.choices(kinds, k=rng.choice((0, 1, 1, 1, 1, 2) if len(named) < ROOMY else (0, 1)))))
+        if kinds
+        else []
+    )
+    kinds = [kind for kind in kinds if not any(other in kinds for other in _BESIDE.get(kind, ()))]
+    said = []
+    for kind in kinds:
+        given, frames = slots, words["second"][kind] if kind == "unlike" else words[kind]
+        match kind:
+            case "incomplete" | "unlike":
+                given = slots | _missing(rng.choice(lacking if kind == "incomplete" else contrary))
+            case "alone":
+                frames = frames[sureness(sheet.confidence)]
+            case "counted":
+                how, numbers = _share(len(typical.intersection(named)), len(named))
+                given, frames = slots | numbers, frames[how]
+            case "where":
+                place = words["places"][_place(sheet, typical)]
+                given = slots | {name: written(entry, words, {}) for name, entry in place.items()}
+        said.append(_said(frames, rng, given, sheet, aside if kind == "aside" else ()))
+    return said
+
+
+def _share(fitting: int, named: int) -> tuple[str, dict[str, Node]]:
+    """How many of the named units fit the label, in words."""
+    numerals = book("interpretation")["numerals"]
+    if fitting == named:
+        return "all", {"all": text("both" if named == 2 else f"all {numerals[named]}")}
+    if fitting == 1:
+        return "one", {"one_of": choice(*(f"{few} of the {numerals[named]}" for few in ("one", "only one")))}
+    return "some", {"some_of": text(f"{numerals[fitting]} of the {numerals[named]}")}
+
+
+def _extent(sheet: Sheet) -> list[str]:
+    """Whether the named movements are all small, or all strong."""
+    bands = {unit.band for unit in sheet.named}
+    small = len(sheet.named) > 1 and bands <= {"trace", "slight"}
+    return ["weak"] * small + ["strong"] * (len(sheet.named) > 1 and bands == {"strong"})
+
+
+def _place(sheet: Sheet, typical: set[str]) -> str | None:
+    """The one region of the named units that speak for the label."""
+    regions = {unit.region for unit in sheet.named if unit.code in typical}
+    place = next(iter(regions)) if len(regions) == 1 and len(sheet.named) > 1 else None
+    return place if place in book("interpretation")["places"] else None
+
+
+def _pattern(sheet: Sheet) -> list[str]:
+    """Whether the face shows all of a prototype of its label, or some of one."""
+    prototypes = [set(prototype.units) for prototype in PROTOTYPES.get(canonical(sheet.label) or "", ())]
+    named = {unit.code for unit in sheet.named}
+    if any(len(units) > 1 and units <= named for units in prototypes):
+        return ["complete"]
+    whole = any(units <= named for units in prototypes)
+    return ["part"] * (not whole and any(units & named for units in prototypes))
+
+
+def _missing(code: str) -> dict[str, Node]:
+    slots = unit_slots(code, None)
+    undone = unit_nodes(code, None, "undone")[0]
+    return {"lacking": slots["nominal"], "lacked": Seq((slots["attribute"], slots["bare"])), "undone": undone}
+
+
+def _second(
+    sheet: Sheet, second: str, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]
+) -> Node:
+    """A sentence on what else the face might be called."""
+    words = book("interpretation")["second"]
+    slots = slots | {"second": spoken(second)}
+    other = _typical(second)
+    shared = [code for code in named if code in other]
+    lacking = [code for code in deniable(sheet) if code in other - typical]
+    if lacking and (not shared or rng.random() < 0.4):
+        return _said(words["lacking"] + words["unlike"], rng, slots | _missing(rng.choice(lacking)))
+    said = _said(words["shared" if shared else "plain"], rng, slots, sheet, shared)
+    if rng.random() < 0.4:  # "Even so, fear is also possible."
+        return Sentence(seq(written(book("interpretation")["contrast"], {}, {}), ",", _body(said)))
+    return said
+
+
+def _voice(confidence: float) -> dict[str, Node]:
+    """The words that depend on how sure the evidence is."""
+    words = book("interpretation")
+    how = sureness(confidence)
+    said = {
+        name: written(words[name][how], words, {}, many=False)
+        for name in ("suggest", "fits", "evidence", "reads", "hedge", "choose")
+    }
+    return said | {
+        "speak": written(words["speak"][how], words, {}),
+        "speak_one": written(words["speak"][how], words, {}, many=False),
+    }
+
+
+Reference = tuple[Node, bool]  # a unit as a noun phrase, and whether that is many
+
+
+def _said(
+    frames: Sequence[str],
+    rng: random.Random,
+    slots: dict[str, Node],
+    sheet: Sheet | None = None,
+    cited: Sequence[str] = (),
+) -> Node:
+    """A sentence of one of a few frames. The units that it cites are its subject's number as well."""
+    many = True
+    if sheet and cited:
+        units, many = _listed(_referred(sheet, cited, rng), rng, most=2 if len(sheet.named) < ROOMY else 1)
+        code = rng.choice(cited)
+        stated = Choice(unit_nodes(code, sheet.visible[code], "state"))
+        slots = slots | {"units": units, "units2": units, "stated": stated}
+        if not many:
+            slots = slots | {"speak": slots["speak_one"]}
+    chosen = rng.sample(frames, min(FRAMES, len(frames)))
+    words = book("interpretation")
+    nodes = tuple(written(frame, words, slots, many) for frame in chosen)
+    return Sentence(nodes[0] if len(nodes) == 1 else Choice(nodes))
+
+
+def _listed(cited: Sequence[Reference], rng: random.Random, most: int) -> Reference:
+    """One or two units as noun phrases."""
+    chosen = sorted(rng.sample(range(len(cited)), min(rng.choice((1, 2, 2)), most, len(cited))))
+    if len(chosen) == 2:
+        return seq(cited[chosen[0]][0], "and", cited[chosen[1]][0]), True
+    return cited[chosen[0]]
+
+
+def _referred(sheet: Sheet, codes: Sequence[str], rng: random.Random) -> list[Reference]:
+    """Named units as "the raised brows" or "the raising of the brows", or all of them as "slightly raised brows"."""
+    found: list[Reference] = []
+    bare = rng.random() < 0.25
+    for code in codes:
+        look, *states, movement, amount = unit_nodes(code, sheet.visible[code], "reference")
+        if not bare and rng.random() < 0.3:
+            found.append((Choice((movement, amount)), False))
+        else:
+            found.append((look if bare else Choice(tuple(states)), plural(code)))
+    return found
+
+
+def _typical(label: str) -> set[str]:
+    """The units of a label's prototypes."""
+    prototypes = PROTOTYPES.get(canonical(label) or "", ())
+    return {code for prototype in prototypes for code in (*prototype.units, *prototype.optional)}
+
+
+def sureness(confidence: float) -> str:
+    return next(name for name, lower in SURENESS if confidence >= lower)
+
+
+def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
+    """The label, how sure, the runner-up when it is close."""
+    rng = order or plan_of(sheet)
+    words = book("interpretation")
+    slots = _voice(sheet.confidence) | {"label": text(sheet.label), "percent": _percent(sheet.confidence)}
+    frames = words["verdict"] + words["calibrated"] * 2 if sheet.calibrated else words["verdict"]
+    apart = bool(sheet.runner_up) and sheet.calibrated and rng.random() < 0.5  # the runner-up in a sentence of its own
+    if not sheet.calibrated:  # then the number is no measure of how sure one may be
+        slots["rated"] = written(words["rated_only"], words, slots)
+    elif apart or not sheet.runner_up:
+        slots["rated"] = choice(*(written(words[name], words, slots) for name in ("rated", "rated_last")))
+    sentences = [_said(frames, rng, slots)]
+    if sheet.runner_up:
+        slots |= {"second": text(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
+        if apart:
+            sentences.append(_said(words["runner_up_apart"], rng, slots))
+        else:
+            sentences = [Sentence(Seq((_body(sentences[0]), _body(_said(words["runner_up"], rng, slots)))))]
+    if not sheet.calibrated:
+        sentences.append(_said(words["uncalibrated"], rng, slots))
+    return thinned(Seq(tuple(sentences)), rng)
+
+
+def _body(node: Node) -> Node:
+    return node.body if isinstance(node, Sentence) else node
+
+
+def _percent(probability: float) -> Node:
+    """Rounded, but never a certainty that no measurement gives."""
+    number = f"{min(99, max(1, round(100 * probability)))}%"
+    return choice(number, number, number, f"about {number}", f"around {number}", f"roughly {number}")
+
+
+def explanation(sheet: Sheet, reasoned: Reasoned | None, rng: random.Random) -> str:
+    """The three lines, sampled."""
+    nodes = (observations(sheet, rng), interpretation(sheet, reasoned, rng), conclusion(sheet, reasoned, rng))
+    return three_lines(*(sample(node, rng) for node in nodes))
+
+
+def three_lines(*sections: str) -> str:
+    return "\n".join(f"{heading} {section}" for heading, section in zip(HEADINGS, sections, strict=True))
+
+
+def abstention(sheet: Sheet) -> str:
+    """What is missing, and no claim."""
+    words = book("interpretation")["abstention"]
+    rng = plan_of(sheet)
+    why = sheet.why or "no movement of the face was measured"
+    keys = ["observations", "interpretation", "conclusion"]
+    given: dict[str, Node] = {"why": text(why)}
+    if found := _BELOW.fullmatch(why):  # said in many ways, because many faces have it
+        keys[2] = "close"
+        given |= {"reached": text(found[1]), "limit": text(found[2])}
+    return three_lines(*(sample(_said(words[key], rng, given), rng) for key in keys))

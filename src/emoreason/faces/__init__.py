@@ -1,0 +1,1 @@
+"""Faces in a picture: found, leveled and cropped."""

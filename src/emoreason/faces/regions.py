@@ -1,0 +1,34 @@
+"""Where the regions of a face lie in its crop, as shares of the crop's side: left, top, right, bottom.
+
+Crops are cut like FER2013's and stand upright, so that fixed places do. Drawn on the mean of 2,000 FER+ faces.
+"""
+
+import math
+
+from emoreason.faces.detect import Face
+from emoreason.knowledge.facs import REGIONS
+
+BOXES: dict[str, tuple[float, float, float, float]] = {
+    "brows": (0.12, 0.17, 0.88, 0.34),
+    "eyes": (0.12, 0.30, 0.88, 0.47),
+    "cheeks": (0.08, 0.48, 0.92, 0.70),
+    "nose": (0.34, 0.38, 0.66, 0.66),
+    "mouth": (0.24, 0.66, 0.76, 0.88),
+    "chin": (0.30, 0.84, 0.70, 1.00),
+    "jaw": (0.18, 0.76, 0.82, 1.00),
+}
+assert set(BOXES) == set(REGIONS)
+
+
+def outline(face: Face, region: str) -> list[tuple[float, float]]:
+    """The region's four corners in the picture, turned with the face."""
+    if face.square is None:
+        return []
+    x, y, side, turned = face.square
+    left, top, right, bottom = BOXES[region]
+    cosine, sine = math.cos(math.radians(turned)), math.sin(math.radians(turned))
+    corners = []
+    for across, down in ((left, top), (right, top), (right, bottom), (left, bottom)):
+        a, d = (across - 0.5) * side, (down - 0.5) * side
+        corners.append((x + cosine * a - sine * d, y + sine * a + cosine * d))
+    return corners

@@ -1,0 +1,1 @@
+"""Models for other programs: merged, ONNX, PEFT, transformers, GGUF."""

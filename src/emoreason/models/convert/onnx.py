@@ -1,0 +1,126 @@
+"""A model as one ONNX file: face crops go in as bytes, probabilities of its labels come out.
+
+    pixels         uint8 (batch, S, S, 3)     RGB, as Encoder.pixels cuts them
+    probabilities  float (batch, labels)      calibrated, at one operating point
+    embedding      float (batch, D)           of unit length, in CLIP's space
+    action_units   float (batch, units)       0..1, where the model has them
+
+Names and sizes stand in the file's metadata. Normalisation and the mirrored second look are in the graph.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emoreason.core.device import Compute
+from emoreason.core.errors import EmoreasonError
+from emoreason.evaluate.report import write_atomically
+from emoreason.models.encoder import load_encoder
+from emoreason.reasoner import load
+
+if TYPE_CHECKING:
+    from emoreason.evidence.reader import Reader
+
+OPSET = 20
+LARGEST = 1.9e9  # bytes of weights: a file of ONNX ends at 2 GiB
+
+
+def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
+    import torch
+
+    from emoreason.models.convert.export import missing
+
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch writes ONNX with it)
+    except ImportError as error:
+        raise missing("onnx", error) from None
+    reasoner = load(name, device_name="cpu", explainer="none", point=point)
+    encoder = load_encoder(name, Compute("cpu", "float32", "as it is exported"))
+    size = sum(p.numel() * 4 for p in encoder.visual.parameters())
+    if size > LARGEST:
+        raise EmoreasonError(f"the image tower of {name} has {size / 1e9:.1f} GB, and one ONNX file holds less than 2")
+    graph = _graph(encoder, *linear(reasoner.reader, reasoner.default_labels))
+    outputs = ["probabilities", "embedding", *(["action_units"] if encoder.unit_codes else [])]
+    example = torch.zeros(2, encoder.size, encoder.size, 3, dtype=torch.uint8)
+    program = torch.onnx.export(
+        graph, (example,), input_names=["pixels"], output_names=outputs, opset_version=OPSET, dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    _forget(model.graph)
+    told = {
+        "model": reasoner.name, "revision": reasoner.revision, "labels": json.dumps(list(reasoner.default_labels)),
+        "action_units": json.dumps(list(encoder.unit_codes)), "operating_point": point, "size": str(encoder.size),
+        "about": "The expression that is shown, not what a person feels. Not for use at work or in education "
+                 "(EU AI Act, article 5(1)(f)).",
+    }  # fmt: skip
+    onnx.helper.set_model_props(model, told)
+    onnx.checker.check_model(model)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, model.SerializeToString())
+    except OSError as error:
+        raise EmoreasonError(f"-o {out} cannot be written: {error.strerror or error}") from None
+
+
+def linear(reader: "Reader", labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(L, D) and (L,): what the reader does to an embedding before the softmax, calibration and all."""
+    if reader.head is not None:
+        weight, bias = reader.head.weight, reader.head.bias
+    else:
+        weight = reader.zeroshot.encoder.logit_scale * reader.zeroshot.prototypes(labels)
+        bias = np.zeros(len(labels))
+    chosen = reader.calibration.points.get(reader.point)
+    if chosen is None:
+        return weight, bias
+    if reader.calibration.covers(labels):
+        prior = np.array([reader.calibration.prior[label] for label in labels])
+        bias = bias - chosen.prior_strength * np.log(np.maximum(prior, 1e-6))
+    return weight / chosen.temperature, bias / chosen.temperature
+
+
+def _graph(encoder: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
+    import torch
+
+    class Graph(torch.nn.Module):
+        mean: torch.Tensor
+        std: torch.Tensor
+        weight: torch.Tensor
+        bias: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual: Any = encoder.visual
+            self.units: Any = encoder.unit_head
+            mean, std = encoder.look
+            self.register_buffer("mean", mean)
+            self.register_buffer("std", std)
+            self.register_buffer("weight", torch.from_numpy(np.asarray(weight, dtype=np.float32)))
+            self.register_buffer("bias", torch.from_numpy(np.asarray(bias, dtype=np.float32)))
+
+        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            faces = pixels.permute(0, 3, 1, 2).float().div(255).sub(self.mean).div(self.std)
+            seen = [self.see(view) for view in ([faces, faces.flip(3)] if encoder.mirror else [faces])]
+            embedding = torch.nn.functional.normalize(torch.stack([e for e, _ in seen]).mean(0), dim=1)
+            probabilities = (embedding @ self.weight.T + self.bias).softmax(dim=1)
+            if self.units is None:
+                return probabilities, embedding
+            return probabilities, embedding, torch.stack([u for _, u in seen]).mean(0)
+
+        def see(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            if self.units is None:
+                return torch.nn.functional.normalize(self.visual(faces), dim=1), faces
+            pooled = self.visual.trunk(faces)
+            return torch.nn.functional.normalize(self.visual.head(pooled), dim=1), self.units(pooled).sigmoid()
+
+    return Graph().eval()
+
+
+def _forget(graph: Any) -> None:
+    """The exporter notes where the code of every node lies on this machine."""
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]

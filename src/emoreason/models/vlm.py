@@ -1,0 +1,253 @@
+"""Encoder -> projector -> language model (+ LoRA), in one class and one folder.
+
+The folder holds everything but the base models, which are named in it:
+    explainer.json              what it is made of, and what was measured on held-out faces
+    adapter_config.json         LoRA in PEFT's layout: peft, TRL and LLaMA-Factory read it
+    adapter_model.safetensors
+    projector.safetensors
+    vocabulary.safetensors, tokenizer.json      where the vocabulary was cut
+"""
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from emoreason.core.device import Compute, choose
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.cache import cache_argument, check_cache
+from emoreason.models.encoder import Encoder, load_encoder
+from emoreason.models.language import TOKENIZER, VOCABULARY, Language, load_language
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+LEVELS = ("float32", "half", "int8", "8bit", "4bit")
+SPEC, PROJECTOR = "explainer.json", "projector.safetensors"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class ExplainerSpec:
+    """What an explainer is made of: `explainer.json`."""
+
+    encoder: str  # a name for load_encoder
+    language: str  # a name for load_language; ./language lies in the folder, with LoRA merged into it
+    grid: int = 3  # grid x grid visual tokens
+    labels: tuple[str, ...] = ()  # that the verdict was trained and calibrated on
+    verdict: dict[str, float] = field(default_factory=dict)  # temperature, prior_strength; weight in `--decide both`
+    prior: dict[str, float] = field(default_factory=dict)  # how often each label was voted for in training
+    prompts: str = ""  # hash of prompts/explainer.yaml at training
+    encoder_revision: str = ""
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    form: str = "sections"  # free: it learned texts of any form, and writes without the grammar
+    question: str = ""  # what a free text answers
+    sheet: bool = True  # it is told the measured movements first
+
+    @property
+    def merged(self) -> bool:
+        return self.language.startswith("./")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ExplainerSpec":
+        given = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        return cls(**{**given, "labels": tuple(given.get("labels", ()))})
+
+
+class Projector(nn.Module):
+    """A grid of image features -> a few tokens in the language model's space."""
+
+    def __init__(self, channels: int, width: int, grid: int, scale: float):
+        super().__init__()
+        self.grid = grid
+        self.norm = nn.LayerNorm(4 * channels)
+        self.inner = nn.Linear(4 * channels, 2 * width)
+        self.outer = nn.Linear(2 * width, width)
+        self.out = nn.LayerNorm(width)
+        nn.init.constant_(self.out.weight, scale)  # as large as the embeddings that stand beside it
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, grid * grid, width)."""
+        cells = F.adaptive_avg_pool2d(patches, 2 * self.grid)  # (B, C, 2g, 2g); nothing changes where h = w = 2g
+        cells = F.pixel_unshuffle(cells, 2).flatten(2).transpose(1, 2)  # (B, g*g, 4C): each token keeps its 2x2 corners
+        return self.out(self.outer(F.gelu(self.inner(self.norm(cells)))))
+
+
+class VisionLanguageModel(nn.Module):
+    """The explainer model. The encoder stays outside the module tree: it is frozen and shared with the evidence."""
+
+    def __init__(self, spec: ExplainerSpec, encoder: Encoder, language: Language, projector: Projector):
+        super().__init__()
+        self.spec, self.tokenizer, self.rows = spec, language.tokenizer, language.rows
+        self.language = language.model
+        self.projector = projector
+        self._encoder = [encoder]  # in a list, so that torch does not take it for a part
+
+    @classmethod
+    def create(cls, spec: ExplainerSpec, encoder: Encoder, language: Language) -> "VisionLanguageModel":
+        """A fresh one: the projector is random, there is no LoRA yet."""
+        probe = encoder.patches(torch.zeros(1, 3, encoder.size, encoder.size))  # (1, C, h, w)
+        embedding = language.model.get_input_embeddings()
+        sample = embedding(torch.arange(min(2048, embedding.num_embeddings), device=embedding.weight.device))
+        projector = Projector(probe.shape[1], sample.shape[1], spec.grid, float(sample.float().std()))
+        return cls(spec, encoder, language, projector.to(embedding.weight.device))
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._encoder[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.get_input_embeddings().weight.device
+
+    def see(self, crops: Sequence[Image.Image]) -> Tensor:
+        """Crops -> visual tokens (B, V, H)."""
+        import numpy as np
+
+        pixels = torch.from_numpy(np.stack([self.encoder.pixels(crop) for crop in crops]))  # (B, S, S, 3) uint8
+        with torch.inference_mode():
+            return self.project(self.encoder.patches(pixels.permute(0, 3, 1, 2).float() / 255))
+
+    def project(self, patches: Tensor) -> Tensor:
+        return self.projector(patches.to(self.device).float())
+
+    def embed(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Token numbers -> (n, H)."""
+        return self.language.get_input_embeddings()(torch.as_tensor(rows, dtype=torch.long, device=self.device))
+
+    def hidden(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
+        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> (B, n, H) before the head.
+
+        Without a mask, positions that begin again begin another text."""
+        body = self.language.get_decoder() if hasattr(self.language, "get_decoder") else self.language.model
+        out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=cache is not None,
+                   **cache_argument(cache))  # fmt: skip
+        return out.last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> logits (..., vocabulary) in float32."""
+        logits = self.language.get_output_embeddings()(hidden).float()
+        cap = getattr(self.language.config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def add_lora(self, config: "LoraConfig") -> None:
+        from peft import get_peft_model
+
+        self.language = get_peft_model(self.language, config)
+
+    def merge(self) -> "VisionLanguageModel":
+        """LoRA folded into the weights: same numbers, fewer steps per token."""
+        if hasattr(self.language, "merge_and_unload"):
+            self.language = self.language.merge_and_unload()
+        return self
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """The adapter, the projector and all that was measured; the base models are named and not copied.
+
+        dtype: of the stored numbers; float16 is half the size and changes no label and no text."""
+        from safetensors.numpy import save_file as save_arrays
+        from safetensors.torch import load_file, save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not hasattr(self.language, "peft_config"):
+            raise EmoreasonError("there is no LoRA adapter to save: it was merged, or none was added")
+        self.language.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the card is written elsewhere
+        adapter = {k: v.to(dtype or v.dtype) for k, v in load_file(folder / ADAPTER[1]).items()}
+        save_file(adapter, folder / ADAPTER[1], {"format": "pt"})
+        projector = {k: v.to(dtype or v.dtype).contiguous().cpu() for k, v in self.projector.state_dict().items()}
+        save_file(projector, folder / PROJECTOR)
+        if self.rows is not None:
+            save_arrays({"rows": self.rows}, folder / VOCABULARY)
+            self.tokenizer.save(folder / TOKENIZER)
+        (folder / SPEC).write_text(json.dumps(dataclasses.asdict(self.spec), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        compute: Compute | None = None,
+        encoder: Encoder | None = None,
+        quantize: str | None = None,
+        merge: bool = True,
+    ) -> "VisionLanguageModel":
+        """A folder that `save_pretrained` wrote, or a Hub id of one; nothing else has to be named.
+
+        encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (half where
+        none is asked for), 4bit or 8bit on CUDA. merge=False keeps LoRA beside the weights, to look at or train it.
+        """
+        from emoreason.models.quantize import Level, bitsandbytes_config, pack
+
+        if quantize not in (None, *LEVELS):
+            raise UsageError(f"--quantize {quantize} is not one of {', '.join(LEVELS)}")
+        folder = _local(folder)
+        spec = ExplainerSpec.read(folder)
+        compute = compute or choose()
+        encoder = encoder or load_encoder(spec.encoder, compute)
+        low = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
+        dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32
+        language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder, low, dtype)
+        vlm = cls.create(spec, encoder, language)
+        vlm._load_parts(folder)
+        if merge and low is None:
+            vlm.merge()
+        if low is None:
+            vlm.to(compute.device)
+        if merge and low is None and compute.device == "cpu":
+            vlm.language = pack(vlm.language, cast(Level, quantize or "half"))
+        elif quantize in ("float32", "half", "int8") and merge:
+            raise UsageError(f"--quantize {quantize} is for processors: on {compute.device} it is 4bit or 8bit")
+        check_cache(vlm.language)
+        return vlm.eval().requires_grad_(False)
+
+    def _load_parts(self, folder: Path) -> None:
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+        from peft import PeftModel
+        from safetensors.torch import load_file
+
+        if not self.spec.merged:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
+                self.language = PeftModel.from_pretrained(self.language, str(folder))
+        self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Upload the folder to a Hub repository; returns its address. It asks nobody: be logged in."""
+        import tempfile
+
+        from emoreason.models.hub import stage, upload
+
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as staged:
+            self.save_pretrained(folder)
+            stage(folder, repo, Path(staged))
+            return upload(Path(staged), repo, **options)
+
+
+def _local(folder: str | Path) -> Path:
+    """The folder, complete; a Hub id is fetched first."""
+    path = Path(folder)
+    if not path.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            path = Path(snapshot_download(str(folder)))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+            raise EmoreasonError(f"no explainer at {folder}: a folder with {SPEC} or a Hub id was expected") from None
+    merged = (path / SPEC).is_file() and ExplainerSpec.read(path).merged
+    needed = (SPEC, PROJECTOR) if merged else (SPEC, *ADAPTER, PROJECTOR)
+    missing = [name for name in needed if not (path / name).is_file()]
+    if missing:
+        raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder "
+                             "again, or train it with `emoreason finetune`")  # fmt: skip
+    return path

@@ -1,0 +1,1 @@
+"""Label heads and measures on frozen features."""

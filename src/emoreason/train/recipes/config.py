@@ -1,0 +1,200 @@
+"""The training configuration: dataclasses are the truth, a YAML file and `--section.field value` fill them."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emoreason.core.errors import UsageError
+from emoreason.core.resources import resource
+
+PACKAGED = resource("finetune")
+
+
+@dataclass
+class DataConfig:
+    train: str = "ferplus/train.parquet"
+    """FER+ parquet of the training faces."""
+    validation: str = "ferplus/validation.parquet"
+    """Faces that are only looked at: for the log, and to remove their copies from train."""
+    landmarks: str = "landmarks/train.npz"
+    """What finetune/landmarks.py wrote for the training faces."""
+    holdout: int = 1500
+    """Faces of train kept out for calibration and the prior."""
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 36
+    batch_size: int = 64
+    lr: float = 0.0015
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones that are kept."""
+    clip_norm: float = 5.0
+    mix: float = 0.3
+    """Share of the batches that are mixed (mixup or cutmix, half each)."""
+    mix_alpha: float = 0.5
+    caption_weight: float = 0.2
+    """Contrastive loss between faces and captions, with soft targets."""
+    head_weight: float = 0.5
+    """A plain linear head beside the text side; dropped after training."""
+    unit_weight: float = 0.5
+    """Loss of the action-unit head."""
+    text_noise: float = 0.3
+    """Noise on the word embeddings as a share of their norm."""
+    start: str = ""
+    """An earlier run's weights.safetensors to go on from, instead of random weights."""
+    teacher: str = ""
+    """An earlier run's weights.safetensors: its answers become half of the target (self-distillation)."""
+    teacher_weight: float = 0.5
+
+
+@dataclass
+class AugmentConfig:
+    rotate: float = 15.0
+    scale: float = 0.15
+    shift: float = 0.08
+    brightness: float = 0.3
+    contrast: float = 0.3
+    blur: float = 0.2
+    cutout: float = 0.4
+
+
+@dataclass
+class LoopSettings:
+    """Of train/loop.py, whatever it trains."""
+
+    micro_batch: int = 0
+    """Rows that a process computes at once; 0: its whole share. Out of memory halves it once."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
+    clip_norm: float = 1.0
+    checkpoint_every: int = 100
+    """Steps; a run that was killed loses no more."""
+    log_every: int = 10
+    patience: int = 3
+    """Passes over the data without a better held-out loss, after which training stops; the best weights are kept."""
+
+
+@dataclass
+class Config:
+    kind: str = "encoder"
+    name: str = "mini"
+    """What the model is called in rows and reports."""
+    seed: int = 7
+    model: str = "emoreason-mini"
+    text: str = "prompts/training.yaml"
+    out: str = "runs/mini"
+    limit: int = 0
+    """Use only that many training faces; 0 means all. For a quick look."""
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
+    """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
+
+    `kind` says whose configuration it is: encoder (a Config), explainer, head (a TuneConfig) or exp-clip."""
+    import yaml
+
+    from emoreason.train.finetune_config import TuneConfig
+    from emoreason.train.recipes.exp_clip_config import ExpClipConfig
+    from emoreason.train.text.config import ExplainerConfig
+
+    try:
+        given = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        names = ", ".join(f"finetune/{file.name}" for file in sorted(PACKAGED.glob("*.yaml")))
+        raise UsageError(f"there is no recipe {path}; those of the package are {names}") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the configuration {path}: {error}") from None
+    if not isinstance(given, dict):
+        raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
+    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": TuneConfig, "exp-clip": ExpClipConfig}
+    kind = str(given.get("kind", "encoder"))
+    if kind not in kinds:
+        raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")
+    config = kinds[kind]()
+    _fill(config, given, where=str(path), prefix="")
+    override(config, overrides or {})
+    return config
+
+
+def override(config: typing.Any, overrides: dict[str, str]) -> None:
+    """Set fields by their path: {"train.lr": "1e-4"}."""
+    for key, value in overrides.items():
+        *parents, leaf = key.split(".")
+        nested: dict = {leaf: value}
+        for parent in reversed(parents):
+            nested = {parent: nested}
+        _fill(config, nested, where=f"--{key}", prefix="")
+
+
+def one_of(field: str, value: str, known: Sequence[str]) -> None:
+    """Refuse any other word."""
+    if value not in known:
+        raise UsageError(f"{field} {value!r}: {', '.join(known[:-1])} or {known[-1]} was expected")
+
+
+def _recipe(path: Path) -> Path:
+    """The file, or the recipe of that name that travels in the package."""
+    packaged = PACKAGED / path.name
+    return packaged if not path.is_file() and path.parent.name == "finetune" and packaged.is_file() else path
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
+    known = {f.name: f for f in dataclasses.fields(target)}
+    for key, value in given.items():
+        if key not in known:
+            near = [
+                f"{prefix}{part}.{key}" for part in known if dataclasses.is_dataclass(section := getattr(target, part))
+                and key in {field.name for field in dataclasses.fields(section)}
+            ]  # fmt: skip
+            near = near or [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(prefix + k for k in known)}"
+            raise UsageError(f"{where}: unknown key {prefix}{key}; {hint}")
+        current = getattr(target, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UsageError(f"{where}: {prefix}{key} is a section, not the value {value!r}")
+            _fill(current, value, where, f"{prefix}{key}.")
+            continue
+        try:
+            setattr(target, key, _flag(value) if isinstance(current, bool) else type(current)(value))
+        except (TypeError, ValueError):
+            raise UsageError(f"{where}: {prefix}{key} = {value!r} is not {KINDS[type(current)]}") from None
+
+
+def _flag(value: typing.Any) -> bool:
+    """true or false, as YAML and people write them; bool("false") would be true."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in known:
+        raise ValueError(value)
+    return known[str(value).lower()]
+
+
+def parse_overrides(arguments: list[str]) -> dict[str, str]:
+    """`--train.lr 1e-4 --out=runs/mine` -> {"train.lr": "1e-4", "out": "runs/mine"}."""
+    result, rest = {}, list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise UsageError(
+                f"{option!r} is not an option: fields are given as --section.field VALUE, such as --train.lr 1e-4"
+            )
+        key, equals, value = option.removeprefix("--").partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError(f"--{key} has no value: type --{key} VALUE")
+            value = rest.pop(0)
+        result[key] = value
+    return result

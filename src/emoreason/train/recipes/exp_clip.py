@@ -1,0 +1,203 @@
+"""Exp-CLIP (Zhao et al., WACV 2025): one linear map for faces and texts, learned from faces without labels.
+
+A face's embedding, projected, shall find the state in which an instruction-following language model is when it looks at
+that face (InfoNCE among the faces of a batch). What comes out is a file for `--projection`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from emoreason.core import device
+from emoreason.core.environment import describe
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.data import read
+from emoreason.data.check import copies_in
+from emoreason.evaluate.predictions import Prediction
+from emoreason.evaluate.report import write_atomically
+from emoreason.evaluate.score import score
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_projection, load_prompts, softmax
+from emoreason.faces.detect import load_detector
+from emoreason.knowledge.emotions import label_set
+from emoreason.models.encoder import Features, load_encoder
+from emoreason.reasoner import DEFAULT_LABELS
+from emoreason.train.curve import draw
+from emoreason.train.features import CROPS, cropping
+from emoreason.train.recipes.config import one_of
+from emoreason.train.recipes.exp_clip_card import card
+from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ProjectionTraining
+from emoreason.train.recipes.exp_clip_teacher import load_teacher
+from emoreason.train.recipes.exp_clip_vectors import Kept, Looked, Looker, looked
+
+WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
+
+
+def train_exp_clip(
+    config: ExpClipConfig, say: Callable[[str], None] = lambda text: None, cache: Path | None = None
+) -> Path:
+    """The whole run; one that was stopped goes on by itself. Returns the projection.
+
+    cache: where what was seen is kept, instead of the user's cache folder."""
+    if not config.data.source:
+        raise UsageError("data.source is missing: --data my_faces/ (no labels are needed)")
+    one_of("data.crops", config.data.crops, CROPS)
+    out = Path(config.out)
+    _prepare(out, config)
+    compute = device.choose(config.device)
+    encoder = load_encoder(config.model, compute)
+    say(f"{encoder.name} {encoder.revision} on {compute.device}: {compute.reason}")
+    first = islice(read(config.data.source), 24)
+    detector, crops = cropping(first, load_detector(config.detector), config.data.crops)
+    say(crops)
+    held_out = list(read(config.data.validation)) if config.data.validation else []
+    skipped = copies_in(read(config.data.source), held_out) if held_out else set()
+    if skipped:
+        say(f"{len(skipped)} faces are copies of validation faces: they are not trained on")
+    samples = islice((s for s in read(config.data.source) if s.id not in skipped), config.data.limit or None)
+    teacher = load_teacher(config.teacher, compute)
+    crop = detector.name if detector else "whole"
+    student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
+    eye = Looker(Kept(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
+    mind = Looker(Kept(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
+    faces = list(looked(samples, detector, (eye, mind), config.teacher.batch_size, say))
+    if len(faces) < 2:
+        raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
+    seen, told = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
+    weight, log = train_projection(seen, told, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, say)
+    _write(out / WEIGHTS, weight)
+    metrics: dict[str, Any] = {
+        "faces": len(faces), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
+        "data_sha256": hashlib.sha256(b"".join(sorted(face.key for face in faces))).hexdigest(),
+        "last": log[-1] if log else None,
+    }  # fmt: skip
+    if held_out:
+        labeled = [sample for sample in held_out if sample.label and not sample.problem]
+        zeroshot = ZeroShot(encoder, load_prompts(), TextCache())
+        shown = list(looked(iter(labeled), detector, (eye,), 128, say))
+        metrics |= {"model": encoder.name, "validation": config.data.validation}
+        for name, model in (("before", zeroshot), ("after", zeroshot.with_projection(out / WEIGHTS))):
+            metrics[name] = _zero_shot(model, shown, config.seed)
+            war, uar = (metrics[name][key]["value"] for key in ("accuracy", "uar"))
+            say(f"zero-shot {name}: accuracy {100 * war:.1f} %, UAR {100 * uar:.1f} %")
+    write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
+    write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
+    curve = {"loss": [(line["step"], line["loss"]) for line in log]}
+    write_atomically(out / "loss.png", draw(curve, "step", "InfoNCE"))
+    write_atomically(out / "README.md", card(config, encoder.revision, metrics).encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)  # last: a folder without it is finished
+    return out / WEIGHTS
+
+
+def train_projection(
+    seen: np.ndarray,
+    told: np.ndarray,
+    scale: float,
+    config: ProjectionTraining,
+    seed: int,
+    checkpoint: Path,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """(n, D) and (n, H) -> the map (H, D) and the log. What a step does follows from the seed and its number, and the
+    checkpoint holds all that it leaves: a run that was killed goes on exactly."""
+    n, size = len(seen), min(config.batch_size, len(seen))
+    if size < config.batch_size:
+        say(f"{n} faces are fewer than a batch of {config.batch_size}: a batch is all of them")
+    steps = n // size
+    bound = 1 / math.sqrt(seen.shape[1])  # as torch.nn.Linear begins, which is what the published heads began as
+    start = torch.Generator().manual_seed(seed)
+    weight = torch.empty(told.shape[1], seen.shape[1]).uniform_(-bound, bound, generator=start).requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    log: list[dict[str, Any]] = []
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["weight"].shape != weight.shape or state["n"] != n:
+            raise EmoreasonError(f"{checkpoint} is of other data or of another model: give another --out")
+        weight.data.copy_(state["weight"])
+        optimizer.load_state_dict(state["optimizer"])
+        log = state["log"]
+        say(f"going on after step {len(log)} of {steps * config.epochs}")
+    for number in range(len(log), steps * config.epochs):
+        epoch, place = divmod(number, steps)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
+        rows = order[place * size : (place + 1) * size].numpy()
+        loss, top1 = info_nce(weight, torch.from_numpy(seen[rows]).float(), torch.from_numpy(told[rows]).float(), scale)
+        if not torch.isfinite(loss):
+            raise EmoreasonError(f"the loss became {loss.item()} in step {number + 1}: try a smaller --train.lr")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        log.append({"step": number + 1, "epoch": epoch + 1, "loss": loss.item(), "top1": top1})
+        if (number + 1) % config.checkpoint_every == 0 or place + 1 == steps:
+            state = {"weight": weight.detach(), "optimizer": optimizer.state_dict(), "log": log, "n": n}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+        if place + 1 == steps:
+            say(f"epoch {epoch + 1}: loss {np.mean([line['loss'] for line in log[-steps:]]):.4f}")
+    return weight.detach().numpy(), log
+
+
+def info_nce(weight: Tensor, seen: Tensor, told: Tensor, scale: float) -> tuple[Tensor, float]:
+    """Each face shall find its own text among those of the batch, and each text its face; and how many faces do."""
+    faces, texts = F.normalize(seen @ weight.T, dim=1), F.normalize(told, dim=1)
+    logits, own = scale * faces @ texts.T, torch.arange(len(seen))
+    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return loss, float((logits.argmax(dim=1) == own).float().mean())
+
+
+# ---- before and after -----------------------------------------------------------------------------------------------
+
+
+def _zero_shot(model: ZeroShot, faces: Sequence[Looked], seed: int) -> dict[str, Any]:
+    """By the labels' words alone: no calibration, no head."""
+    samples, seen = [face.sample for face in faces], np.stack([face.vectors[0] for face in faces])
+    given = {str(sample.label) for sample in samples}
+    usual = label_set(DEFAULT_LABELS).labels
+    labels = usual if given <= set(usual) else tuple(sorted(given))
+    rows = softmax(model.logits(Features(seen, None), labels))
+    predictions = [
+        Prediction(sample.id, "ok", labels[int(row.argmax())], dict(zip(labels, map(float, row), strict=True)),
+                   target=sample.label)
+        for sample, row in zip(samples, rows, strict=True)
+    ]  # fmt: skip
+    figures = score(predictions, labels, lambda row: row.target, lambda row: None, seed)
+    return {key: figures[key] for key in ("n", "accuracy", "uar", "macro_f1", "majority", "per_class")}
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+def _prepare(out: Path, config: ExpClipConfig) -> None:
+    """A new folder, or that of this very run when it was stopped."""
+    written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    here = out / "config.yaml"
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not here.is_file()):
+        raise UsageError(f"--out {out} holds other things: name a folder that is empty or new")
+    if here.is_file() and (out / "metrics.json").is_file() and not (out / CHECKPOINT).is_file():
+        raise UsageError(f"--out {out} holds a finished run: give another --out")
+    if here.is_file() and here.read_text(encoding="utf-8") != written:
+        raise UsageError(f"--out {out} holds a run with another configuration: give another --out, or repeat its own")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(here, written.encode())
+        write_atomically(out / "env.txt", (describe().text + "\n").encode())
+    except OSError as error:
+        raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
+
+
+def _write(path: Path, weight: np.ndarray) -> None:
+    """In the published layout, which `--projection` reads."""
+    from safetensors.numpy import save
+
+    write_atomically(path, save({"mlp.weight": np.ascontiguousarray(weight, np.float32)}))
+    load_projection(path, weight.shape[1])

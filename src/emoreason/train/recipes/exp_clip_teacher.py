@@ -1,0 +1,117 @@
+"""Who tells the projection what a face shows: the mean state of a language model that was given the face and an
+instruction. Exp-CLIP's is BLIP-2 with Flan-T5-XXL; `own` is the mini's explainer, which needs no hub."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from emoreason.core.device import Compute
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.encoder import find_bundle
+from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
+from emoreason.train.recipes.exp_clip_config import Teacher
+
+OWN = "own"
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as BLIP-2's
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A loaded teacher."""
+
+    id: str  # changes with the model and with the instruction
+    tell: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, H)
+
+
+def load_teacher(config: Teacher, compute: Compute) -> Taught:
+    if config.model == OWN or (Path(config.model) / SPEC).is_file():
+        return _own(config, compute)
+    return _blip2(config, compute)
+
+
+def _own(config: Teacher, compute: Compute) -> Taught:
+    """The states of all visual tokens and of the instruction's, put as the explainer is asked its questions."""
+    from emoreason.explain.backends.factory import OWN_FOLDER
+    from emoreason.explain.prompts import load_script
+
+    if config.model == OWN:
+        bundle = find_bundle("mini")
+        assert bundle is not None
+        folder = bundle.folder / OWN_FOLDER
+    else:
+        folder = Path(config.model)
+    files = [SPEC, PROJECTOR] + ([] if ExplainerSpec.read(folder).merged else [ADAPTER[1]])
+    id = hashlib.sha256(b"".join((folder / name).read_bytes() for name in files) + config.instruction.encode())
+    vlm = VisionLanguageModel.from_pretrained(folder, compute)
+    words = vlm.tokenizer.encode(load_script().turn(config.instruction))
+
+    @torch.inference_mode()
+    def tell(crops: Sequence[Image.Image]) -> np.ndarray:
+        seen = vlm.see(crops)  # (B, V, H)
+        first, asked = (vlm.embed(tokens).expand(len(crops), -1, -1) for tokens in ([vlm.tokenizer.bos], words))
+        inputs = torch.cat([first, seen.to(first.dtype), asked], dim=1)
+        positions = torch.arange(inputs.shape[1], device=inputs.device).expand(len(crops), -1)
+        states = vlm.hidden(inputs, torch.ones_like(positions), positions)
+        return _mean(states[:, 1:])  # the first token's state is large and the same for every face
+
+    return Taught(f"own {id.hexdigest()[:16]}", tell)
+
+
+def _blip2(config: Teacher, compute: Compute) -> Taught:
+    """Picture -> Q-Former -> projection -> with the instruction through T5's encoder; its decoder is never used."""
+    import transformers as hf
+
+    try:
+        about = hf.AutoConfig.from_pretrained(config.model)
+        if about.model_type != "blip-2" or not about.text_config.is_encoder_decoder:
+            raise UsageError(
+                f"teacher.model {config.model} is a {about.model_type} model: a BLIP-2 with a Flan-T5 was expected, "
+                "such as Salesforce/blip2-flan-t5-xl, or own"
+            )
+        tokenizer = hf.AutoTokenizer.from_pretrained(config.model)
+        model: Any = hf.Blip2ForConditionalGeneration.from_pretrained(config.model, dtype=compute.torch_dtype)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise EmoreasonError(
+            f"teacher.model {config.model} cannot be loaded: {reason}. --teacher.model own needs no download"
+        ) from None
+    model.language_model.decoder = model.language_model.lm_head = None
+    model = model.eval().requires_grad_(False).to(compute.device)
+    encoder, size = model.language_model.get_encoder(), model.config.vision_config.image_size
+    words = tokenizer(config.instruction, return_tensors="pt").input_ids.to(compute.device)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+
+    @torch.inference_mode()
+    def tell(crops: Sequence[Image.Image]) -> np.ndarray:
+        pixels = np.stack([np.asarray(c.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)) for c in crops])
+        faces = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
+        seen = model.vision_model(pixel_values=faces.to(compute.device, compute.torch_dtype)).last_hidden_state
+        queries = model.query_tokens.expand(len(crops), -1, -1)
+        told = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
+        told = model.language_projection(told.to(seen.dtype))  # (B, Q, H)
+        asked = encoder.get_input_embeddings()(words).expand(len(crops), -1, -1)
+        inputs = torch.cat([told, asked.to(told.dtype)], dim=1)
+        attended = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
+        return _mean(encoder(inputs_embeds=inputs, attention_mask=attended).last_hidden_state)
+
+    return Taught(f"{_blip2_id(config.model, about)} {config.instruction}", tell)
+
+
+def _blip2_id(name: str, about: Any) -> str:
+    """Of a folder also when its files were written; of a hub model its commit."""
+    if not Path(name).is_dir():
+        return f"{name} {getattr(about, '_commit_hash', None)}"
+    written = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(name).glob("*.safetensors"))]
+    return f"{Path(name).resolve()} {written}"
+
+
+def _mean(states: Tensor) -> np.ndarray:
+    """(B, n, H) -> (B, H)"""
+    return states.float().mean(dim=1).cpu().numpy()

@@ -1,0 +1,102 @@
+"""From a finished run to a model folder: weights; calibration, points and abstention, fitted on held-out faces."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from emoreason.core import device
+from emoreason.evidence.calibration import OperatingPoint, abstention_threshold, fit_temperature
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, correct_prior, load_prompts
+from emoreason.models.encoder import Features, load_encoder
+from emoreason.train.recipes.config import Config
+from emoreason.train.recipes.mini_faces import EMOTIONS, Faces
+from emoreason.train.recipes.mini_geometry import UNITS
+
+MEAN, STD = 0.5, 0.25  # of grey values in 0..1; written into the bundle, so that training and use cannot differ
+SELECTIVE_ACCURACY = 0.9  # of the answers that are given, on held-out faces, by the plainest protocol (argmax8)
+
+
+def make_bundle(folder: Path, config: Config, holdout: Faces, prior: np.ndarray) -> None:
+    """Write `model.json` beside the run's weights.safetensors."""
+    weights = folder / "weights.safetensors"
+    unfitted = {
+        "name": config.name,
+        "clip": config.model,
+        "mirror": True,
+        "image_size": holdout.pixels.shape[1],
+        "preprocess": {"mean": [MEAN] * 3, "std": [STD] * 3, "interpolation": "bicubic", "resize_mode": "squash"},
+        "units": [unit.code for unit in UNITS],
+        "unit_grades": {unit.code: unit.grade for unit in UNITS},
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "parameters": _count(weights),
+        "trained_on": json.loads((folder / "run.json").read_text()),
+        "headline": "",
+        "calibration": {"labels": list(EMOTIONS), "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0},
+    }
+    _write(folder, unfitted)  # so that the encoder can be loaded the way that users load it
+    logits = holdout_logits(folder, holdout, folder / "text_cache")
+    _write(folder, unfitted | {"calibration": fit(logits, holdout, prior)})
+
+
+def holdout_logits(folder: Path, faces: Faces, cache: Path) -> np.ndarray:
+    """(n, 8) logits by the very path that answers users: crops through the encoder, prompts/labels.yaml."""
+    encoder = load_encoder(str(folder), device.choose("cpu"))
+    zeroshot = ZeroShot(encoder, load_prompts(), TextCache(cache))
+    pixels = np.repeat(faces.pixels[..., None], 3, axis=3)
+    parts = [encoder.encode_pixels(pixels[start : start + 128]).embedding for start in range(0, len(pixels), 128)]
+    return zeroshot.logits(Features(np.concatenate(parts), None), EMOTIONS)
+
+
+def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
+    """Temperatures by the majority protocol, the balanced point by accuracy + UAR over all votes.
+
+    The threshold of abstention is chosen by selective accuracy.
+    """
+    points = fit_points(logits, holdout.majority, holdout.distribution, prior)
+    probabilities = OperatingPoint(**points["accurate"]).probabilities(logits, prior)
+    right = probabilities.argmax(axis=1) == holdout.votes[:, :8].argmax(axis=1)
+    return {
+        "labels": list(EMOTIONS),
+        "prior": {name: round(float(p), 6) for name, p in zip(EMOTIONS, prior, strict=True)},
+        "points": points,
+        "abstain_below": round(abstention_threshold(probabilities.max(axis=1), right, SELECTIVE_ACCURACY), 4),
+        "fitted_on": f"{len(holdout)} faces held out of train, {int((holdout.majority >= 0).sum())} of them with a "
+        "majority",
+    }
+
+
+def fit_points(logits: np.ndarray, target: np.ndarray, distribution: np.ndarray, prior: np.ndarray) -> dict[str, dict]:
+    """Operating points from held-out faces: target (n,) class numbers, -1 for none; distribution (n, L) the votes."""
+    clear = target >= 0
+    strengths = np.linspace(0, 1, 21)
+    scores = [soft_scores(correct_prior(logits, prior, s), distribution) for s in strengths]
+    gains = [accuracy + uar for accuracy, uar in scores]
+    balanced = round(float(strengths[int(np.argmax(gains))]), 2)
+    points = {}
+    for name, strength in (("accurate", 0.0), ("balanced", balanced)):
+        temperature = fit_temperature(correct_prior(logits, prior, strength)[clear], target[clear])
+        points[name] = {"temperature": round(temperature, 4), "prior_strength": strength}
+    return points
+
+
+def soft_scores(logits: np.ndarray, distribution: np.ndarray) -> tuple[float, float]:
+    """Accuracy and UAR where a face counts for every label by its share of votes: rare labels have few faces."""
+    answer = np.eye(logits.shape[1])[logits.argmax(axis=1)]
+    agreed = answer * distribution
+    return float(agreed.sum() / len(logits)), float((agreed.sum(axis=0) / distribution.sum(axis=0)).mean())
+
+
+def _count(weights: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(weights, "np") as file:
+        shapes = [file.get_slice(key).get_shape() for key in file.keys() if "running" not in key]  # noqa: SIM118
+    return int(sum(np.prod(shape) for shape in shapes))
+
+
+def _write(folder: Path, spec: dict) -> None:
+    fresh = folder / "model.json.tmp"
+    fresh.write_text(json.dumps(spec, indent=2) + "\n")
+    fresh.replace(folder / "model.json")

@@ -1,0 +1,95 @@
+"""`--smoke` for what learns from faces: made-up ones, a few steps, the same code."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.recipes.config import Config
+from emoreason.train.recipes.exp_clip_config import ExpClipConfig
+from emoreason.train.recipes.mini_faces import EMOTIONS
+from emoreason.train.recipes.smoke_texts import save_blip2
+
+EACH = 16  # faces of each of the two labels
+FERPLUS = 64  # rows of the made-up FER+ file
+SIDE = 48
+VOTES = 10
+
+
+def smoke_tune(config: TuneConfig, folder: Path) -> TuneConfig:
+    """Two labels by the mouth; the mini in place of encoders that are not in the package."""
+    for k, label in enumerate(("open", "closed")):
+        (folder / "faces" / label).mkdir(parents=True)
+        for i in range(EACH):
+            face(50 * k + i, mouth=12 if label == "open" else 1).save(folder / "faces" / label / f"{i}.png")
+    unlabeled = str(folder / "faces") if config.data.unlabeled or config.loss.name == "ada-cm" else ""
+    return dataclasses.replace(
+        config, model="mini", out=str(folder / "run"), device="cpu",
+        data=dataclasses.replace(config.data, source=str(folder / "faces"), labels="", crops="yes", subject="", limit=0,
+                                 unlabeled=unlabeled),
+        train=dataclasses.replace(config.train, epochs=3),
+        tower=dataclasses.replace(config.tower, epochs=2, batch_size=8),
+    )  # fmt: skip
+
+
+def smoke_encoder(config: Config, folder: Path) -> Config:
+    """A file in FER+'s layout, and landmarks that mean nothing."""
+    write_ferplus(folder / "validation.parquet", seed=100)
+    names = write_ferplus(folder / "train.parquet", seed=0)
+    rng = np.random.default_rng(0)
+    points = rng.normal(24, 8, (478, 3)) + rng.normal(0, 0.5, (FERPLUS, 478, 3))  # one face, unsteadily drawn
+    np.savez_compressed(folder / "landmarks.npz", name=np.array(names), found=np.ones(FERPLUS, bool), points=points)
+    return dataclasses.replace(
+        config, out=str(folder / "run"), limit=0,
+        data=dataclasses.replace(config.data, train=str(folder / "train.parquet"), holdout=16,
+                                 validation=str(folder / "validation.parquet"),
+                                 landmarks=str(folder / "landmarks.npz")),
+        train=dataclasses.replace(config.train, epochs=1, batch_size=16, start="", teacher=""),
+    )  # fmt: skip
+
+
+def smoke_projection(config: ExpClipConfig, folder: Path) -> ExpClipConfig:
+    """The recipe with a tiny random BLIP-2, the mini and made-up faces: what is left runs the same code."""
+    random = np.random.default_rng(0)
+    for label in ("happiness", "sadness"):
+        for name, n in (("train", 16), ("validation", 4)):
+            (folder / name / label).mkdir(parents=True)
+            for i in range(n):
+                noise = random.integers(0, 256, (48, 48), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / name / label / f"{i}.png")
+    return dataclasses.replace(
+        config, model="mini", out=str(folder / "run"), device="cpu",
+        data=dataclasses.replace(config.data, source=str(folder / "train"), validation=str(folder / "validation"),
+                                 crops="yes", limit=0),
+        teacher=dataclasses.replace(config.teacher, model=str(save_blip2(folder / "blip2"))),
+        train=dataclasses.replace(config.train, epochs=2, batch_size=8),
+    )  # fmt: skip
+
+
+def face(seed: int, mouth: int) -> Image.Image:
+    """Each under a light of its own: alike, they would be taken for copies of each other and removed."""
+    light = np.random.default_rng(seed).integers(60, 250, (6, 6), dtype=np.uint8)
+    picture = Image.fromarray(light).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture)
+    for x in (14, 32):
+        pen.ellipse((x - 2, 16, x + 3, 21), fill=40)
+    pen.ellipse((14, 36 - mouth / 2, 34, 36 + mouth / 2), fill=30)
+    return picture
+
+
+def write_ferplus(path: Path, seed: int) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = []
+    for i in range(FERPLUS):
+        buffer, votes = io.BytesIO(), [0] * VOTES
+        face(seed + i, mouth=1 + i % len(EMOTIONS)).save(buffer, "PNG")
+        votes[i % len(EMOTIONS)], votes[(i + 1) % len(EMOTIONS)] = 8, 2
+        rows.append({"image": {"bytes": buffer.getvalue(), "path": f"made{seed}-{i}.png"}, "votes": votes})
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return [row["image"]["path"] for row in rows]

@@ -1,0 +1,227 @@
+"""What a fine-tuning tells: of the data at its start, of the model at its end."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoreason.data.check import NO_LABEL, check_entries
+from emoreason.data.schema import Sample
+from emoreason.evaluate.predictions import Prediction
+from emoreason.evaluate.score import score
+from emoreason.evidence.calibration import Calibration
+from emoreason.evidence.head import LabelHead
+from emoreason.evidence.openset import OpenSet
+from emoreason.evidence.reader import Reader
+from emoreason.models.encoder import Features
+from emoreason.train.features import Seen
+from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.heads.crossfit import Judged
+from emoreason.train.label_choice import unknown_words
+from emoreason.train.labeled_faces import Faces
+from emoreason.train.recipes.mini_bundle import fit_points
+from emoreason.train.splits import Parts
+
+ENOUGH = 50  # faces with one label, judged by a head that has not seen them; what fewer say of probabilities is noise
+WHAT = {
+    "head": "The head learned from {n} faces; the encoder is frozen.",
+    "lora": "The head and LoRA on the image tower learned from {n} faces.",
+    "full": "The head and the whole image tower learned from {n} faces.",
+}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained model before it is written: what its encoder sees now, and the head on it."""
+
+    what: str  # head, lora or full
+    weight: np.ndarray  # (L, D) with the logit scale in it
+    bias: np.ndarray  # (L,)
+    features: np.ndarray  # (n, D) of all faces of the parts, as the trained encoder sees them
+    kept: int  # the epoch or step whose weights are kept
+    log: list[dict[str, Any]]
+    speed: dict[str, float]  # rows_per_second, peak_gb; empty for a head
+    crossed: Judged | None = None  # by other heads, where few faces were held out
+
+    def judged(self, parts: Parts) -> Judged:
+        """Faces that were not learned from, and what was said of them."""
+        return self.crossed or Judged(parts.holdout, self.logits(parts.holdout))
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        return self.features[rows] @ self.weight.T + self.bias
+
+
+def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) -> list[str]:
+    """What `emoreason data check` would say, in a few lines."""
+    report = check_entries(
+        ((sample, seen if isinstance(seen, str) else seen.print) for sample, seen in entries), similarity=None
+    )
+    inside = ", as a table in it tells" * (Path(config.data.source).is_dir() and entries[0][0].source == "table")
+    lines = [f"{config.data.source}: {report.n} pictures{inside}"]
+    bad = (*report.missing, *report.broken)
+    lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in bad[:3]]
+    lines += [f"… and {len(bad) - 3} more; emoreason data check tells all"] if len(bad) > 3 else []
+    conflicts = sum(group.conflicts for group in report.exact)
+    if report.exact:
+        lines.append(f"exact copies of other pictures: {report.surplus}")
+        lines += [f"pictures under more than one label: {conflicts}"] if conflicts else []
+    for pair, counts in report.leaks().items():
+        lines.append(f"pictures in {pair}, which are not trained on: {counts['groups']}")
+    unknown = unknown_words([word for word in report.unknown_labels if word != NO_LABEL])
+    if unknown and all(word.isdigit() for word in unknown):
+        lines.append(f"the labels are numbers ({', '.join(sorted(unknown))}), and so will the answers be: write words")
+    elif unknown:
+        told = (word + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown.items())
+        lines.append(f"no known emotion words, taken as labels of your own: {', '.join(told)}")
+    return lines
+
+
+def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -> dict[str, Any]:
+    """Temperatures and operating points from faces that were not seen. No limit of abstention: that is the user's."""
+    judged = learned.judged(parts)
+    rows, clear = judged.rows, int((faces.label[judged.rows] >= 0).sum())
+    if clear < ENOUGH:
+        return {"labels": [], "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0}
+    return {
+        "labels": list(faces.labels),
+        "prior": {label: round(float(p), 6) for label, p in zip(faces.labels, prior, strict=True)},
+        "points": fit_points(judged.logits, faces.label[rows], faces.targets[rows], prior),
+        "abstain_below": 0.0,
+        "fitted_on": f"{clear} faces with one label, "
+        + (f"each judged by one of {judged.heads} heads, which had not seen it" if learned.crossed else "held out"),
+    }
+
+
+def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Parts) -> str:
+    """What the run says at its end of the percentages that the model will give."""
+    if calibration["labels"]:
+        return f"confidence: calibrated on {calibration['fitted_on']}"
+    return (
+        f"confidence: not calibrated, {len(learned.judged(parts).rows)} faces are too few ({ENOUGH} with one label are "
+        "needed): read it as an order, not as a chance of being right"
+    )
+
+
+def data_hash(faces: Faces, parts: Parts) -> str:
+    """Of pictures, targets and parts: the same in any order."""
+    lines = [
+        f"{name} {faces.keys[row]} {np.round(faces.targets[row], 4).tolist()}"
+        for name, rows in parts.named().items()
+        for row in rows
+    ]
+    return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
+
+
+def described(learned: Learned, faces: Faces, parts: Parts, config: TuneConfig) -> dict[str, Any]:
+    """What model.json says of the labels."""
+    told = {
+        "what": learned.what,
+        "calibration": calibrate(learned, faces, parts, faces.targets[parts.train].mean(axis=0)),
+    }
+    if config.openset > 0:
+        told["openset"] = OpenSet.fit(learned.judged(parts).logits, keep=1 - config.openset).to_spec()
+    return told
+
+
+def measured(
+    reader: Reader, spec: Mapping[str, Any], learned: Learned, faces: Faces, parts: Parts, config: TuneConfig
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Before and after on the faces of the report, for metrics.json; and the trained model's answers, face by face."""
+    calibration = Calibration.from_spec(spec["calibration"])
+    head = LabelHead(config.name, "", faces.labels, learned.weight, learned.bias, calibration)
+    after = replace(reader, head=head, calibration=calibration, base=reader.calibration, point="accurate")
+    readers = {"before": reader, "after": after}
+    if calibration.labels:
+        readers["balanced"] = replace(after, point="balanced")
+    rows = parts.report[faces.label[parts.report] >= 0]
+    figures = {
+        name: _scored(chosen, faces.features if name == "before" else learned.features, faces, rows, config.seed)
+        for name, chosen in readers.items()
+    }
+    for name, figure in figures.items():
+        figure |= {"benchmark": config.data.source, "split": parts.report_name, "protocol": "one label a face",
+                   "model": reader.zeroshot.encoder.name if name == "before" else config.name}  # fmt: skip
+    if config.openset > 0:
+        withheld = OpenSet.from_spec(spec["openset"]).unknown(learned.logits(rows))  # type: ignore[union-attr]
+        figures["after"]["looks_like_no_label"] = round(float(withheld.mean()), 4)
+    answers, _ = after.distribution(Features(learned.features, None), faces.labels)
+    told = {
+        "what": learned.what,
+        "loss": config.loss.name,
+        "protocol": protocol(learned, faces, parts, bool(calibration.labels)),
+        "kept": learned.kept,
+        **learned.speed,
+        **figures,
+    }
+    return told, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
+
+
+def protocol(learned: Learned, faces: Faces, parts: Parts, calibrated: bool) -> str:
+    """In words, for the card."""
+    whole = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
+    fitted = "fitted temperature and operating points" if calibrated else "were too few to calibrate on"
+    if crossed := learned.crossed:
+        chose = (
+            f"{crossed.heads} other heads learned, each without some of these and {len(parts.holdout)} more faces, "
+            f"and asked about those: {len(crossed.rows)} answers chose the epoch and {fitted}. "
+        )
+        chose += (
+            "So the probabilities were checked on heads like this one, not on this very one. " if calibrated else ""
+        )
+    else:
+        chose = f"{len(parts.holdout)} others chose the epoch and {fitted}. "
+    return (
+        f"{WHAT[learned.what].format(n=len(parts.train))} {chose}"
+        + f"The report is on {len(parts.report)} faces ({parts.report_name}) that nothing was chosen by."
+        + (f"{whole} copies of a picture stand on one side." if whole else " Copies of a picture stand on one side.")
+        + (f" {faces.alike} pictures look nearly the same and may stand on two." if faces.alike else "")
+        + (f" {parts.removed} training faces were removed for that." if parts.removed else "")
+        + (f" Not touched: {', '.join(parts.untouched)}." if parts.untouched else "")
+    )
+
+
+def _scored(reader: Reader, features: np.ndarray, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, Any]:
+    probabilities, _ = reader.distribution(Features(features[rows], None), faces.labels)
+    predictions = [
+        Prediction(
+            faces.ids[row], "ok", faces.labels[int(p.argmax())], dict(zip(faces.labels, map(float, p), strict=True)),
+            target=faces.labels[faces.label[row]],
+        )
+        for row, p in zip(rows, probabilities, strict=True)
+    ]  # fmt: skip
+    figures = score(predictions, faces.labels, lambda row: row.target, lambda row: None, seed)
+    return {key: value for key, value in figures.items() if value is not None and key not in ("groups", "detected")}
+
+
+def split_rows(faces: Faces, parts: Parts) -> list[tuple[str, str, str]]:
+    return [
+        (faces.ids[row], faces.labels[faces.stratum[row]] if faces.labels else "", name)
+        for name, rows in parts.named().items()
+        for row in rows
+    ]
+
+
+def told(faces: Faces, parts: Parts) -> list[str]:
+    lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
+    if faces.subject:
+        lines.append(f"column {faces.subject}: no person stands on two sides")
+    if faces.alike:
+        lines.append(
+            f"{faces.alike} pictures look nearly the same and may be frames of one film: "
+            "a column group, with the film or the person, keeps such on one side"
+        )
+    if faces.labels:
+        lines.append("labels: " + ", ".join(f"{label} {n}" for label, n in faces.counts(np.arange(len(faces))).items()))
+    lines.append(
+        f"{len(parts.train)} faces to train on, {len(parts.holdout)} to choose by, {len(parts.report)} for the report "
+        f"({parts.report_name})"
+    )
+    if parts.removed:
+        lines.append(f"{parts.removed} training faces removed: their picture or person stands in the other splits")
+    if parts.untouched:
+        lines.append("not touched: " + ", ".join(f"{name} ({n})" for name, n in parts.untouched.items()))
+    return lines

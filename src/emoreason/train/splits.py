@@ -1,0 +1,137 @@
+"""Which face is for what. Persons and copies of a picture stand on one side only; the same seed gives the same parts.
+
+train     the head learns from these
+holdout   chooses the epoch and fits temperature and operating points
+report    is looked at once, at the end: the figures before and after
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emoreason.core.errors import EmoreasonError
+
+if TYPE_CHECKING:
+    from emoreason.train.labeled_faces import Faces
+
+LEAST = 2  # faces of a label in train; one in each of the others
+MOST_HELD_OUT = 2000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Row numbers."""
+
+    train: np.ndarray
+    holdout: np.ndarray
+    report: np.ndarray
+    report_name: str  # validation, test, or "a share of the faces"
+    removed: int  # training faces whose person or picture stands in the report as well
+    untouched: dict[str, int]  # splits of the data that nothing was done with
+
+    def named(self) -> dict[str, np.ndarray]:
+        return {"train": self.train, "holdout": self.holdout, "report": self.report}
+
+
+def together(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) -> np.ndarray:
+    """(n,) one number for all faces that hang together, by person or by picture: that of the first of them."""
+    parent = list(range(len(subjects)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    first: dict[str, int] = {}
+    pairs = [(i, first.setdefault(s, i)) for i, s in enumerate(subjects) if s is not None]
+    pairs += [(group[0], other) for group in copies for other in group[1:]]
+    for a, b in pairs:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(i) for i in range(len(subjects))])
+
+
+def share_of(faces: "Faces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:
+    """About `share` of these rows, of each label alike and at least one of each, whole units only; sorted."""
+    labels, strata = max(1, len(faces.labels)), faces.stratum
+    counts = np.bincount(strata[rows], minlength=labels)
+    share = share if most is None else min(share, most / max(1, len(rows)))
+    wanted = np.where(counts > 0, np.maximum(1, np.round(share * counts)), 0)
+    members: dict[int, list[int]] = {}
+    for row in rows.tolist():
+        members.setdefault(int(faces.unit[row]), []).append(row)
+    content = {unit: np.bincount(strata[inside], minlength=labels) for unit, inside in members.items()}
+    # Ordered by picture and not by place, so that the order of the files has no say.
+    order = sorted(members, key=lambda unit: _drawn(seed, min(faces.keys[row] for row in members[unit])))
+    chosen: set[int] = set()
+    for label in np.argsort(counts, kind="stable"):  # the rarest first, while there is a choice
+        holding = [unit for unit in order if content[unit][label]]
+        for unit in holding:
+            if wanted[label] <= 0:
+                break
+            here = content[unit]
+            useful = np.minimum(here, np.maximum(wanted, 0)).sum()
+            if unit not in chosen and 2 * useful > here.sum():  # more of it is wanted than not
+                chosen.add(unit)
+                wanted = wanted - here
+        if holding and not any(unit in chosen for unit in holding):  # only large units hold it: the smallest of them
+            smallest = min(holding, key=lambda unit: content[unit].sum())
+            chosen.add(smallest)
+            wanted = wanted - content[smallest]
+    return np.array(sorted(row for unit in chosen for row in members[unit]), dtype=int)
+
+
+def make_parts(faces: "Faces", validation: float, holdout: float, seed: int, limit: int = 0) -> Parts:
+    """The data's own validation (else test) split for the report, or a share of the faces."""
+    split = np.array([name or "" for name in faces.split])
+    rows = np.arange(len(faces))
+    here = [name for name in ("validation", "test") if (split == name).any()]
+    untouched: dict[str, int] = {}
+    if (split == "train").any() and here:
+        report, train, name = rows[split == here[0]], rows[split == "train"], here[0]
+        used = np.isin(split, ["train", here[0]])
+        untouched = dict(Counter(str(name) or "(no split)" for name in split[~used]))
+        kept = train[~np.isin(faces.unit[train], faces.unit[np.isin(split, ["validation", "test"])])]
+        removed, train = len(train) - len(kept), kept
+    else:
+        report, name, removed = share_of(faces, rows, validation, seed), "a share of the faces", 0
+        train = np.setdiff1d(rows, report)
+    if limit and len(train) > limit:
+        train = np.sort(np.random.default_rng(seed).permutation(train)[:limit])
+    held_out = share_of(faces, train, holdout, seed + 1, MOST_HELD_OUT)
+    parts = Parts(np.setdiff1d(train, held_out), held_out, report, name, removed, untouched)
+    _check(faces, parts)
+    return parts
+
+
+def _check(faces: "Faces", parts: Parts) -> None:
+    counts = {name: faces.counts(rows) for name, rows in parts.named().items()}
+    own = parts.report_name in ("validation", "test")
+    few = [
+        label
+        for label in faces.labels
+        if counts["train"][label] < LEAST or not counts["holdout"][label] or not (own or counts["report"][label])
+    ]
+    if not few:
+        return
+    rest = [label for label in faces.labels if label not in few]
+    persons = len({sample.groups.get(faces.subject) for sample in faces.samples})
+    together = [f" (persons stay together: column {faces.subject}, {persons} of them)"] * bool(faces.subject)
+    together += [" (copies of a picture stay together)"] * (len(set(faces.unit)) < len(faces))
+    way_out = f", or leave them out: --labels {','.join(rest)}" if len(rest) > 1 else ""
+    told = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in few)
+    unseen = faces.left_out.get("no face found", 0)
+    way_out += f". In {unseen} pictures no face was found: --no-detect takes them as they are" if unseen else ""
+    how = "".join(together[:1])
+    raise EmoreasonError(
+        f"too few faces of {told}: after the split{how} a label needs {LEAST} faces to train on, one to choose by and "
+        f"one for the report, which takes four or more. Add faces{way_out}"
+    )
+
+
+def _drawn(seed: int, key: str) -> str:
+    return hashlib.sha256(f"{seed}:{key}".encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Language models: explainers, and texts of your own."""

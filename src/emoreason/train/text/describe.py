@@ -1,0 +1,199 @@
+"""The chain-of-thought engine: faces with votes or labels -> conversations to train an explainer on.
+
+Each conversation follows the three steps that the explainer takes: observations from movements alone, the verdict, and
+only then the measured distribution with interpretation and conclusion; follow-up questions come after. Some sheets are
+changed on purpose, so that the words are learned from the sheet and not guessed from the picture; `provenance` says
+which.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.data.messages import IMAGE, Conversation, Message, write
+from emoreason.data.schema import Sample
+from emoreason.explain.prompts import load_script
+from emoreason.explain.questions.dialogue import training_turns
+from emoreason.explain.sheet import Reasoned, Sheet
+from emoreason.explain.write import writer
+from emoreason.explain.write.grammar import sample as sample_text
+from emoreason.faces.detect import whole_picture
+from emoreason.media.images import open_picture
+from emoreason.reasoner import Reasoner
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write about each face."""
+
+    turns: int = 1  # follow-up questions
+    vary: float = 0.5  # share of the sheets whose distribution is not what the encoder read
+    flip: float = 0.15  # share of the sheets with a movement added or taken away
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Described:
+    written: dict[str, int]  # file -> conversations
+    dropped: dict[str, int]  # why -> faces
+
+
+def describe(
+    samples: Iterable[Sample],
+    reasoner: Reasoner,
+    folder: Path,
+    *,
+    name: str = "train",
+    plan: Plan = Plan(),
+    holdout: int = 0,
+    without: frozenset[str] = frozenset(),
+    rewrite: Callable[[Conversation, Sheet], Conversation] | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Described:
+    """Write `folder/name.jsonl` (and `holdout.jsonl`) with the crops in `folder/images`.
+
+    without: ids to leave out. holdout: that many faces, by the hash of their pixels, go to a file of their own.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    kept, dropped = _chosen(samples, without)
+    by_hash = sorted(kept, key=lambda digest: digest)
+    apart = set(by_hash[:holdout])
+    written = {}
+    done = 0
+    as_read = replace(plan, vary=0.0, flip=0.0)  # what is measured on must be what users get
+    parts = ((name, plan, [d for d in kept if d not in apart]), ("holdout", as_read, [d for d in kept if d in apart]))
+    for part, plan, digests in parts:
+        if not digests:
+            continue
+
+        def conversations(digests: list[str] = digests, plan: Plan = plan) -> Iterator[Conversation]:
+            nonlocal done
+            for face, sheet, votes, image in _read_in_batches([kept[d] for d in digests], reasoner, folder):
+                done += 1
+                progress(done)
+                made = conversation(face.id, sheet, votes, image, plan)
+                whose = {"source": face.source, "model": reasoner.name, "revision": reasoner.revision}
+                made = replace(made, provenance=made.provenance | whose)
+                yield rewrite(made, sheet) if rewrite else made
+
+        written[str(folder / f"{part}.jsonl")] = write(conversations(), folder / f"{part}.jsonl")
+    return Described(written, dropped)
+
+
+def _chosen(samples: Iterable[Sample], without: frozenset[str]) -> tuple[dict[str, Sample], dict[str, int]]:
+    """Usable faces by the digest of their grey pixels, and how many were dropped for what."""
+    kept: dict[str, Sample] = {}
+    dropped = dict.fromkeys(("broken", "no_emotion", "left_out", "doubles"), 0)
+    for face in samples:
+        if face.problem:
+            dropped["broken"] += 1
+            continue
+        if _votes(face) is None:
+            dropped["no_emotion"] += 1
+            continue
+        if face.id in without:
+            dropped["left_out"] += 1
+            continue
+        try:
+            grey = np.asarray(open_picture(face.image).image.convert("L"))
+        except EmoreasonError:
+            dropped["broken"] += 1
+            continue
+        digest = hashlib.sha256(grey.tobytes()).hexdigest()
+        if digest in kept:
+            dropped["doubles"] += 1
+        else:
+            kept[digest] = face
+    if not kept:
+        raise UsageError("no face is left to describe: check the source with `emoreason data check`")
+    return kept, dropped
+
+
+def _votes(face: Sample) -> dict[str, float] | None:
+    """The distribution of the votes, single ones taken as noise; None where no emotion won."""
+    if not face.votes:
+        return {face.label: 1.0} if face.label else None
+    emotions = {k: v for k, v in face.votes.items() if k not in ("unknown", "not_a_face")}
+    if not emotions or max(emotions.values()) < max(face.votes.values()):
+        return None
+    counts = max(face.votes.values()) > 1
+    clear = {k: v for k, v in emotions.items() if v > 1} if counts else emotions
+    total = sum(clear.values())
+    return {k: v / total for k, v in clear.items()} if total else None
+
+
+def _read_in_batches(
+    faces: Sequence[Sample], reasoner: Reasoner, folder: Path
+) -> Iterator[tuple[Sample, Sheet, dict[str, float], str]]:
+    waiting = iter(faces)
+    while chunk := list(islice(waiting, BATCH)):
+        pictures = [open_picture(face.image) for face in chunk]
+        analyses = reasoner.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures])
+        for face, picture, analysis in zip(chunk, pictures, analyses, strict=True):
+            name = f"images/{Path(face.id).stem}.png"
+            picture.image.save(folder / name)
+            votes = _votes(face)
+            assert votes is not None
+            yield face, Sheet.of(analysis.faces[0].evidence), votes, name
+
+
+def conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, plan: Plan) -> Conversation:
+    """What is to be said about one face, in the order in which it is asked."""
+    rng, script = random.Random(f"{plan.seed}/{id}"), load_script()
+    sheet, changed = vary(measured, votes, plan, rng)
+    shares = [votes.get(label, 0.0) + 1e-6 for label in sheet.labels]
+    own = rng.choices(sheet.labels, shares)[0]  # somebody's honest verdict, so that disagreement is met in training
+    reasoned = Reasoned({label: float(label == own) for label in sheet.labels})
+    observed, read, concluded = (
+        sample_text(node, rng)
+        for node in (
+            writer.observations(sheet, rng),
+            writer.interpretation(sheet, reasoned, rng),
+            writer.conclusion(sheet, reasoned, rng),
+        )
+    )
+    messages = [
+        Message("user", f"{IMAGE}{script.opening(sheet)}"),
+        Message("assistant", observed),
+        Message("user", script.verdict),
+        Message("assistant", own),
+        Message("user", script.disclosure(sheet) + script.interpretation),
+        Message("assistant", f"{read}{script.conclusion} {concluded}"),
+    ]
+    for question, answer in training_turns(sheet, reasoned, None, rng, plan.turns):
+        messages += [Message("user", script.turn(question)), Message("assistant", answer)]
+    evidence = {
+        "units": {code: round(x, 4) for code, x in sheet.units.items()},
+        "probabilities": {label: round(p, 4) for label, p in sheet.probabilities.items()},
+        "votes": {label: round(p, 4) for label, p in votes.items()},
+        "verdict_message": 3,
+    }
+    provenance = {"id": id, "prompts": script.id, "writer": "built-in", "changed": changed}
+    return Conversation(tuple(messages), (image,), evidence, provenance)
+
+
+def vary(sheet: Sheet, votes: dict[str, float], plan: Plan, rng: random.Random) -> tuple[Sheet, list[str]]:
+    """Now and then another distribution (the votes', or a label that is wrong) or one movement more or less."""
+    units, probabilities, changed = dict(sheet.units), dict(sheet.probabilities), []
+    drawn = rng.random()
+    if drawn < plan.vary / 3:  # a wrong label on top: the text has to follow what it is shown
+        first, other = sheet.label, rng.choice([label for label in sheet.labels if label != sheet.label])
+        probabilities[first], probabilities[other] = probabilities[other], probabilities[first]
+        changed.append("label swapped")
+    elif drawn < plan.vary and all(label in probabilities for label in votes):
+        share = rng.uniform(0.5, 1.0)  # the votes are less sure than an encoder on its own training faces
+        probabilities = {k: share * votes.get(k, 0.0) + (1 - share) * p for k, p in probabilities.items()}
+        changed.append("votes mixed in")
+    if units and rng.random() < plan.flip:
+        code = rng.choice(list(units))
+        units[code] = round(rng.uniform(0.45, 0.98), 3) if code in sheet.absent else 0.05
+        changed.append(f"unit {code} flipped")
+    return Sheet(units, probabilities, sheet.calibrated), changed

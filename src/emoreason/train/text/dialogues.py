@@ -1,0 +1,79 @@
+"""Follow-up questions with their answers, sampled for training."""
+
+import random
+
+from emoreason.explain.questions.understand import KINDS, Question
+from emoreason.explain.sheet import Reasoned, Sheet
+from emoreason.explain.write.answer_phrases import Slots, words
+from emoreason.explain.write.answers import answer
+from emoreason.explain.write.grammar import Sentence, sample, template, text
+from emoreason.knowledge.emotions import canonical
+from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
+
+PEOPLE = {"she": "her", "he": "his", "this person": "this person's", "the person": "the person's"}
+CARELESS = 0.25  # share of questions typed without capital and mark
+CLAIMED = 0.2  # share of questions about a label that name the label of the face itself
+MEASURED = 0.8  # share of questions about a unit that name one which is measured
+
+
+def training_turns(
+    sheet: Sheet, reasoned: Reasoned | None, other: Sheet | None, rng: random.Random, n: int
+) -> list[tuple[str, str]]:
+    """`n` questions about a face, of different kinds as long as there are kinds, each with an answer."""
+    kinds: list[str] = []
+    while len(kinds) < n:
+        kinds += rng.sample(KINDS, len(KINDS))
+    turns = []
+    for kind in kinds[:n]:
+        question = _question(kind, sheet, rng)
+        turns.append((ask(question, sheet, rng), sample(answer(question, sheet, reasoned, other), rng)))
+    return turns
+
+
+def _question(kind: str, sheet: Sheet, rng: random.Random) -> Question:
+    others = [label for label in sheet.labels if label != sheet.label]
+    label = sheet.label if not others or rng.random() < CLAIMED else rng.choice(others)
+    codes = list(sheet.units) if sheet.units and rng.random() < MEASURED else list(ACTION_UNITS)
+    match kind:
+        case "why_not" | "is_it" | "how_likely" | "label_meaning" | "what_would_change" | "insist":
+            return Question(kind, label=label)
+        case "unit_meaning" | "unit_present":
+            return Question(kind, unit=rng.choice(codes), negated=kind == "unit_present" and rng.random() < 0.5)
+        case "region":
+            return Question(kind, region=rng.choice(REGIONS))
+        case _:
+            return Question(kind)
+
+
+def ask(question: Question, sheet: Sheet, rng: random.Random) -> str:
+    """An example of the question in words."""
+    name = "unit_denied" if question.negated else question.kind
+    sources = words()["questions"][name]
+    if question.kind in ("what_would_change", "insist"):  # some of their examples name no label and ask something else
+        named = question.label is not None
+        sources = [s for s in sources if named == ("{asked}" in s or "{adjective}" in s)]
+    source = rng.choice(sources)
+    asked = question.label or rng.choice(sheet.labels)
+    who, whose = rng.choice(list(PEOPLE.items()))
+    slots: Slots = {
+        "label": text("it" if sheet.abstained else sheet.label),
+        "asked": text(asked),
+        "adjective": text(rng.choice(words()["adjectives"].get(canonical(asked) or "", [asked]))),
+        "who": text(who),
+        "who_possessive": text(whose),
+        "region": text(question.region or "mouth"),
+    }
+    if question.unit:
+        unit = words()["units"][question.unit]
+        are = "are" if unit["subject"].endswith("s") else "is"
+        slots |= {
+            "code": text(f"AU {question.unit}"),
+            "number": text(question.unit),
+            "unit_name": text(ACTION_UNITS[question.unit].name),
+            "subject": template(unit["subject"]),
+            "state": template(unit["state"]),
+            "are": text(are),
+            "Are": text(are),
+        }
+    written = sample(Sentence(template(source[:-1], **slots), source[-1]), rng)
+    return written[:-1].lower() if rng.random() < CARELESS else written

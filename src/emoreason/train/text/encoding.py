@@ -1,0 +1,155 @@
+"""Conversations as numbers: which tokens are read, which are to be written, and where the verdict is asked.
+
+All conversations of a batch stand in one row, so that no work is spent on padding. Positions begin again with each of
+them, and the attention of train/packing.py lets no token look into another conversation.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emoreason.data.messages import IMAGE, Conversation
+from emoreason.explain.write.constrain import Atoms
+from emoreason.models.vlm import VisionLanguageModel
+
+VISUAL = -1  # stands for one visual token until the projector fills it in
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One conversation."""
+
+    tokens: tuple[int, ...]
+    written: tuple[bool, ...]  # the token is the model's own word: it is learned
+    verdict: int | None  # index of the token after which the label comes
+    votes: dict[str, float] | None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned: the first one has nothing before it."""
+        return sum(self.written[1:])
+
+    @property
+    def sees(self) -> bool:
+        return VISUAL in self.tokens
+
+
+class Coder:
+    """Conversations -> tokens, for one tokenizer. The model's words are split as constrained generation writes them."""
+
+    def __init__(self, vlm: VisionLanguageModel, max_tokens: int, free: bool = False, verdicts: bool = True):
+        """free: answers end with the end token and are split as any text. verdicts: the label is learned by its
+        distribution; without, as a word."""
+        self.tokenizer, self.visual, self.max_tokens = vlm.tokenizer, vlm.spec.grid**2, max_tokens
+        self.free, self.verdicts = free, verdicts
+        self.atoms = Atoms(vlm.tokenizer.encode)
+        self.line = vlm.tokenizer.encode("\n")[0]
+
+    def conversation(self, given: Conversation) -> Encoded:
+        """Prompts and answers alternate; an answer is followed by the line break that begins the next prompt, or, where
+        it is free and may hold line breaks, by the end token."""
+        tokens, written = [self.tokenizer.bos], [False]
+        verdict_message = (given.evidence or {}).get("verdict_message") if self.verdicts else None
+        verdict = None
+        for i, message in enumerate(given.messages):
+            if message.role == "assistant":
+                new = self._free(message.content) if self.free else [*self._answer(message.content), self.line]
+                if i == verdict_message:
+                    verdict = len(tokens) - 1
+                mine = i != verdict_message  # the label itself is learned by its distribution
+                flags = [mine] * len(new)
+            else:
+                new = self._prompt(message.content)
+                if new[:1] == [self.line] and tokens[-1] == self.line:
+                    new = new[1:]
+                flags = [False] * len(new)
+            if len(tokens) + len(new) > self.max_tokens and (message.role != "assistant" or self.free):
+                tokens, written = self._cut(tokens, written, new, flags)
+                break
+            tokens += new
+            written += flags
+        votes = (given.evidence or {}).get("votes")
+        return Encoded(tuple(tokens), tuple(written), verdict, votes)
+
+    def _cut(
+        self, tokens: list[int], written: list[bool], new: list[int], flags: list[bool]
+    ) -> tuple[list[int], list[bool]]:
+        """Too long: without this turn; but the first answer is cut, or nothing would be learned."""
+        if any(written) or not any(flags):
+            return tokens, written
+        room = max(0, self.max_tokens - len(tokens))
+        return tokens + new[:room], written + flags[:room]
+
+    def verdict_only(self, sheet_text: str, verdict_text: str, votes: dict[str, float], picture: bool) -> Encoded:
+        """A face and the question for its label, without a word of text."""
+        tokens = [self.tokenizer.bos, *([VISUAL] * self.visual if picture else [])]
+        tokens += self.tokenizer.encode(sheet_text + verdict_text)
+        return Encoded(tuple(tokens), (False,) * len(tokens), len(tokens) - 1, votes)
+
+    def _prompt(self, text: str) -> list[int]:
+        before, image, after = text.partition(IMAGE)
+        return self.tokenizer.encode(before) + [VISUAL] * (self.visual if image else 0) + self.tokenizer.encode(after)
+
+    def _free(self, text: str) -> list[int]:
+        return [*self.tokenizer.encode(f" {text.strip()}"), self.tokenizer.eos]
+
+    def _answer(self, text: str) -> list[int]:
+        lines = text.split("\n")
+        tokens: list[int] = []
+        for i, part in enumerate(lines):
+            heading, colon, words = part.partition(": ")
+            if i and colon:  # a section of its own: its heading is a prompt's text, written by the model too
+                tokens += [*self.tokenizer.encode(f"\n{heading}:"), *self.atoms.encode(words)]
+            else:
+                tokens += self.atoms.encode(part)
+        return tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R rows of n tokens: all conversations in one, or each in its own."""
+
+    tokens: Tensor  # (R, n) right-padded, VISUAL where visual tokens go
+    positions: Tensor  # (R, n) from 0 in every conversation; padding counts as one
+    targets: Tensor  # (R, n): the token that this place has to predict, or IGNORED
+    verdicts: list[tuple[int, int, int]]  # item, row, place after which its label is read
+    order: list[int]  # the items that see a picture, in the order in which they stand
+
+
+def collate(items: Sequence[Encoded], pad: int, packed: bool = False) -> Batch:
+    rows = [list(range(len(items)))] if packed else [[i] for i in range(len(items))]
+    length = max(sum(len(items[i]) for i in row) for row in rows)
+    tokens = torch.full((len(rows), length), pad)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    targets = torch.full((len(rows), length), IGNORED)
+    verdicts = []
+    for at, row in enumerate(rows):
+        start = 0
+        for i in row:
+            item, end = items[i], start + len(items[i])
+            tokens[at, start:end] = torch.tensor(item.tokens)
+            positions[at, start:end] = torch.arange(len(item))
+            learned = torch.tensor(
+                [t if w else IGNORED for t, w in zip(item.tokens[1:], item.written[1:], strict=True)]
+            )
+            targets[at, start : end - 1] = learned
+            if item.verdict is not None:
+                verdicts.append((i, at, start + item.verdict))
+            start = end
+        positions[at, start:] = torch.arange(length - start)
+    return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].sees])
+
+
+def one_pass(n: int, batch_size: int, seed: Sequence[int | str]) -> list[list[int]]:
+    """All rows once, shuffled, in batches; what does not fill one waits for the next pass."""
+    order = list(range(n))
+    random.Random("/".join(map(str, seed))).shuffle(order)
+    size = min(batch_size, n)
+    return [order[start : start + size] for start in range(0, n - size + 1, size)]

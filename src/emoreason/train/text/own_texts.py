@@ -1,0 +1,183 @@
+"""What is said of each face of a data set, as conversations that an explainer learns from."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from emoreason.core.errors import EmoreasonError
+from emoreason.data import messages
+from emoreason.data.messages import IMAGE, Conversation, Message
+from emoreason.data.schema import Sample
+from emoreason.explain.prompts import load_script
+from emoreason.explain.read.sections import Sections, parse
+from emoreason.explain.sheet import Sheet
+from emoreason.faces.detect import Detector, find_faces, whole_picture
+from emoreason.media.images import open_picture
+from emoreason.reasoner import Reasoner
+from emoreason.train.labeled_faces import target_of
+from emoreason.train.text.describe import Plan
+from emoreason.train.text.describe import conversation as engine_conversation
+from emoreason.train.text.foreign_prompts import in_script
+
+PARTS = ("train", "holdout", "report")
+BATCH = 64
+SHAPED = 0.9  # share of the texts that have to have the three sections, so that their form is theirs
+MOST_HELD_OUT = 200
+
+
+@dataclass(frozen=True)
+class Told:
+    """A face and what is said of it: a text, a conversation, or nothing yet (the engine writes it)."""
+
+    id: str
+    image: str | bytes
+    part: str
+    votes: dict[str, float] | None
+    text: str | None = None
+    given: Conversation | None = None
+
+
+def told_of(rows: Iterable[tuple[Sample, str]], engine: bool) -> list[Told]:
+    """Rows of a table; those that say nothing are left out."""
+    found = []
+    for sample, part in rows:
+        votes = target_of(sample)
+        if sample.problem or (votes is None if engine else not sample.explanation):
+            continue
+        found.append(Told(sample.id, sample.image, part, votes, None if engine else sample.explanation))
+    return found
+
+
+def told_in(path: Path) -> list[Told]:
+    """Conversations of a file, split by their pictures: what is said of one picture stands on one side."""
+    given = list(messages.read(path))
+    by_picture: dict[str, list[Conversation]] = {}
+    for conversation in given:
+        if len(conversation.images) != 1:
+            raise EmoreasonError(f"{path}: one picture per conversation was expected, found {len(conversation.images)}")
+        picture = path.parent / conversation.images[0]
+        if not picture.is_file():
+            raise EmoreasonError(f"{path}: the picture {picture} is not there (paths are relative to the file)")
+        by_picture.setdefault(hashlib.sha256(picture.read_bytes()).hexdigest(), []).append(conversation)
+    apart = max(1, min(MOST_HELD_OUT, len(by_picture) // 10))
+    found = []
+    for place, digest in enumerate(sorted(by_picture)):
+        part = "report" if place < apart else "holdout" if place < 2 * apart else "train"
+        for n, conversation in enumerate(by_picture[digest]):
+            image = str(path.parent / conversation.images[0])
+            found.append(Told(f"{Path(image).stem}-{n}", image, part, None, given=conversation))
+    return found
+
+
+def form_of(told: Sequence[Told]) -> str:
+    """sections where nearly all texts have them, else free."""
+    shaped = sum(face.text is not None and parse(face.text) is not None for face in told)
+    return "sections" if told and shaped >= SHAPED * len(told) else "free"
+
+
+def write(
+    told: Sequence[Told],
+    reasoner: Reasoner,
+    detector: Detector | None,
+    labels: Sequence[str],
+    folder: Path,
+    *,
+    form: str,
+    question: str,
+    plan: Plan,
+) -> None:
+    """`folder/train.jsonl`, `holdout.jsonl` and `report.jsonl` with the crops."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    made: dict[str, list[Conversation]] = {part: [] for part in PARTS}
+    for number, (face, sheet, crop) in enumerate(_looked_at(told, reasoner, detector, labels)):
+        name = f"images/{number}.png"
+        crop.save(folder / name)
+        made[face.part].append(_conversation(face, sheet, name, form, question, plan))
+    for part, conversations in made.items():
+        messages.write(conversations, folder / f"{part}.jsonl")
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """How many conversations there are in each part."""
+    return {part: len((folder / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()) for part in PARTS}
+
+
+def _looked_at(
+    told: Sequence[Told], reasoner: Reasoner, detector: Detector | None, labels: Sequence[str]
+) -> Iterator[tuple[Told, Sheet, Image.Image]]:
+    """What was measured on each face; pictures that cannot be read or show no face are left out."""
+    waiting = iter(told)
+    while chunk := list(islice(waiting, BATCH)):
+        usable, pictures = [], []
+        for face in chunk:
+            try:
+                picture = open_picture(face.image)
+            except EmoreasonError:
+                continue
+            found = [whole_picture(picture)] if detector is None else find_faces(picture, detector)
+            if found:
+                usable.append(face)
+                pictures.append((picture, [max(found, key=lambda f: f.quality["size"])] if detector else found))
+        for face, analysis in zip(usable, reasoner.analyze_faces(pictures, list(labels)), strict=True):
+            seen = analysis.faces[0]
+            yield face, replace(Sheet.of(seen.evidence), abstained=False, why=""), seen.face.crop
+
+
+def _conversation(face: Told, sheet: Sheet, image: str, form: str, question: str, plan: Plan) -> Conversation:
+    if face.given is not None:
+        return in_script(replace(face.given, images=(image,)), sheet)
+    if face.text is None:
+        assert face.votes is not None
+        plan = plan if face.part == "train" else replace(plan, vary=0.0, flip=0.0)
+        return engine_conversation(face.id, sheet, face.votes, image, plan)
+    sections = parse(face.text) if form == "sections" else None
+    if sections is not None:
+        return in_sections(face, sheet, sections, image)
+    asked = Message("user", f"{IMAGE}\n{question}"), Message("assistant", face.text)
+    given = Conversation(asked, (image,), {"votes": face.votes} if face.votes else None, {"id": face.id})
+    return in_script(given, sheet)
+
+
+def in_sections(face: Told, sheet: Sheet, sections: Sections, image: str) -> Conversation:
+    """The user's three sections in the order of the three steps; the label between them is the face's own."""
+    script = load_script()
+    label = max(face.votes, key=face.votes.__getitem__) if face.votes else sheet.label
+    said = [" ".join(part.split()) for part in (sections.observations, sections.interpretation, sections.conclusion)]
+    turns = (
+        Message("user", f"{IMAGE}{script.opening(sheet)}"),
+        Message("assistant", said[0]),
+        Message("user", script.verdict),
+        Message("assistant", label),
+        Message("user", script.disclosure(sheet) + script.interpretation),
+        Message("assistant", f"{said[1]}{script.conclusion} {said[2]}"),
+    )
+    evidence = {"units": sheet.units, "probabilities": sheet.probabilities, "verdict_message": 3}
+    evidence |= {"votes": face.votes} if face.votes else {}
+    return Conversation(turns, (image,), evidence, {"id": face.id, "prompts": script.id, "writer": "the data"})
+
+
+def subjects_in(path: Path, most: int) -> list[tuple[Sheet, Image.Image]]:
+    """Sheet and crop of the first `most` conversations, to write about them anew."""
+    found = []
+    for conversation in islice(messages.read(path), most):
+        evidence = conversation.evidence or {}
+        crop = Image.open(path.parent / conversation.images[0]).convert("RGB")
+        found.append((Sheet(evidence["units"], evidence["probabilities"]), crop))
+    return found
+
+
+def answers_in(path: Path, most: int) -> list[str]:
+    """The first answer of each conversation, or its three sections as one text."""
+    found = []
+    for conversation in islice(messages.read(path), most):
+        answers = [message.content for message in conversation.messages if message.role == "assistant"]
+        if (conversation.evidence or {}).get("verdict_message") is None:
+            found.append(answers[0])
+        else:
+            interpretation, _, conclusion = answers[2].partition(f"{load_script().conclusion} ")
+            found.append(Sections(answers[0], interpretation, conclusion).text())
+    return found

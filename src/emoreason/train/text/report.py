@@ -1,0 +1,112 @@
+"""What a finished explainer run leaves for people: a look at validation, a curve, a card."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emoreason.data import messages
+from emoreason.explain.backends.local import OwnExplainer
+from emoreason.explain.explanation import Subject, combine, consume
+from emoreason.explain.sheet import Sheet
+from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
+from emoreason.train.curve import draw
+from emoreason.train.text.config import ExplainerConfig
+
+BATCH = 16
+
+
+def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
+    """Verdict scores on some validation faces, and the checks of some texts, with and without the grammar."""
+    path = Path(config.data.validation)
+    vlm = VisionLanguageModel.from_pretrained(folder)
+    found = list(messages.read(path))[: config.run.look_faces]
+    subjects, votes = [], []
+    for conversation in found:
+        evidence = conversation.evidence or {}
+        sheet = Sheet(evidence["units"], evidence["probabilities"])
+        subjects.append(Subject(sheet, Image.open(path.parent / conversation.images[0]).convert("RGB")))
+        votes.append(evidence["votes"])
+    explainer = OwnExplainer(vlm, config.name)
+    reasoned = [r for part in _parts(subjects) for r in explainer.verdicts(part)]
+    weight = vlm.spec.verdict.get("weight", 0.5)
+    rows = list(zip(subjects, reasoned, strict=True))
+    scores = {
+        "evidence": scored([s.sheet.probabilities for s in subjects], votes),
+        "reasoned": scored([r.probabilities for r in reasoned], votes),
+        "both": scored([combine(s.sheet.probabilities, r.probabilities, "both", weight) for s, r in rows], votes),
+    }
+    for name, constrained in (("texts", True), ("free texts", False)):
+        writing = OwnExplainer(vlm, config.name, constrained=constrained)
+        checks = [
+            made.checks for part in _parts(subjects[: config.run.look_texts]) for made in consume(writing.explain(part))
+        ]
+        known = [c.evidence_precision for c in checks if c.evidence_precision is not None]
+        named = [c.evidence_recall for c in checks if c.evidence_recall is not None]
+        scores[name] = {
+            "n": len(checks), "parsed": float(np.mean([c.parsed for c in checks])),
+            "leaking": float(np.mean([bool(c.leaks) for c in checks])),
+            "precision": float(np.mean(known)) if known else None, "recall": float(np.mean(named)) if named else None,
+        }  # fmt: skip
+    return scores
+
+
+def scored(answers: list[dict[str, float]], votes: list[dict[str, float]]) -> dict[str, Any]:
+    """Accuracy and UAR over the faces that have a clear majority."""
+    clear = [(max(a, key=a.__getitem__), max(v, key=v.__getitem__)) for a, v in zip(answers, votes, strict=True)
+             if max(v.values()) > 0.5]  # fmt: skip
+    if not clear:
+        return {"n": 0, "accuracy": None, "uar": None}
+    by_label: dict[str, list[bool]] = {}
+    for answer, target in clear:
+        by_label.setdefault(target, []).append(answer == target)
+    return {"n": len(clear), "accuracy": round(float(np.mean([a == t for a, t in clear])), 4),
+            "uar": round(float(np.mean([np.mean(hits) for hits in by_label.values()])), 4)}  # fmt: skip
+
+
+def _parts(subjects: list[Subject]) -> list[list[Subject]]:
+    return [subjects[start : start + BATCH] for start in range(0, len(subjects), BATCH)]
+
+
+def plot_log(folder: Path) -> None:
+    """loss.png: text, verdict and the held-out texts over the steps of both stages."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if "stage" in line]
+    before = {"align": 0, "tune": max((line["step"] for line in lines if line["stage"] == "align"), default=0)}
+    curves = {}
+    for key in ("text", "verdict", "held_out"):
+        points = [(before[line["stage"]] + line["step"], line[key]) for line in lines if key in line]
+        curves[key.replace("_", " ")] = points
+    (folder / "loss.png").write_bytes(draw(curves, "step", "cross-entropy"))
+
+
+def write_card(folder: Path) -> None:
+    """README.md: what the folder is, how to use it, what was measured on it."""
+    spec = ExplainerSpec.read(folder)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    measured = next((line["validation"] for line in reversed(log) if "validation" in line), None)
+    lines = [
+        f"# An emoreason explainer for {spec.encoder}",
+        "",
+        f"LoRA on {spec.language}, a projector of {spec.grid}x{spec.grid} visual tokens.",
+        f"Labels: {', '.join(spec.labels)}." if spec.labels else "It writes texts of a form of its own.",
+        f"Trained on {spec.trained_on.get('conversations')} conversations "
+        f"(SHA-256 {str(spec.trained_on.get('data_sha256'))[:12]}, seed {spec.trained_on.get('seed')}); config.yaml, "
+        "log.jsonl and loss.png are beside this file.",
+        "",
+        f"    emoreason explain photo.jpg --explainer {folder.as_posix()}",
+        "",
+        "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education, "
+        "not a lie detector, not a diagnosis.",
+    ]
+    if measured:
+        lines += ["", "| on validation | n | accuracy | UAR |", "| --- | --- | --- | --- |"]
+        lines += [f"| {who} | {measured[who]['n']} | {measured[who]['accuracy']} | {measured[who]['uar']} |"
+                  for who in ("evidence", "reasoned", "both")]  # fmt: skip
+        lines += ["", "| texts | n | parsed | leaking | precision | recall |", "| --- | --- | --- | --- | --- | --- |"]
+        columns = ("n", "parsed", "leaking", "precision", "recall")
+        for who in ("texts", "free texts"):
+            lines.append(f"| {who} | " + " | ".join(str(measured[who][key]) for key in columns) + " |")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

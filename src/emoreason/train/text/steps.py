@@ -1,0 +1,175 @@
+"""What a step of an explainer's training computes: the loss on the model's own words, and on its verdict."""
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emoreason.core.errors import EmoreasonError
+from emoreason.explain.prompts import load_script
+from emoreason.models.vlm import VisionLanguageModel
+from emoreason.train.augment import apply, draw
+from emoreason.train.loop import Step, Work
+from emoreason.train.text.config import ExplainerConfig, Stage
+from emoreason.train.text.encoding import VISUAL, Batch, Coder, Encoded, collate, one_pass
+from emoreason.train.text.packing import use_packed
+from emoreason.train.text.texts import Set
+from emoreason.train.text.token_loss import token_loss
+
+
+class ExplainerWork(Work):
+    """One stage: align (the projector learns) or tune (LoRA learns with it)."""
+
+    def __init__(
+        self,
+        name: str,
+        vlm: VisionLanguageModel,
+        config: ExplainerConfig,
+        coder: Coder,
+        train: Set,
+        held: Set | None,
+        options: dict[str, list[int]],
+    ):
+        """options: label -> single tokens that ask for it; without any the verdict is not trained."""
+        super().__init__()
+        self.name, self.vlm, self.config, self.coder = name, vlm, config, coder
+        self.packed = use_packed(vlm.language)
+        self.stage: Stage = getattr(config, name)
+        self.train_set, self.held_set, self.options = train, held, options
+        self.held = len(held) if held else 0
+        self.weights = {"text": 1.0, "verdict": config.loss.verdict}
+        self.plan = lru_cache(maxsize=2)(self._plan)
+        self.passes = lru_cache(maxsize=2)(self._pass)
+
+    def set_trained(self) -> None:
+        """The projector, and in stage 2 LoRA."""
+        self.vlm.requires_grad_(False)
+        self.vlm.projector.requires_grad_(True)
+        for key, parameter in self.vlm.language.named_parameters():
+            if "lora_" in key:
+                parameter.requires_grad_(self.name == "tune")
+
+    def groups(self) -> list[dict[str, Any]]:
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {"params": learned, "lr": self.stage.lr, "weight_decay": self.config.run.weight_decay, "betas": (0.9, 0.98)}
+        ]
+
+    def learned_names(self) -> set[str]:
+        """Not the language model's buffers: they never change."""
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    # ---- which rows -----------------------------------------------------------------------------------------------
+
+    def step(self, number: int) -> Step:
+        return self.plan(number)
+
+    def _asks(self, number: int) -> bool:
+        """Whether the step only asks for the verdict."""
+        every = self.stage.verdict_every if self.options else 0
+        return bool(every) and (every == 1 or number % every == 1)
+
+    def _pass(self, kind: str, size: int, number: int) -> list[list[int]]:
+        return one_pass(len(self.train_set), size, [self.config.seed, self.name, kind, number])
+
+    def _plan(self, number: int) -> Step:
+        """A function of seed, stage and number alone."""
+        asks = self._asks(number)
+        size = min(self.stage.verdict_batch if asks else self.stage.batch_size, len(self.train_set))
+        per_pass = len(self.train_set) // size
+        rows = self.passes("verdict" if asks else "text", size, number // per_pass)[number % per_pass]
+        items = [self.train_set.encoded[row] for row in rows]
+        if asks:
+            return Step(tuple(rows), {"verdict": float(len(rows))})
+        voted = sum(_voted(item) for item in items)
+        return Step(tuple(rows), {"text": float(max(1, sum(item.learned for item in items))),
+                                  "verdict": float(max(1, voted))})  # fmt: skip
+
+    def items(self, number: int, rows: Sequence[int]) -> list[Encoded]:
+        if not self._asks(number):
+            return [self.train_set.encoded[row] for row in rows]
+        return [self._question(number, row) for row in rows]
+
+    def _question(self, number: int, row: int) -> Encoded:
+        sheet, votes = self.train_set.sheets[row], self.train_set.encoded[row].votes
+        if sheet is None or votes is None:
+            raise EmoreasonError("a verdict needs `evidence` with units, probabilities and votes in the training file; "
+                                 "without them: --align.verdict_every 0 --tune.verdict_every 0")  # fmt: skip
+        script = load_script()
+        drawn = random.Random(f"{self.config.seed}/{self.name}/{number}/{row}").random()
+        hide_units = drawn < self.config.loss.drop_units
+        hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture
+        told = "" if hide_units else script.measured_units(sheet)
+        return self.coder.verdict_only(told, script.verdict, votes, picture=not hide_picture)
+
+    # ---- the loss -------------------------------------------------------------------------------------------------
+
+    def forward(self, number: int, rows: Sequence[int], held: bool = False) -> dict[str, Tensor]:
+        if held:
+            return {"held_out": self._held_sum(rows)}
+        items = self.items(number, rows)
+        batch = collate(items, self.coder.tokenizer.pad, self.packed)
+        faces, step = self.train_set.tensor(rows), self.plan(number)
+        noise = torch.Generator().manual_seed(
+            random.Random(f"{self.config.seed}/{self.name}/{number}").randrange(2**31)
+        )
+        draws = draw(len(step.rows), faces.shape[2], faces.shape[3], self.config.augment, noise)
+        faces = apply(faces, draws.take(torch.tensor([step.rows.index(row) for row in rows])))
+        text, verdict = self._sums(items, batch, faces, self._verdict_tokens(number))
+        return {"verdict": verdict} if self._asks(number) else {"text": text, "verdict": verdict}
+
+    def _held_sum(self, rows: Sequence[int]) -> Tensor:
+        """What the stage minimises, so scaled that the mean over all held-out rows is a loss a token and a verdict."""
+        assert self.held_set is not None
+        everything = self.held_set.encoded
+        items = [everything[row] for row in rows]
+        batch = collate(items, self.coder.tokenizer.pad, self.packed)
+        firsts = [tokens[0] for tokens in self.options.values()]
+        text, verdict = self._sums(items, batch, self.held_set.tensor(rows), firsts)
+        n_words, n_verdicts = sum(item.learned for item in everything), sum(_voted(item) for item in everything)
+        total = verdict * (self.weights["verdict"] * self.held / max(1, n_verdicts))
+        return total if self.options and self.stage.verdict_every == 1 else total + text * (self.held / max(1, n_words))
+
+    def _sums(self, items: list[Encoded], batch: Batch, faces: Tensor, tokens: list[int]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the model's own words, and of its verdicts against the votes."""
+        hidden = run_model(self.vlm, batch, self.vlm.encoder.patches(faces))
+        targets = batch.targets.to(hidden.device)
+        wanted = targets >= 0
+        text = token_loss(self.vlm, hidden[wanted], targets[wanted])
+        asked = [(votes, row, at) for i, row, at in batch.verdicts if tokens and (votes := items[i].votes)]
+        if not asked:
+            return text, hidden.sum() * 0.0
+        target = torch.tensor([[votes.get(label, 0.0) for label in self.options] for votes, _, _ in asked])
+        at = torch.stack([hidden[row, place] for _, row, place in asked])
+        logits = self.vlm.head(at)[:, tokens]  # (A, L)
+        target = (target / target.sum(dim=1, keepdim=True).clamp(min=1e-9)).to(logits.device)
+        return text, -(target * logits.log_softmax(dim=1)).sum()
+
+    def _verdict_tokens(self, number: int) -> list[int]:
+        rng = random.Random(f"{self.config.seed}/{self.name}/{number}/words")
+        other = rng.random() < self.config.loss.synonyms
+        return [rng.choice(tokens) if other else tokens[0] for tokens in self.options.values()]
+
+    def inputs(self, number: int, rows: Sequence[int]) -> dict[str, Tensor]:
+        batch = collate(self.items(number, rows), self.coder.tokenizer.pad)
+        return {"rows": torch.tensor(list(rows)), "tokens": batch.tokens, "targets": batch.targets}
+
+
+def _voted(item: Encoded) -> bool:
+    return item.verdict is not None and bool(item.votes)
+
+
+def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:
+    """(R, n) tokens with visual tokens filled in -> (R, n, H)."""
+    tokens = batch.tokens.to(vlm.device)
+    embedded = vlm.embed(tokens.clamp(min=0))  # (R, n, H)
+    visual = vlm.project(patches)  # (B, V, H)
+    if batch.order:
+        shown = visual[torch.tensor(batch.order, device=visual.device)].reshape(-1, visual.shape[2])
+        embedded = embedded.masked_scatter((tokens == VISUAL).unsqueeze(2), shown.to(embedded.dtype))
+    else:
+        embedded = embedded + 0.0 * visual.sum()  # the projector takes part in every step: DDP waits for it
+    return vlm.hidden(embedded, None, batch.positions.to(vlm.device))

@@ -1,0 +1,1 @@
+"""The image tower, whole or through LoRA."""

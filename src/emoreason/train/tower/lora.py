@@ -1,0 +1,99 @@
+"""The image tower with a label head, as it is fine-tuned: whole, or through LoRA.
+
+Batch norms are folded into their convolutions before anything is tuned, so that a batch's other faces have no say, and
+micro-batches and processes change nothing. Only a tower that starts from nothing keeps them, and is folded at its end.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emoreason.core.errors import UsageError
+from emoreason.models.encoder import Encoder, create_clip, find_bundle, fold_batch_norm
+from emoreason.models.image_tower import FaceNet
+from emoreason.train.finetune_config import LoraSettings
+
+
+class Seen(NamedTuple):
+    grid: Tensor | None  # (B, C, h, w) before pooling, where the tower has one
+    pooled: Tensor  # (B, F)
+    embedding: Tensor  # (B, D) unit length
+    logits: Tensor  # (B, L)
+
+
+class Tower(nn.Module):
+    def __init__(self, visual: Any, weight: np.ndarray, bias: np.ndarray, units: nn.Linear | None):
+        """weight: (L, D) with the logit scale in it, bias: (L,). units: the base model's head for action units."""
+        super().__init__()
+        self.visual = visual
+        self.head_weight = nn.Parameter(torch.from_numpy(weight).float())
+        self.head_bias = nn.Parameter(torch.from_numpy(bias).float())
+        self.units = units
+
+    def forward(self, faces: Tensor) -> Seen:
+        """(B, 3, S, S), normalised."""
+        visual = self.visual
+        grid = None
+        if isinstance(getattr(visual, "trunk", None), FaceNet):
+            grid = visual.trunk.forward_features(faces)
+            pooled = grid.mean(dim=(2, 3))
+            embedding = F.normalize(visual.head(pooled).float(), dim=1)
+        else:
+            embedding = F.normalize(visual(faces).float(), dim=1)
+            pooled = embedding
+        return Seen(grid, pooled, embedding, embedding @ self.head_weight.T + self.head_bias)
+
+
+def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarray, bias: np.ndarray) -> Tower:
+    """The encoder's own tower, made trainable: `full` or `lora`. The encoder is changed by the training."""
+    visual: Any = encoder.visual.requires_grad_(what == "full")
+    if what == "lora":
+        visual = add_lora(visual, lora)
+    units = encoder.unit_head
+    return Tower(visual, weight, bias, None if units is None else units.requires_grad_(True)).float()
+
+
+def fresh_tower(model: str, weight: np.ndarray, bias: np.ndarray) -> Tower:
+    """One of the same architecture that has seen nothing: for experiments, and for who has very many faces."""
+    bundle = find_bundle(model)
+    clip, _ = create_clip(bundle.spec["clip"] if bundle else model.partition("/")[0])
+    return Tower(clip.visual.requires_grad_(True), weight, bias, None)
+
+
+def add_lora(visual: nn.Module, settings: LoraSettings) -> Any:
+    """LoRA on all convolutions and linear layers, or on those that are named."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+    from peft import LoraConfig, get_peft_model
+
+    kinds = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+    named = [name for name, module in visual.named_modules() if isinstance(module, kinds)]
+    inside = {name for name in named if any(name.startswith(f"{other}.") for other in named)}  # of an attention
+    targets = [name for name in named if name not in inside]
+    if settings.targets != "all-linear":
+        wanted = [word.strip() for word in settings.targets.split(",")]
+        targets = [name for name in targets if any(name == word or name.endswith(f".{word}") for word in wanted)]
+    if not targets:
+        raise UsageError(
+            f"lora.targets {settings.targets!r} names no layer of the image tower; it has {', '.join(named[:8])}"
+        )
+    config = LoraConfig(r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets)
+    return get_peft_model(visual, config)
+
+
+def merged(visual: Any) -> nn.Module:
+    """The tower as plain layers: LoRA added to them, batch norms folded into them."""
+    plain = visual.merge_and_unload() if hasattr(visual, "merge_and_unload") else visual
+    plain = plain.eval()
+    fold_batch_norm(plain)
+    return plain.requires_grad_(False)
+
+
+def save_adapter(visual: Any, folder: Path) -> None:
+    """adapter/ in PEFT's own layout."""
+    visual.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty form

@@ -1,0 +1,160 @@
+"""The image tower's training: faces from memory, augmented by draws of the whole step, through one objective."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from emoreason.train.augment import apply, draw
+from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, make_objective
+from emoreason.train.loop import Step, Work
+from emoreason.train.recipes.config import AugmentConfig
+from emoreason.train.tower.lora import Seen, Tower
+
+STRONGER = 2.0  # the other augmentation, as a multiple of the usual one
+
+
+@dataclass(frozen=True)
+class Crops:
+    """n faces as the encoder takes them."""
+
+    pixels: np.ndarray  # (n, S, S, 3) uint8
+    targets: np.ndarray  # (n, L), all zero without a label
+    units: np.ndarray | None = None  # (n, U) what the base model's head says of them
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+class TowerWork(Work):
+    def __init__(
+        self, tower: Tower, train: Crops, holdout: Crops, config: TuneConfig, normalise: Callable[[Tensor], Tensor]
+    ):
+        super().__init__()
+        self.tower, self.crops, self.holdout, self.config, self.normalise = tower, train, holdout, config, normalise
+        self.held = len(holdout)
+        self.digest = hashlib.sha256(train.pixels.tobytes() + train.targets.tobytes()).hexdigest()
+        targets = torch.from_numpy(train.targets).float()
+        self.objective = make_objective(config.loss, targets, _width(tower, train, normalise))
+        prior = targets.sum(dim=0) / targets.sum()
+        self.register_buffer("prior", prior.clamp(min=1e-6).log() * config.train.balance, persistent=False)
+        keeps_units = train.units is not None and tower.units is not None and config.tower.units > 0
+        if tower.units is not None:
+            tower.units.requires_grad_(keeps_units)
+        self.weights = {"labels": 1.0} | ({"units": config.tower.units} if keeps_units else {})
+        self.batch = min(config.tower.batch_size, len(train))
+        known = train.targets.sum(axis=1) > 0
+        self.kinds = [rows for rows in (np.flatnonzero(known), np.flatnonzero(~known)) if len(rows)]
+        if isinstance(self.objective, AdaptiveMargin):
+            self.objective.share = 1 / len(self.kinds)  # half of a batch has labels, however few there are
+        self.plan = lru_cache(maxsize=2)(self._plan)  # asked for by every part and every view of a step
+        self.pass_steps = max(1, max(map(len, self.kinds)) * len(self.kinds) // self.batch)
+
+    def step(self, number: int) -> Step:
+        return self.plan(number)
+
+    def _plan(self, number: int) -> Step:
+        """A pass shows every face once; where some have labels and some not, the fewer ones several times."""
+        rows: list[int] = []
+        for kind, those in enumerate(self.kinds):
+            share = max(1, min(len(those), self.batch // len(self.kinds)))
+            turn, place = divmod(number, max(1, len(those) // share))
+            order = np.random.default_rng([self.config.seed, turn] + [kind] * (kind > 0)).permutation(those)
+            rows += order[place * share : (place + 1) * share].tolist()
+        return Step(tuple(rows), dict.fromkeys(self.weights, float(len(rows))))
+
+    def forward(self, number: int, rows: Sequence[int], held: bool = False) -> dict[str, Tensor]:
+        if held:
+            return {"held_out": self._held_out(rows)}
+        pixels = self._faces(self.crops, rows)
+        target = self._to(torch.from_numpy(self.crops.targets[list(rows)]).float())
+        seen: list[Seen] = []
+
+        def see(faces: Tensor) -> Seen:
+            found = self.tower(faces)
+            seen.append(found)
+            return found._replace(logits=found.logits + self.prior)
+
+        batch = FaceBatch(
+            self._augmented(pixels, number, rows, 0, 1.0), target, torch.tensor(list(rows), device=target.device),
+            again=lambda: self._augmented(pixels, number, rows, 1, STRONGER),
+        )  # fmt: skip
+        sums = {"labels": self.objective(see, batch).float().sum()}
+        if "units" in self.weights and self.tower.units is not None and self.crops.units is not None:
+            logits = self.tower.units(seen[0].pooled[: len(rows)]).float()  # what the objective saw first
+            wanted = self._to(torch.from_numpy(self.crops.units[list(rows)]).float())
+            sums["units"] = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1).sum()
+        return sums
+
+    def train(self, mode: bool = True) -> "TowerWork":
+        """A tower that is tuned has no batch norms, and stays without dropout: its answers depend on the face alone."""
+        super().train(mode)
+        self.tower.train(mode and self.config.tower.fresh)
+        return self
+
+    def epoch(self, number: int) -> None:
+        self.objective.epoch(number)
+
+    def groups(self) -> list[dict[str, Any]]:
+        settings = self.config.tower
+        head = [self.tower.head_weight, self.tower.head_bias]
+        known = {id(parameter) for parameter in head}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [
+            {"params": [p for p in rest if p.ndim > 1], "lr": settings.lr, "weight_decay": settings.weight_decay},
+            {"params": [p for p in rest if p.ndim <= 1], "lr": settings.lr, "weight_decay": 0.0},
+            {"params": head, "lr": settings.head_lr, "weight_decay": 0.0},
+        ]
+
+    def inputs(self, number: int, rows: Sequence[int]) -> dict[str, Tensor]:
+        faces = self._augmented(self._faces(self.crops, rows), number, rows, 0, 1.0)
+        return {"faces": faces, "targets": torch.from_numpy(self.crops.targets[list(rows)])}
+
+    # ---- faces ----------------------------------------------------------------------------------------------------
+
+    def _held_out(self, rows: Sequence[int]) -> Tensor:
+        logits = self.tower(self.normalise(self._faces(self.holdout, rows))).logits
+        target = self._to(torch.from_numpy(self.holdout.targets[list(rows)]).float())
+        return self.objective.judged(logits + self.prior, target).sum()
+
+    def _faces(self, crops: Crops, rows: Sequence[int]) -> Tensor:
+        """(B, 3, S, S) floats in 0..1."""
+        picked = torch.from_numpy(crops.pixels[list(rows)])
+        return self._to(picked).permute(0, 3, 1, 2).float() / 255  # channels_last in memory
+
+    def _augmented(self, faces: Tensor, number: int, rows: Sequence[int], view: int, strength: float) -> Tensor:
+        """What chance does to a face depends on the step and its place in it, not on who computes it."""
+        whole = self.step(number).rows
+        noise = torch.Generator().manual_seed(hash((self.config.seed, number, view)) % 2**31)
+        draws = draw(len(whole), faces.shape[2], faces.shape[3], _times(self.config.augment, strength), noise)
+        place = {row: i for i, row in enumerate(whole)}
+        mine = draws.take(torch.tensor([place[row] for row in rows]))
+        return self.normalise(apply(faces, mine)).contiguous(memory_format=torch.channels_last)
+
+    def _to(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.tower.head_weight.device)
+
+
+def _times(config: AugmentConfig, strength: float) -> AugmentConfig:
+    return config if strength == 1.0 else AugmentConfig(
+        config.rotate * strength, config.scale * strength, config.shift * strength, config.brightness * strength,
+        config.contrast * strength, min(1.0, config.blur * strength), 1.0,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _width(tower: Tower, crops: Crops, normalise: Callable[[Tensor], Tensor]) -> int:
+    """F, found by looking at one face."""
+    was = tower.training
+    device = tower.head_weight.device
+    face = torch.from_numpy(crops.pixels[:1]).to(device).permute(0, 3, 1, 2).float() / 255
+    width = tower.eval()(normalise(face)).pooled.shape[1]
+    tower.train(was)
+    return width
