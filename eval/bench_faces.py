@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emoreason.faces.detect import Detector, Face, find_faces, load_detector
-from emoreason.media.images import Picture, open_picture
+from emoreason.core.types import Face, Picture
+from emoreason.faces.detect import Detector, find_faces, load_detector
+from emoreason.media.images import open_picture
 
 Truth = tuple[float, float, float, float]  # centre x, centre y, height of the face, clockwise roll
 Scene = tuple[str, Image.Image, list[Truth]]

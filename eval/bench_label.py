@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from emoreason.core.row_files import RowFile
-from emoreason.label import Job, made_with, row_columns, run
+from emoreason.label import LabelJob, made_with, row_columns, run
 from emoreason.reasoner import Reasoner
 
 PEER = Path(__file__).parent / "peers" / "fer_peer.py"
@@ -107,14 +107,14 @@ def write_photos(folder: Path, n: int) -> None:
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 
-def label_files(reasoner: Reasoner, job: Job, sources: list[str]) -> int:
+def label_files(reasoner: Reasoner, job: LabelJob, sources: list[str]) -> int:
     """What `emoreason label` does between loading and its last line; gives the number of rows."""
     with tempfile.TemporaryDirectory() as folder:
         rows = RowFile(Path(folder) / "rows.jsonl", row_columns(reasoner, job), made_with=made_with(reasoner, job))
         return sum(run(reasoner, job, rows, sources).statuses.values())
 
 
-def time_stages(reasoner: Reasoner, job: Job, sources: list[str]) -> tuple[int, dict[str, float]]:
+def time_stages(reasoner: Reasoner, job: LabelJob, sources: list[str]) -> tuple[int, dict[str, float]]:
     """Every stage alone in one thread -> faces, seconds by stage."""
     import torch
 
@@ -149,7 +149,7 @@ def time_stages(reasoner: Reasoner, job: Job, sources: list[str]) -> tuple[int, 
 
 
 def measure(reasoner: Reasoner, kind: str, folder: Path, repeats: int, workers: int) -> Speed:
-    job = Job((str(folder),), detect=kind == "photos", workers=workers)
+    job = LabelJob((str(folder),), detect=kind == "photos", workers=workers)
     sources = job.sources()
     label_files(reasoner, job, sources[:WARM_UP])
     before = memory_mib("VmRSS")

@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from emoreason.core import device
 from emoreason.core.environment import describe
 from emoreason.core.malloc import give_back_memory
+from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data import messages
-from emoreason.data.messages import EXPLLM_LABEL_QUESTION, IMAGE, Conversation, Message
+from emoreason.data.messages import EXPLLM_LABEL_QUESTION
 from emoreason.explain.prompts import load_script
-from emoreason.models.encoder import find_bundle
+from emoreason.models.bundle import find_bundle
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.processes import make_accelerator
 from emoreason.train.text.config import ExplainerConfig

@@ -37,9 +37,9 @@ from emoreason.train.augment import augment
 from emoreason.train.finetune_config import HeadTraining, LossSettings
 from emoreason.train.heads.objectives import FaceBatch, make_objective
 from emoreason.train.heads.training import OF_FEATURES, Part, train_head
-from emoreason.train.recipes.config import AugmentConfig
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 from emoreason.train.recipes.mini_network import normalise
+from emoreason.train.settings import AugmentConfig
 from emoreason.train.tower.lora import Seen, Tower
 
 RESULTS = Path(__file__).parent / "results" / "corruption"

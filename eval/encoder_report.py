@@ -16,9 +16,9 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 import emoreason
+from emoreason.core.probabilities import correct_prior, softmax
 from emoreason.core.resources import resource
 from emoreason.data.protocols import ferplus_target
-from emoreason.evidence.zeroshot import correct_prior, softmax
 from emoreason.knowledge.emotions import label_set
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.models.encoder import Features

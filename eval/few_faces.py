@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from emoreason import load
+from emoreason.core.probabilities import softmax
 from emoreason.data.schema import Sample
 from emoreason.evaluate.metrics import equal_width_bins
 from emoreason.evidence.calibration import Calibration, nll
 from emoreason.evidence.openset import OpenSet
-from emoreason.evidence.zeroshot import ZeroShot, softmax
+from emoreason.evidence.zeroshot import ZeroShot
 from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, part_of
 from emoreason.train.heads.training import train_head

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from emoreason.evaluate.explanations import report as battery_report
-from emoreason.models.encoder import bundles
+from emoreason.models.bundle import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from emoreason.core.device import Compute
 from emoreason.train.loop import Fitted, Step, Work, fit
 from emoreason.train.processes import make_accelerator
-from emoreason.train.recipes.config import LoopSettings
+from emoreason.train.settings import LoopSettings
 
 ROWS, BATCH = 96, 16
 

@@ -25,7 +25,8 @@ from emoreason.evaluate.explanations import necessity, nonfaces
 from emoreason.evaluate.explanations import questions as asked
 from emoreason.evaluate.explanations import text_metrics as text_parts
 from emoreason.evaluate.explanations.cases import Case, Journal, Row
-from emoreason.evaluate.explanations.run import EXTRA, PARTS, Setup, battery_settings, run_battery
+from emoreason.evaluate.explanations.run import EXTRA, PARTS, battery_settings, run_battery
+from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.explanations.sources import explained
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
 from emoreason.explain.questions.dialogue import answer, understand

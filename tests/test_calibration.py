@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoreason.core.probabilities import softmax
 from emoreason.evidence.calibration import Calibration, OperatingPoint, abstention_threshold, fit_temperature, nll
-from emoreason.evidence.zeroshot import softmax
 
 LABELS = ("neutral", "happiness", "anger")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emoreason.models.encoder import bundles
+from emoreason.models.bundle import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "eval" / "results" / "mini"

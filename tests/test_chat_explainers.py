@@ -13,7 +13,7 @@ from PIL import Image
 import chat_models
 from chat_server import ChatServer, told
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import IMAGE, Conversation, Message
+from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as chat_script
 from emoreason.explain.backends.alternatives import read_alternatives
 from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems

@@ -10,10 +10,10 @@ import emoreason
 from emoreason.apps.ui.answer import answer
 from emoreason.apps.ui.conversation import KEPT, Conversation, Settings
 from emoreason.apps.ui.messages import messages, places
+from emoreason.core.types import Picture
 from emoreason.engine import Engine
 from emoreason.explain.explanation import Manner
 from emoreason.knowledge.emotions import label_set
-from emoreason.media.images import Picture
 
 SETTINGS = Settings("mini")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emoreason.core.probabilities import softmax
 from emoreason.data.schema import Sample
 from emoreason.evidence.calibration import Calibration, fit_temperature, nll
-from emoreason.evidence.zeroshot import softmax
 from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, folds, part_of
 from emoreason.train.heads.training import train_head

@@ -13,7 +13,8 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.evidence.reader import Reader
 from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
-from emoreason.models.encoder import BUNDLES, Encoder, bundles, create_clip, find_bundle, fold_batch_norm, load_encoder
+from emoreason.models.bundle import BUNDLES, bundles, find_bundle
+from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm, load_encoder
 from emoreason.train.recipes.mini_geometry import UNITS
 
 FLOAT32 = device.Compute("cpu", "float32", "for a test")

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.files import write_atomically
 from emoreason.core.resources import resource
 from emoreason.evaluate import Prediction, load_benchmark, plots, read_predictions, rescore
 from emoreason.evaluate.metrics import FEW
-from emoreason.evaluate.report import markdown, write_atomically
+from emoreason.evaluate.report import markdown
 from emoreason.evaluate.score import score
 
 LABELS = ("neutral", "happiness", "sadness")

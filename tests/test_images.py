@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.media.images import UPRIGHT, Limits, Picture, find_pictures, natural, open_frames, open_picture
+from emoreason.core.types import Picture
+from emoreason.media.images import UPRIGHT, Limits, find_pictures, natural, open_frames, open_picture
 
 # Four quadrants of four colours: every turn and mirror image of it looks different.
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)

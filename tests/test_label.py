@@ -23,7 +23,7 @@ from PIL import Image
 
 from emoreason.apps.cli.main import execute
 from emoreason.core.row_files import RowFile
-from emoreason.label import Job, label_sources, made_with, row_columns, run
+from emoreason.label import LabelJob, label_sources, made_with, row_columns, run
 
 SIDE = 200  # a photograph small enough to be searched at once
 
@@ -129,7 +129,7 @@ def test_good_broken_faceless_and_several_faces_give_the_right_rows_and_exit_cod
         assert len(probabilities) == 8 and sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert row["confidence"] == max(probabilities) == row[f"p_{row['label']}"]
         assert all(0 <= value <= 1 for key, value in row.items() if key.startswith("au_"))
-    expected = row_columns(mini, Job((str(mixed),)))
+    expected = row_columns(mini, LabelJob((str(mixed),)))
     assert all(list(row) == expected for row in rows)
     face_columns = ["face_id", "x", "y", "w", "h", "face_score", "status", "label", "confidence"]
     assert expected[:12] == ["source", "frame", "time_s", *face_columns]
@@ -141,7 +141,7 @@ def test_the_suffix_decides_the_format(mini, mixed, tmp_path, suffix):
     out = tmp_path / f"rows.{suffix}"
     assert execute(["label", str(mixed), "-o", str(out)]) == 3
     frame = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
-    assert list(frame.columns) == row_columns(mini, Job(())) and len(frame) == 17
+    assert list(frame.columns) == row_columns(mini, LabelJob(())) and len(frame) == 17
     assert frame.status.value_counts().to_dict() == {"ok": 12, "error": 3, "no_face": 2}
     data = load_dataset(suffix, data_files=str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(data) == 17 and data[0]["status"] == "error"  # the broken ones come first
@@ -178,7 +178,7 @@ def animations(tmp_path_factory, head) -> Path:
 
 @pytest.fixture(scope="session")
 def uninterrupted(mini, animations) -> list[dict]:
-    job = Job((str(animations),), detect=False, frames=True, batch_size=12)
+    job = LabelJob((str(animations),), detect=False, frames=True, batch_size=12)
     return [row for labeled in label_sources(mini, job, job.sources()) for row in labeled.rows]
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_is_killed_or_stopped_is_resumed_without_loss_or_repetition(
 
 @pytest.mark.parametrize("where", ["after its first face", "in its second row", "before it"])
 def test_a_last_picture_with_several_faces_is_whole_after_resuming(mini, mixed, tmp_path, where):
-    job = Job((str(mixed / "good0.jpg"), str(mixed / "two.png"), str(mixed / "good1.jpg")), batch_size=2)
+    job = LabelJob((str(mixed / "good0.jpg"), str(mixed / "two.png"), str(mixed / "good1.jpg")), batch_size=2)
     options = {"columns": row_columns(mini, job), "made_with": made_with(mini, job)}
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     run(mini, job, RowFile(whole, **options), job.sources())
@@ -246,7 +246,7 @@ def test_a_last_picture_with_several_faces_is_whole_after_resuming(mini, mixed, 
 
 
 def test_resuming_with_other_pictures_makes_the_incomplete_one_whole_first(mini, mixed, tmp_path):
-    first, second = Job((str(mixed / "two.png"),)), Job((str(mixed / "good1.jpg"),))
+    first, second = LabelJob((str(mixed / "two.png"),)), LabelJob((str(mixed / "good1.jpg"),))
     options = {"columns": row_columns(mini, first), "made_with": made_with(mini, first)}
     path = tmp_path / "rows.jsonl"
     run(mini, first, RowFile(path, **options), first.sources())
@@ -391,7 +391,7 @@ def test_names_that_are_no_utf8_are_written_with_their_bytes_escaped(mini, crops
 
 def test_workers_and_batches_change_nothing_but_speed(mini, mixed, tmp_path):
     def rows(workers: int, batch_size: int) -> list[dict]:
-        job = Job((str(mixed),), workers=workers, batch_size=batch_size)
+        job = LabelJob((str(mixed),), workers=workers, batch_size=batch_size)
         return [row for labeled in label_sources(mini, job, job.sources()) for row in labeled.rows]
 
     expected = rows(1, 128)
@@ -417,7 +417,7 @@ def test_memory_does_not_grow_with_the_job(mini, head, tmp_path):
     sources = [str(path) for path in make_crops(tmp_path / "many", head, 1000).iterdir()]
     resident = []
     for n in (300, 300, 1000):  # the first to warm up: torch and the allocator keep some
-        job = Job((), detect=False, batch_size=64)
+        job = LabelJob((), detect=False, batch_size=64)
         count = sum(len(labeled.rows) for labeled in label_sources(mini, job, sources[:n]))
         assert count == n
         resident.append(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
@@ -429,7 +429,7 @@ def test_pictures_are_opened_only_a_little_ahead(mini, head, tmp_path):
     make_crops(tmp_path, head, 40)
     sources = [str(tmp_path / f"{n % 40}.png") for n in range(20_000)]
     begun = time.monotonic()
-    found = label_sources(mini, Job((), detect=False, batch_size=16), sources)
+    found = label_sources(mini, LabelJob((), detect=False, batch_size=16), sources)
     assert len(list(itertools.islice(found, 50))) == 50
     found.close()
     assert time.monotonic() - begun < 20
@@ -437,6 +437,6 @@ def test_pictures_are_opened_only_a_little_ahead(mini, head, tmp_path):
 
 
 def test_a_stream_of_png_bytes_is_what_an_export_gets(mini, crops):
-    job = Job((str(crops / "0.png"),), detect=False)
+    job = LabelJob((str(crops / "0.png"),), detect=False)
     (labeled,) = label_sources(mini, job, job.sources(), keep=True)
     assert Image.open(io.BytesIO(labeled.crops[0])).size == (48, 48)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.train.curve import draw
-from emoreason.train.recipes.config import LoopSettings
+from emoreason.train.settings import LoopSettings
 from loop_works import Lines, run
 
 HERE = Path(__file__).parent

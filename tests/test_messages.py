@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.data.messages import IMAGE, Conversation, Message, read, write
+from emoreason.core.messages import IMAGE, Conversation, Message
+from emoreason.data.messages import read, write
 
 ASKED, SAID = Message("user", f"{IMAGE}\nWhat is seen?"), Message("assistant", "The brows are lowered.")
 

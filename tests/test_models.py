@@ -15,10 +15,11 @@ from drawn_faces import drawn, write_folder
 from emoreason.apps.cli.main import execute
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.models.bundle import SUMS, find_bundle, models_folder, read_bundle
 from emoreason.models.convert.export import export
 from emoreason.models.convert.merge import merge
-from emoreason.models.encoder import find_bundle, load_encoder, models_folder, read_bundle
-from emoreason.models.files import SUMS, model_files, verify
+from emoreason.models.encoder import load_encoder
+from emoreason.models.files import model_files, verify
 from emoreason.models.gguf import read_gemma
 from emoreason.models.registry import add, card, every, remove, require
 from emoreason.models.vlm import VisionLanguageModel
@@ -176,7 +177,7 @@ def test_a_merged_run_needs_no_other_model(run, tmp_path, monkeypatch):
     whole = merge(str(run), tmp_path / "whole")
     with pytest.raises(UsageError, match="--overwrite"):
         merge(str(run), whole)
-    monkeypatch.setattr("emoreason.encoder.BUNDLES", tmp_path / "nothing")  # a package without a mini
+    monkeypatch.setattr("emoreason.models.bundle.BUNDLES", tmp_path / "nothing")  # a package without a mini
     assert read(whole) == before
     model = emoreason.load(str(whole), device_name="cpu")
     assert model.has_words and model.default_labels == OWN
@@ -189,7 +190,7 @@ def with_lora(run: Path, folder: Path) -> Path:
     """The run as if its image tower had been trained through LoRA."""
     from safetensors.torch import load_file, save_file
 
-    from emoreason.models.files import sha256
+    from emoreason.core.files import sha256
 
     shutil.copytree(run, folder)
     encoder = load_encoder("mini", Compute("cpu", "float32", "a test"))
@@ -350,7 +351,7 @@ def test_peft_reads_the_exported_adapter_by_itself(explainer, tmp_path):
 
 
 def test_the_minis_adapter_names_gemma(tmp_path):
-    from emoreason.models.convert.export import HIDDEN
+    from emoreason.models.files import HIDDEN
     from emoreason.models.vlm import ExplainerSpec
 
     language = ExplainerSpec.read(find_bundle("mini").folder / "explainer").language

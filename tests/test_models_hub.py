@@ -17,7 +17,7 @@ import yaml
 from drawn_faces import write_folder
 from emoreason.apps.cli.main import execute
 from emoreason.core.errors import UsageError
-from emoreason.models.encoder import find_bundle
+from emoreason.models.bundle import find_bundle
 from emoreason.models.hub import stage
 from emoreason.train.recipes.smoke_texts import save_language
 from fake_hub import TOKEN, FakeHub

@@ -15,13 +15,11 @@ from emoreason.apps.ui.charts import circumplex, distribution_bars, percent, uni
 from emoreason.apps.ui.explanation_html import explanation_html, streaming
 from emoreason.apps.ui.panel import panel
 from emoreason.apps.ui.words import words
-from emoreason.evidence.reader import Evidence
+from emoreason.core.types import Evidence, Face, Picture
 from emoreason.explain.explanation import Explanation
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.faces.detect import Face
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
-from emoreason.media.images import Picture
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp; **b** `c` $$x$$ ${alert(1)} {{value}}"
 CHARTS = words()["charts"]

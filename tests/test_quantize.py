@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models import quantize
+from emoreason.models import packed_linear
 from emoreason.models.cache import cache_argument, cache_of, check_cache, roomy_cache
-from emoreason.models.quantize import PackedLinear, bitsandbytes_config, int8, pack, step_bytes
+from emoreason.models.packed_linear import PackedLinear
+from emoreason.models.quantize import bitsandbytes_config, int8, pack, step_bytes
 
 VOCABULARY, WINDOW = 97, 12
 
@@ -270,9 +271,9 @@ def test_a_packed_layer_is_close_to_the_layer(rows, wide, out, biased, level):
 @pytest.mark.parametrize("name", ["Gemma3", "Qwen2", "Llama"])
 @torch.inference_mode()
 def test_int8_keeps_the_logits_and_the_greedy_text(name, packed_half, monkeypatch):
-    if packed_half and not quantize.PACKED_HALF:
+    if packed_half and not packed_linear.PACKED_HALF:
         pytest.skip("torch has no float16 kernel for this processor")
-    monkeypatch.setattr(quantize, "PACKED_HALF", packed_half)
+    monkeypatch.setattr(packed_linear, "PACKED_HALF", packed_half)
     model = gemma() if name == "Gemma3" else llama_like(name)
     small = int8(copy.deepcopy(model))
     ids = tokens(4, 30)

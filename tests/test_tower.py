@@ -23,7 +23,7 @@ from emoreason.models.encoder import load_encoder
 from emoreason.train.finetune import tune
 from emoreason.train.finetune_config import HeadTraining, TowerTraining, TuneConfig, TuneData
 from emoreason.train.processes import make_accelerator
-from emoreason.train.text.config import LoraSettings
+from emoreason.train.settings import LoraSettings
 from emoreason.train.tower.finetune import chosen
 from emoreason.train.tower.lora import add_lora, make_tower, merged
 from emoreason.train.tower.steps import Crops, TowerWork

@@ -20,8 +20,9 @@ from emoreason.core.resources import resource
 from emoreason.train.augment import augment, mix
 from emoreason.train.recipes import mini_captions as captions
 from emoreason.train.recipes import mini_geometry as geometry
-from emoreason.train.recipes.config import AugmentConfig, Config, load_config, parse_overrides
+from emoreason.train.recipes.config import Config, load_config, parse_overrides
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces, split
+from emoreason.train.settings import AugmentConfig
 
 RECIPE = resource("finetune/mini-encoder.yaml")
 

@@ -359,7 +359,7 @@ def slices(ferplus: Path, folder: Path, train: int, validation: int, rename: dic
     import pyarrow.parquet as pq
 
     from emoreason.data.protocols import majority_label
-    from emoreason.data.table import open_parquet
+    from emoreason.data.textfile import open_parquet
 
     folder.mkdir()
     for name, n in (("train", train), ("validation", validation)):

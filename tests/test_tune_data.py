@@ -8,9 +8,9 @@ from emoreason.data.duplicates import Fingerprint
 from emoreason.data.schema import Sample
 from emoreason.train.features import Seen
 from emoreason.train.finetune_config import TuneConfig, TuneData
-from emoreason.train.labeled_faces import gather, target_of
+from emoreason.train.labeled_faces import gather, target_of, together
 from emoreason.train.report import summary
-from emoreason.train.splits import make_parts, share_of, together
+from emoreason.train.splits import make_parts, share_of
 
 
 def seen(seed: int) -> Seen:

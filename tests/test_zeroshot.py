@@ -12,16 +12,15 @@ from PIL import Image
 
 from emoreason.core import device
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.probabilities import correct_prior, softmax
 from emoreason.evidence.zeroshot import (
     Projection,
     TextCache,
     ZeroShot,
     check_labels,
     convert_projection,
-    correct_prior,
     load_projection,
     load_prompts,
-    softmax,
 )
 from emoreason.models.encoder import Encoder, create_clip
 

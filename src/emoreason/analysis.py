@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from emoreason.evidence.reader import Evidence
-from emoreason.faces.detect import Face
+from emoreason.core.types import Evidence, Face, Picture
 from emoreason.knowledge.facs import ACTION_UNITS, band
-from emoreason.media.images import Picture
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.types import Picture
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, consume
 from emoreason.explain.read.sections import parse
 from emoreason.explain.sheet import Sheet
-from emoreason.media.images import Limits, Picture, open_picture
+from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
-    from emoreason.faces.detect import Face
+    from emoreason.core.types import Face
 
 NO_FACE = "No face was found in this picture. If it is a tight crop of a face, ask for it to be read whole."
 NO_PICTURE = "Give me a picture of a face first; then I can say what it shows and answer questions about it."

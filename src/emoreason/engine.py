@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 from emoreason.chat import Waits
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
+from emoreason.core.types import Picture
 from emoreason.explain.explanation import Manner, Piece, Question
-from emoreason.media.images import Limits, Picture, open_picture
+from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis
-    from emoreason.faces.detect import Face
+    from emoreason.core.types import Face
     from emoreason.reasoner import Reasoner
 
 TOGETHER = 8  # texts written side by side: more gain nothing on a processor and keep the first ones waiting

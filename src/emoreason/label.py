@@ -3,39 +3,63 @@
 import hashlib
 import io
 import itertools
-import os
 import random
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 from PIL import Image
 
+from emoreason import pipeline
 from emoreason.analysis import Analysis, columns, row
-from emoreason.core.errors import EmoreasonError
+from emoreason.core.device import cores
 from emoreason.core.image_folder import ImageFolder
-from emoreason.core.row_files import RowFile
-from emoreason.faces.detect import Face
-from emoreason.media.images import Limits, Picture, describe, find_pictures, open_frames, open_picture
-from emoreason.reasoner import Reasoner
+from emoreason.core.row_files import Row, RowFile
+from emoreason.core.types import Face, Picture
+from emoreason.evidence.reader import Reader
+from emoreason.explain.explanation import consume
+from emoreason.faces.detect import Detector
+from emoreason.media.images import Limits, describe, find_pictures
 
 CHUNK = 8  # pictures that one worker takes at a time: small crops cost less than the hand-over
-SPENT = Image.new("RGB", (1, 1))  # stands for a picture whose faces were found: rows need no pixels
 EXPORT_SIZE = 512  # longest side of an exported crop
 EXPLAINED = 16  # pictures whose faces are explained together
-LONGEST_ERROR = 300  # characters: some decoders put half a file into their message
 
 
-def cores() -> int:
-    """The cores that this process may use; a container often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class Labeler(Protocol):
+    """What labeling needs of a model: a Reasoner has it, and so has the Caller of an Engine."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def prompt_id(self) -> str: ...
+    @property
+    def default_labels(self) -> tuple[str, ...]: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def detector(self) -> Detector: ...
+    @property
+    def explainer_name(self) -> str: ...
+
+    def faces(self, picture: Picture, detect: bool = True) -> list[Face]: ...
+
+    def analyze_faces(
+        self, pictures: Sequence[tuple[Picture, list[Face]]], labels: Sequence[str] | None = None, batch_size: int = 128
+    ) -> list[Analysis]: ...
+
+    def explain(
+        self, analyses: Sequence[Analysis], decide: str = "evidence"
+    ) -> Generator[Any, None, list[Analysis]]: ...
 
 
 @dataclass(frozen=True)
-class Job:
+class LabelJob:
     """What to label and how."""
 
     paths: tuple[str, ...]
@@ -71,25 +95,7 @@ def _once(sources: Iterable[str]) -> Iterator[str]:
 
 def row_source(source: str) -> str:
     """The source as it stands in a row: data URIs by their hash; names that are no UTF-8 with their bytes escaped."""
-    return _utf8(describe(source))
-
-
-def _utf8(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """One source after its faces were found: small crops of the encoder's size, or what went wrong."""
-
-    source: str
-    pictures: list[tuple[Picture, list[Face]]] = field(default_factory=list)
-    kept: list[bytes] = field(default_factory=list)  # PNG per face, in order, when the crops are to be exported
-    error: str | None = None
-
-    @property
-    def n_faces(self) -> int:
-        return sum(len(faces) for _, faces in self.pictures)
+    return pipeline.valid_utf8(describe(source))
 
 
 @dataclass(frozen=True)
@@ -97,33 +103,24 @@ class Labeled:
     """All rows of one source, and its crops when they are to be exported (one per row with a face)."""
 
     source: str
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     crops: list[bytes]
 
 
-def open_source(reasoner: Reasoner, job: Job, source: str, keep: bool) -> Opened:
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source with small crops of its faces, and the full crops as PNG where they are to be exported."""
+
+    opened: pipeline.Opened
+    crops: list[bytes]
+
+
+def open_source(model: Labeler, job: LabelJob, source: Any, keep_crops: bool = False) -> OpenedSource:
     """Runs in a worker. Never raises for a bad file."""
-    encoder = reasoner.reader.zeroshot.encoder
-    pictures: list[tuple[Picture, list[Face]]] = []
-    kept: list[bytes] = []
-    try:
-        opened = open_frames(source, job.limits) if job.frames else iter([open_picture(source, job.limits)])
-        for picture in opened:
-            faces = reasoner.faces(picture, job.detect)
-            if keep:
-                kept += [_png(face.crop) for face in faces]
-            small = [replace(face, crop=Image.fromarray(encoder.pixels(face.crop))) for face in faces]
-            pictures.append((replace(picture, image=SPENT), small))
-    except EmoreasonError as error:
-        return Opened(source, error=_short(str(error)))
-    except Exception as error:  # a decoder's surprise must not end a job of a day
-        return Opened(source, error=_short(f"{type(error).__name__}: {error}"))
-    return Opened(source, pictures, kept)
-
-
-def _short(message: str) -> str:
-    line = _utf8(" ".join(message.split()))
-    return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+    find = partial(model.faces, detect=job.detect)
+    opened = pipeline.open_and_detect(source, find, job.limits, job.frames)
+    crops = [_png(face.crop) for _, faces in opened.pictures for face in faces] if keep_crops else []
+    return OpenedSource(pipeline.shrink(opened, model.reader.zeroshot.encoder), crops)
 
 
 def _png(crop: Image.Image) -> bytes:
@@ -134,65 +131,57 @@ def _png(crop: Image.Image) -> bytes:
 
 
 def label_sources(
-    reasoner: Reasoner, job: Job, sources: list[str], keep: bool = False
+    model: Labeler, job: LabelJob, sources: list[str], keep_crops: bool = False
 ) -> Generator[Labeled, None, None]:
-    """Sources -> their rows, in order. Few chunks per worker are in flight: memory does not grow with the job."""
-    waiting: list[Opened] = []
+    """Sources -> their rows, in order. A bounded number of pictures is open at a time: memory stays flat."""
+    waiting: list[OpenedSource] = []
     n_faces = 0
-    for opened in _opened(reasoner, job, sources, keep):
-        waiting.append(opened)
-        n_faces += opened.n_faces
+    for found in _opened(model, job, sources, keep_crops):
+        waiting.append(found)
+        n_faces += found.opened.n_faces
         if n_faces >= job.batch_size or len(waiting) >= 4 * job.batch_size:
-            yield from _read(reasoner, job, waiting)
+            yield from _labeled(model, job, waiting)
             waiting, n_faces = [], 0
-    yield from _read(reasoner, job, waiting)
+    yield from _labeled(model, job, waiting)
 
 
-def _opened(reasoner: Reasoner, job: Job, sources: list[str], keep: bool) -> Iterator[Opened]:
-    def work(chunk: list[str]) -> list[Opened]:
-        return [open_source(reasoner, job, source, keep) for source in chunk]
+def _opened(model: Labeler, job: LabelJob, sources: list[str], keep_crops: bool) -> Iterator[OpenedSource]:
+    def work(chunk: Sequence[str]) -> list[OpenedSource]:
+        return [open_source(model, job, source, keep_crops) for source in chunk]
 
+    chunks = (sources[start : start + CHUNK] for start in range(0, len(sources), CHUNK))
     ahead = 2 * job.workers + max(1, job.batch_size // CHUNK)  # enough to open the next batch while this one is encoded
-    flying: deque[Future[list[Opened]]] = deque()
     with ThreadPoolExecutor(job.workers, thread_name_prefix="open") as pool:
-        try:
-            for start in range(0, len(sources), CHUNK):
-                flying.append(pool.submit(work, sources[start : start + CHUNK]))
-                if len(flying) > ahead:
-                    yield from flying.popleft().result()
-            while flying:
-                yield from flying.popleft().result()
-        finally:
-            for future in flying:
-                future.cancel()
+        for chunk in pipeline.in_order(pool, work, chunks, ahead):
+            yield from chunk
 
 
-def _read(reasoner: Reasoner, job: Job, waiting: list[Opened]) -> Iterator[Labeled]:
-    pictures = [entry for opened in waiting for entry in opened.pictures]
-    read = reasoner.analyze_faces(pictures, job.labels, job.batch_size)
-    analyses = iter(_explained(reasoner, job, read) if job.explain else read)
-    for opened in waiting:
-        source = row_source(opened.source)
-        if opened.error is not None:
-            failed = row(source=source, status="error", error=opened.error, model=reasoner.name,
-                         revision=reasoner.revision, prompt_id=reasoner.prompt_id)  # fmt: skip
-            yield Labeled(opened.source, [failed], [])
-            continue
-        rows = [line for _ in opened.pictures for line in next(analyses).rows()]
-        yield Labeled(opened.source, [line | {"source": source} for line in rows], opened.kept)
+def _labeled(model: Labeler, job: LabelJob, waiting: list[OpenedSource]) -> Iterator[Labeled]:
+    pictures = [entry for found in waiting for entry in found.opened.pictures]
+    measured = model.analyze_faces(pictures, job.labels, job.batch_size)
+    analyses = iter(_explained(model, job, measured) if job.explain else measured)
+    for found in waiting:
+        rows = rows_of(model, found.opened, analyses, row_source(found.opened.source))
+        yield Labeled(found.opened.source, rows, found.crops)
 
 
-def _explained(reasoner: Reasoner, job: Job, analyses: list[Analysis]) -> Iterator[Analysis]:
+def rows_of(model: Labeler, opened: pipeline.Opened, analyses: Iterator[Analysis], source: str) -> list[Row]:
+    """The rows of one source; the analyses of its pictures are taken off `analyses`."""
+    if opened.error is not None:
+        return [row(source=source, status="error", error=opened.error, model=model.name, revision=model.revision,
+                    prompt_id=model.prompt_id)]  # fmt: skip
+    return [line | {"source": source} for _ in opened.pictures for line in next(analyses).rows()]
+
+
+def _explained(model: Labeler, job: LabelJob, analyses: list[Analysis]) -> Iterator[Analysis]:
     """Explanations in batches of their own: a text takes a thousand times as long as a label."""
-    from emoreason.explain.explanation import consume
-
     for start in range(0, len(analyses), EXPLAINED):
-        yield from consume(reasoner.explain(analyses[start : start + EXPLAINED], job.decide))
+        yield from consume(model.explain(analyses[start : start + EXPLAINED], job.decide))
 
 
-def label_rows(reasoner: Reasoner, job: Job) -> Iterator[dict[str, Any]]:
+def label_rows(model: Labeler, job: LabelJob) -> Iterator[Row]:
     """The rows of a job, one after another."""
-    for labeled in label_sources(reasoner, job, job.sources()):
+    for labeled in label_sources(model, job, job.sources()):
         yield from labeled.rows
 
 
@@ -227,8 +216,8 @@ def remaining(output: RowFile, sources: list[str]) -> list[str]:
 
 
 def run(
-    reasoner: Reasoner,
-    job: Job,
+    model: Labeler,
+    job: LabelJob,
     output: RowFile,
     sources: list[str],
     *,
@@ -238,7 +227,7 @@ def run(
     """Label what the output does not hold yet, writing as it goes."""
     todo = remaining(output, sources)
     # Closed at once when writing fails, so that nothing goes on opening pictures for a job that has ended.
-    with closing(label_sources(reasoner, job, todo, keep=export is not None)) as found:
+    with closing(label_sources(model, job, todo, keep_crops=export is not None)) as found:
         for labeled in found:
             if export is not None:
                 export.add(labeled.rows, labeled.crops)
@@ -249,24 +238,24 @@ def run(
     return Outcome(len(sources), before, dict(output.statuses))
 
 
-def row_columns(reasoner: Reasoner, job: Job) -> list[str]:
+def row_columns(model: Labeler, job: LabelJob) -> list[str]:
     """The columns of this job's rows."""
-    return columns(job.labels or reasoner.default_labels, reasoner.reader.unit_codes)
+    return columns(job.labels or model.default_labels, model.reader.unit_codes)
 
 
-def made_with(reasoner: Reasoner, job: Job, export: bool = False) -> dict[str, Any]:
+def made_with(model: Labeler, job: LabelJob, export: bool = False) -> dict[str, Any]:
     """All that decides the rows besides the pictures: a run that is resumed must have the same."""
-    projection = reasoner.reader.zeroshot.projection
+    projection = model.reader.zeroshot.projection
     return {
-        "model": reasoner.name,
-        "revision": reasoner.revision,
-        "prompt_id": reasoner.prompt_id,
-        "operating point": reasoner.reader.point,
-        "threshold": reasoner.reader.threshold,
+        "model": model.name,
+        "revision": model.revision,
+        "prompt_id": model.prompt_id,
+        "operating point": model.reader.point,
+        "threshold": model.reader.threshold,
         "projection": projection and hashlib.sha256(projection.weight.tobytes()).hexdigest()[:12],
-        "detector": reasoner.detector.name if job.detect else None,
+        "detector": model.detector.name if job.detect else None,
         "frames": job.frames,
         "export": export,
-        "explainer": reasoner.explainer_name if job.explain else None,
+        "explainer": model.explainer_name if job.explain else None,
         "decide": job.decide if job.explain else None,
     }

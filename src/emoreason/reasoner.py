@@ -6,18 +6,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreason import pipeline
 from emoreason.analysis import Analysis, FaceAnalysis
 from emoreason.core import device
 from emoreason.core.errors import UsageError
+from emoreason.core.types import Face, Picture
 from emoreason.evidence.calibration import Calibration
 from emoreason.evidence.head import LabelHead
 from emoreason.evidence.measures import Measures
 from emoreason.evidence.reader import Reader
 from emoreason.evidence.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
-from emoreason.faces.detect import Detector, Face, find_faces, load_detector, whole_picture
+from emoreason.faces.detect import Detector, load_detector
 from emoreason.knowledge.emotions import label_set, valence_arousal
-from emoreason.media.images import Limits, Picture, open_picture
-from emoreason.models.encoder import find_bundle, load_encoder
+from emoreason.media.images import Limits, open_picture
+from emoreason.models.bundle import find_bundle
+from emoreason.models.encoder import load_encoder
 
 if TYPE_CHECKING:
     from emoreason.explain.explanation import Explainer, Manner, Piece, Question
@@ -119,27 +122,17 @@ class Reasoner:
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
         """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
-        return find_faces(picture, self.detector) if detect else [whole_picture(picture)]
+        return pipeline.detect(picture, self.detector if detect else None)
 
     def analyze_faces(
         self, pictures: Sequence[tuple[Picture, list[Face]]], labels: Sequence[str] | None = None, batch_size: int = 128
     ) -> list[Analysis]:
         """Pictures whose faces were found already -> Analyses; all faces go through the encoder together."""
         asked = check_labels(labels) if labels is not None else self.default_labels
-        faces = [face for _, found in pictures for face in found]
-        read: Iterator = iter(())
-        if faces:
-            features = self.reader.zeroshot.encoder.encode_faces([face.crop for face in faces], batch_size)
-            read = iter(self.reader.read(features, asked, faces))
+        measured = pipeline.measure(pictures, self.reader, asked, batch_size)
         return [
-            Analysis(
-                picture,
-                self.name,
-                self.revision,
-                self.prompt_id,
-                tuple(FaceAnalysis(face, next(read)) for face in found),
-            )
-            for picture, found in pictures
+            Analysis(picture, self.name, self.revision, self.prompt_id, tuple(map(FaceAnalysis, faces, evidence)))
+            for (picture, faces), evidence in zip(pictures, measured, strict=True)
         ]
 
     def chat(
@@ -155,9 +148,11 @@ class Reasoner:
         self, paths: Iterable[str | Path], labels: Sequence[str] | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
         """Pictures, folders, globs, URLs -> one row per face, as `emoreason label` writes them."""
-        from emoreason.label import Job, label_rows
+        from emoreason.label import LabelJob, label_rows
 
-        return label_rows(self, Job(paths=tuple(map(str, paths)), labels=tuple(labels) if labels else None, **options))
+        return label_rows(
+            self, LabelJob(paths=tuple(map(str, paths)), labels=tuple(labels) if labels else None, **options)
+        )
 
 
 def _decided(face: FaceAnalysis, probabilities: dict[str, float]) -> FaceAnalysis:

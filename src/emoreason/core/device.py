@@ -1,5 +1,6 @@
 """Which device and number type to compute with, and why: the reason is printed, so that nobody has to guess."""
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -78,3 +79,8 @@ def _check_present(device: str) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UsageError(f"--device {device} cannot be used ({first_line}); use auto, or cpu") from None
+
+
+def cores() -> int:
+    """The cores that this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from emoreason.core.errors import EmoreasonError
 from emoreason.data import table
 from emoreason.data.schema import Sample, broken, indexed_label, png_from_pixels, split_name
+from emoreason.data.textfile import open_parquet
 
 LAYOUT = "fer2013.csv or icml_face_data.csv (emotion,pixels,Usage), or a folder with it"
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -66,7 +67,7 @@ def header(file: Path) -> set[str]:
 
 def _read_parquet(path: Path, split: str | None) -> Iterator[Sample]:
     for file, of_file in table.split_files(path, split):
-        with table.open_parquet(file) as parquet:
+        with open_parquet(file) as parquet:
             if "fer2013_label" not in parquet.schema_arrow.names:
                 raise EmoreasonError(f"{file}: no column fer2013_label. To read its own labels: --format table")
         for sample in table.read_parquet(file, of_file, "fer2013", label="fer2013_label"):

@@ -16,6 +16,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.data import fer2013, table
 from emoreason.data.protocols import VOTES, majority_label
 from emoreason.data.schema import Sample, broken, known_split, split_name
+from emoreason.data.textfile import open_parquet
 
 LAYOUT = (
     "fer2013.csv + fer2013new.csv, FER2013Train|Valid|Test/label.csv, or {train,validation,test}.parquet with votes"
@@ -48,7 +49,7 @@ def read(path: Path, split: str | None = None) -> Iterator[Sample]:
 def _has_votes(file: Path) -> bool:
     import pyarrow as pa
 
-    with table.open_parquet(file) as parquet:
+    with open_parquet(file) as parquet:
         schema = parquet.schema_arrow
     if not {"image", "votes"} <= set(schema.names):
         return False

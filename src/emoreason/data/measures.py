@@ -80,7 +80,7 @@ def file_scale(files: Sequence[Path]) -> float:
 def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        from emoreason.data.table import open_parquet
+        from emoreason.data.textfile import open_parquet
 
         with open_parquet(file) as table:
             columns = list(unit_columns(table.schema_arrow.names).values())

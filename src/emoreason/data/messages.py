@@ -5,60 +5,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.messages import IMAGE, ROLES, Conversation, Message
 from emoreason.data.schema import Sample
 
-IMAGE = "<image>"  # where the picture stands in a message
-ROLES = ("system", "user", "assistant")
 _SPEAKERS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"} | {r: r for r in ROLES}
 EXPLLM_QUESTION = "Describe the facial expression step by step."
 EXPLLM_LABEL_QUESTION = "What is the facial expression? Answer with its label."
-
-
-@dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns of user and assistant about pictures, each of which has its mark in a message. Checked when it is made."""
-
-    messages: tuple[Message, ...]
-    images: tuple[str, ...] = ()  # paths, relative to the file that holds the conversation
-    evidence: dict[str, Any] | None = None  # units, probabilities, votes, verdict_message
-    provenance: dict[str, Any] = field(default_factory=dict)  # where the text comes from
-
-    def __post_init__(self) -> None:
-        roles = [message.role for message in self.messages]
-        unknown = next((role for role in roles if role not in ROLES), None)
-        if unknown is not None:
-            raise EmoreasonError(f"role {unknown!r} is not one of {', '.join(ROLES)}")
-        turns = roles[1:] if roles[:1] == ["system"] else roles
-        if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
-            said = ", ".join(roles) or "no message"
-            raise EmoreasonError(
-                f"the turns are {said}: expected user and assistant by turns, after a system text if any"
-            )
-        marks = sum(message.content.count(IMAGE) for message in self.messages)
-        if marks != len(self.images):
-            raise EmoreasonError(
-                f"{marks} mark(s) {IMAGE} for {len(self.images)} picture(s): one mark for each is needed"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.content} for message in self.messages]
-        return {
-            "messages": messages,
-            "images": list(self.images),
-            "evidence": self.evidence,
-            "provenance": self.provenance,
-        }
 
 
 def matches(path: Path) -> bool:

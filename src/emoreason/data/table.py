@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.measures import file_scale
 from emoreason.data.protocols import VOTES
 from emoreason.data.rows import Place, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
-from emoreason.data.textfile import csv_rows, header, is_open_ended, opened
+from emoreason.data.textfile import csv_rows, header, is_open_ended, open_parquet, opened
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -122,17 +121,6 @@ def read_parquet(
         rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_pylist())
         for index, row in enumerate(rows):
             yield to_sample(row, columns, Place(path.parent, path.name, source, split), index)
-
-
-def open_parquet(path: Path) -> Any:
-    """The opened file, to be used in a `with`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise EmoreasonError(f"{path} is no readable parquet file: {error}") from error
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> tuple[str, ...]:

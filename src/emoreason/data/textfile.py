@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from emoreason.core.errors import EmoreasonError
 
@@ -53,3 +53,14 @@ def csv_rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
 
 def is_open_ended(row: dict[str, str]) -> bool:
     return any(cell.endswith(END) for cell in row.values())
+
+
+def open_parquet(path: Path) -> Any:
+    """The opened file, to be used in a `with`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise EmoreasonError(f"{path} is no readable parquet file: {error}") from error

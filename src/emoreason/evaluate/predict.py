@@ -5,10 +5,11 @@ from itertools import islice
 
 from emoreason.analysis import Analysis
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Face, Picture
 from emoreason.data.schema import Sample
 from emoreason.evaluate import Prediction
-from emoreason.faces.detect import Face, whole_picture
-from emoreason.media.images import Picture, open_picture
+from emoreason.faces.detect import whole_picture
+from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
 
 

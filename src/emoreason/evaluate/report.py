@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoreason.core.files import write_atomically
 from emoreason.evaluate.score import COVERAGE, MIN_CELL, MIN_GROUP
 
 
@@ -23,19 +22,6 @@ def write_report(report: Mapping[str, Any], out: Path) -> None:
     if report["reliability"]:
         write_atomically(out / "reliability.png", plots.reliability(report))
         write_atomically(out / "risk_coverage.png", plots.risk_coverage(report))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The old file or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.files import write_atomically
 from emoreason.data import read
 from emoreason.data.schema import Sample
 from emoreason.evaluate.benchmark import LABEL_PROTOCOL, Benchmark, target_of
 from emoreason.evaluate.predictions import Prediction, read_predictions
-from emoreason.evaluate.report import write_atomically, write_report
+from emoreason.evaluate.report import write_report
 from emoreason.evaluate.score import Target, score
 from emoreason.knowledge.emotions import label_set
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emoreason.evidence.zeroshot import correct_prior, softmax
+from emoreason.core.probabilities import correct_prior, softmax
 
 SPREAD = 0.5  # standard deviation of a temperature's logarithm before a face was seen
 

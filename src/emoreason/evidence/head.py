@@ -14,7 +14,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.evidence.calibration import Calibration
 from emoreason.evidence.openset import OpenSet
 from emoreason.knowledge.emotions import canonical
-from emoreason.models.encoder import Bundle
+from emoreason.models.bundle import Bundle
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Measures:
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save
 
-        from emoreason.evaluate.report import write_atomically
+        from emoreason.core.files import write_atomically
 
         told = {"name": self.name, "units": list(self.codes), "points": list(self.points)}
         tensors = {"units.weight": self.unit_weight, "units.bias": self.unit_bias, "units.knee": self.knee,

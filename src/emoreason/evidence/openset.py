@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.evidence.zeroshot import softmax
+from emoreason.core.probabilities import softmax
 
 KEPT = 0.95  # share of the known faces that stays below the limit
 WHY = "the face looks like none of the trained labels"

@@ -1,16 +1,16 @@
 """The bottleneck: everything that may later be said about a face, as numbers that were measured on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from emoreason.core.types import Evidence, Face
 from emoreason.evidence import openset
 from emoreason.evidence.calibration import Calibration
 from emoreason.evidence.head import LabelHead
 from emoreason.evidence.measures import Measures
 from emoreason.evidence.zeroshot import ZeroShot
-from emoreason.faces.detect import Face
 from emoreason.knowledge.emotions import valence_arousal
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.models.encoder import Features
@@ -18,22 +18,6 @@ from emoreason.models.encoder import Features
 MIN_SIZE = 20  # pixels: FER2013's 48 were readable; below half of that the mouth is two or three pixels high
 MIN_CONTRAST = 0.02  # standard deviation of the grey values, 0..1: an even patch is no face
 Point = tuple[float | None, float | None]  # valence and arousal
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one face shows, as far as the model can tell."""
-
-    probabilities: dict[str, float]  # sums to 1 over the asked labels
-    label: str
-    confidence: float
-    calibrated: bool  # the confidence was checked on held-out faces for these very labels
-    action_units: dict[str, float] = field(default_factory=dict)  # code -> intensity 0..1
-    valence: float | None = None  # -1..1
-    arousal: float | None = None
-    point_measured: bool = False  # valence and arousal by a trained head; else derived from the distribution
-    abstained: bool = False
-    why: str = ""  # why it abstained
 
 
 @dataclass(frozen=True)

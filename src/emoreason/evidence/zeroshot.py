@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.core.resources import resource
 from emoreason.models.encoder import Encoder, Features
 
@@ -138,8 +138,7 @@ def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # files that are no weights make the readers raise almost anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EmoreasonError(f"{path} cannot be read as weights: {reason}") from None
+        raise EmoreasonError(f"{path} cannot be read as weights: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -164,18 +163,6 @@ class ZeroShot:
         """(B, L): CLIP's logit scale times cosine."""
         seen = self.projection(features.embedding) if self.projection else features.embedding
         return self.encoder.logit_scale * seen @ self.prototypes(labels).T
-
-
-def correct_prior(logits: np.ndarray, prior: Sequence[float] | np.ndarray, strength: float) -> np.ndarray:
-    """Take `strength` (0 to 1) of the training prior out of the answer: rare labels gain, frequent ones lose."""
-    return logits - strength * np.log(np.maximum(np.asarray(prior, dtype=np.float64), 1e-6))
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(B, L) -> rows that sum to 1."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:

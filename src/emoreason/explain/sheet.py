@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from emoreason.evidence.reader import Evidence
+from emoreason.core.types import Evidence
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, band, opposites
 
 MOST_NAMED = 5  # a careful person names what stands out; a list of twelve is a form

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.media.images import Picture
+from emoreason.core.types import Face, Picture
 
 MIN_SCORE = 0.6  # photographed faces score 0.8 to 0.95; cats, headlights and galaxies 0.2 to 0.75
 LOOK, LOOK_CLOSER = 640, 1000  # long sides in pixels: time grows with the area, and below 20 pixels faces are missed
@@ -37,20 +37,6 @@ class Detection:
     box: tuple[float, float, float, float]
     score: float
     landmarks: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Face:
-    """`box` is None for a whole picture. `crop` is square, RGB, at the picture's own resolution."""
-
-    face_id: int
-    box: tuple[int, int, int, int] | None
-    score: float | None
-    crop: Image.Image
-    quality: dict[str, float]
-    square: tuple[float, float, float, float] | None = (
-        None  # of the crop in the picture: centre x, y, side, degrees turned
-    )
 
 
 class Detector(Protocol):

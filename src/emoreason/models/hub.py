@@ -8,37 +8,20 @@ split.csv, which names the pictures; places on this machine are cut down to thei
 import os
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models.encoder import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, Bundle, bundles, find_bundle
-from emoreason.models.files import PARTS, SUMS, TOP, copy, metrics, model_files, public, write_sums
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.models.bundle import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, SUMS, Bundle, bundles, find_bundle
+from emoreason.models.files import copy, metrics, model_files, public, write_sums
 from emoreason.models.registry import check
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 READABLE = (".md", ".json", ".jsonl", ".yaml", ".txt")
 TAGS = ("emoreason", "facial-expression-recognition", "emotion")
 FIGURES = (("accuracy", "accuracy", "Accuracy (WAR)"), ("uar", "recall", "UAR"), ("macro_f1", "f1", "Macro-F1"))
-
-
-@cache
-def fetch(repo: str) -> Path:
-    """The folder of a model on the Hub: downloaded once, kept in the Hub's own cache. Nothing in it is executed."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    wanted = [*TOP, SUMS, *(f"{part}/*" for part in PARTS)]
-    try:
-        return Path(snapshot_download(repo, allow_patterns=wanted, endpoint=os.environ.get("HF_ENDPOINT")))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise EmoreasonError(
-            f"hub:{repo} cannot be fetched: {_reason(error)}. OWNER/NAME of a model that `emoreason models push` put "
-            "there was expected"
-        ) from None
 
 
 def stage(name: str, repo: str, there: Path, licence: str = "other") -> list[Path]:
@@ -82,7 +65,7 @@ def upload(there: Path, repo: str, private: bool = False, endpoint: str | None =
         answer = getattr(error, "response", None)
         known = getattr(answer, "status_code", None) in (401, 403)
         more = "; log in with `hf auth login`, or set HF_TOKEN to a token that may write" if known else ""
-        raise EmoreasonError(f"{repo} could not be uploaded: {_reason(error)}{more}") from None
+        raise EmoreasonError(f"{repo} could not be uploaded: {first_line(error)}{more}") from None
     return str(address)
 
 
@@ -137,7 +120,7 @@ def front_matter(bundle: Bundle | None, folder: Path, repo: str, licence: str) -
 
 def _hub_bases(spec: dict[str, Any], folder: Path) -> list[str]:
     """Models of the Hub that this one stands on."""
-    from emoreason.models.convert.export import HIDDEN
+    from emoreason.models.files import HIDDEN
 
     found = []
     base = spec.get("merged_from", spec).get("base", "")
@@ -168,7 +151,3 @@ def _json(path: Path) -> dict[str, Any]:
     import json
 
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _reason(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

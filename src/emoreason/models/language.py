@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models.encoder import PACKAGE_PREFIX
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.models.bundle import PACKAGE_PREFIX
 from emoreason.models.vocabulary import CutTokenizer
 
 VOCABULARY = "vocabulary.safetensors"  # the kept rows
@@ -63,9 +63,9 @@ def load_language(name: str, folder: Path | None = None, quantization: Any = Non
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, quantization_config=quantization)
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise EmoreasonError(
-            f"the language model {name} could not be loaded: {reason}. Give a folder or a hub name of a transformers "
+            f"the language model {name} could not be loaded: {first_line(error)}. Give a folder or a hub name of a "
+            "transformers "
             "causal language model; the mini needs no hub"
         ) from None
     revision = str(getattr(model.config, "_commit_hash", None) or "local")[:12]

@@ -7,80 +7,18 @@ bits, as torch's dynamic quantization does: Gemma's have outliers, and it would 
 gain in speed.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
+from emoreason.models.fast_decoder import FastGemma, is_gemma
+from emoreason.models.packed_linear import Level, PackedLinear
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
-
-Level = Literal["float32", "half", "int8"]  # of float32, only the joined layers and the slimmer forward
-
-FEW_ROWS = 4  # up to here int8 is faster than float16, measured with AVX2 and with AVX-512
-# float16 weights for float32 inputs: in torch's x86 builds; elsewhere the int8 weights are widened for many rows
-PACKED_HALF = "fbgemm" in torch.backends.quantized.supported_engines
-
-
-class PackedLinear(nn.Module):
-    """A linear layer on a processor: float32 in and out, its weight packed. It cannot be trained or moved to a GPU."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, level: Level = "int8", keep: bool = False):
-        """keep: hold the given weight as `.weight` too, where an embedding keeps it in memory anyway."""
-        super().__init__()
-        self.out_features, self.in_features = weight.shape
-        self.bias = None if bias is None else bias.detach().float()
-        self.weight = weight.detach() if keep else None
-        self._whole: Tensor | None = None  # which of these are there depends on the level
-        self._half: Any = None
-        self._int8: tuple[Tensor, Tensor] | None = None  # weight, scale of each output
-        exact = weight.detach().float().contiguous()
-        if level == "int8" and (self.in_features % 64 or self.out_features % 16):
-            level = "half"  # the kernel reads whole blocks, beyond the end of such a weight
-        if level == "int8":
-            # the kernel multiplies by a bfloat16 scale: rounded first, it takes no part in the error
-            scale = (exact.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()
-            self._int8 = (exact / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
-        if level != "float32" and PACKED_HALF:
-            self._half = torch.ops.quantized.linear_prepack_fp16(exact, None)
-        elif level != "int8":
-            self._whole = exact
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self._int8 is not None and x.numel() <= FEW_ROWS * self.in_features:
-            rows = x.reshape(-1, self.in_features).bfloat16()
-            y = torch._weight_int8pack_mm(rows, *self._int8).float().view(*x.shape[:-1], -1)
-        elif self._half is not None:
-            y = torch.ops.quantized.linear_dynamic_fp16(x.contiguous(), self._half)
-        elif self._int8 is not None:
-            weight, scale = self._int8
-            y = functional.linear(x, weight.float()) * scale.float()
-        else:
-            assert self._whole is not None
-            y = functional.linear(x, self._whole)
-        return y if self.bias is None else y + self.bias
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLinear":
-        return self  # it never changes, and torch cannot copy the packed weight
-
-    def nbytes(self) -> int:
-        """Bytes of the packed weights; a kept one belongs to the embedding."""
-        packed = 2 * self.out_features * self.in_features if self._half is not None else 0
-        return packed + sum(t.nbytes for t in (*(self._int8 or ()), self._whole, self.bias) if t is not None)
-
-    def bytes_read(self, rows: int = 1) -> int:
-        """Bytes of weights that one pass over so many rows reads from memory."""
-        wide = 2 if self._half is not None else 4
-        if self._int8 is not None and (rows <= FEW_ROWS or self._half is None):
-            wide = 1
-        return wide * self.out_features * self.in_features
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, int8={self._int8 is not None}"
 
 
 def int8(model: nn.Module) -> nn.Module:
@@ -93,8 +31,6 @@ def int8(model: nn.Module) -> nn.Module:
 
 def pack(model: nn.Module, level: Level) -> nn.Module:
     """Linear layers of this level, in place; Gemma 3 gets a slimmer forward as well. `half` changes no greedy text."""
-    from emoreason.models.fast_decoder import FastGemma, is_gemma
-
     if (device := next(model.parameters()).device.type) != "cpu":
         raise UsageError(f"int8 is for processors and this model is on {device}: use 4bit or 8bit there")
     if hasattr(model, "peft_config"):

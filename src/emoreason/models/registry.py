@@ -12,7 +12,7 @@ from typing import Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.resources import resource
-from emoreason.models.encoder import HUB_PREFIX, Bundle, bundles, find_bundle, models_folder, read_bundle
+from emoreason.models.bundle import HUB_PREFIX, Bundle, bundles, find_bundle, models_folder, read_bundle
 from emoreason.models.files import copy, metrics, model_files, replace_folder, verify
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -186,7 +186,8 @@ class VisionLanguageModel(nn.Module):
         encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (half where
         none is asked for), 4bit or 8bit on CUDA. merge=False keeps LoRA beside the weights, to look at or train it.
         """
-        from emoreason.models.quantize import Level, bitsandbytes_config, pack
+        from emoreason.models.packed_linear import Level
+        from emoreason.models.quantize import bitsandbytes_config, pack
 
         if quantize not in (None, *LEVELS):
             raise UsageError(f"--quantize {quantize} is not one of {', '.join(LEVELS)}")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emoreason.train.recipes.config import AugmentConfig
+from emoreason.train.settings import AugmentConfig
 
 
 def _uniform(n: int, reach: float, rng: torch.Generator) -> Tensor:

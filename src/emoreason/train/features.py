@@ -19,12 +19,14 @@ import numpy as np
 from PIL.Image import Image
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Picture
 from emoreason.data.duplicates import Fingerprint, fingerprint_of, is_missing, picture
 from emoreason.data.schema import Sample
 from emoreason.faces import detect as faces
-from emoreason.faces.detect import Detector, find_faces, whole_picture
-from emoreason.media.images import Picture, is_data_uri, is_url
+from emoreason.faces.detect import Detector, find_faces
+from emoreason.media.images import is_data_uri, is_url
 from emoreason.models.encoder import Encoder
+from emoreason.pipeline import detect, largest
 
 MOST = 2 << 30  # bytes that all encoders' files may take together
 PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache
@@ -233,11 +235,8 @@ def _face_of(sample: Sample, image: Image, encoder: Encoder, detector: Detector 
 
 def face_in(image: Image, detector: Detector | None, name: str = "") -> Image | None:
     """The picture, or the largest face that is found in it."""
-    opened = Picture(source=name, image=image)
-    if detector is None:
-        return whole_picture(opened).crop
-    largest = max(find_faces(opened, detector), key=lambda face: face.quality["size"], default=None)
-    return None if largest is None else largest.crop
+    face = largest(detect(Picture(source=name, image=image), detector))
+    return None if face is None else face.crop
 
 
 def _key(sample: Sample) -> bytes:

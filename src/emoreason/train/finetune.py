@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from emoreason.core.device import cores
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import messages, read, sniff
 from emoreason.data.schema import Sample
 from emoreason.faces.detect import Detector
-from emoreason.label import cores
-from emoreason.models.encoder import Encoder, find_bundle
+from emoreason.models.bundle import find_bundle
+from emoreason.models.encoder import Encoder
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
 from emoreason.train.features import CROPS, FeatureCache, cropping, look

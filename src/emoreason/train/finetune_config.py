@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from emoreason.core.errors import UsageError
-from emoreason.train.recipes.config import AugmentConfig, LoopSettings
-from emoreason.train.text.config import LoraSettings, WordsSettings
+from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings
+from emoreason.train.text.config import WordsSettings
 
 
 @dataclass

@@ -13,7 +13,6 @@ from emoreason.data.schema import Sample, label_name
 from emoreason.train.features import Seen
 from emoreason.train.finetune_config import TuneData
 from emoreason.train.label_choice import chosen_labels, words_of
-from emoreason.train.splits import together
 
 SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
 LARGEST = 0.1  # share of the faces that one group of near copies may hold
@@ -149,3 +148,21 @@ def _subject(samples: Sequence[Sample], wanted: str) -> str:
 
 def _told(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {why}" for why, n in counts.items())
+
+
+def together(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) -> np.ndarray:
+    """(n,) one number for all faces that hang together, by person or by picture: that of the first of them."""
+    parent = list(range(len(subjects)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    first: dict[str, int] = {}
+    pairs = [(i, first.setdefault(s, i)) for i, s in enumerate(subjects) if s is not None]
+    pairs += [(group[0], other) for group in copies for other in group[1:]]
+    for a, b in pairs:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(i) for i in range(len(subjects))])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emoreason.core.errors import EmoreasonError
 from emoreason.train.checkpoint import Checkpoints
 from emoreason.train.processes import is_spread, no_sync, peak_memory, tell_deepspeed
-from emoreason.train.recipes.config import LoopSettings
+from emoreason.train.settings import LoopSettings
 
 
 @dataclass(frozen=True)

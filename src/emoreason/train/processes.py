@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.train.recipes.config import LoopSettings
+from emoreason.train.settings import LoopSettings
 
 
 def make_accelerator(compute: Any) -> Any:

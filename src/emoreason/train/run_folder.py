@@ -18,7 +18,7 @@ import yaml
 
 from emoreason.core.environment import describe
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.evaluate.report import write_atomically
+from emoreason.core.files import write_atomically
 from emoreason.train.curve import draw
 from emoreason.train.finetune_config import TuneConfig
 from emoreason.train.run_card import card

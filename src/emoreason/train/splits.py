@@ -7,7 +7,6 @@ report    is looked at once, at the end: the figures before and after
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,24 +34,6 @@ class Parts:
 
     def named(self) -> dict[str, np.ndarray]:
         return {"train": self.train, "holdout": self.holdout, "report": self.report}
-
-
-def together(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) -> np.ndarray:
-    """(n,) one number for all faces that hang together, by person or by picture: that of the first of them."""
-    parent = list(range(len(subjects)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    first: dict[str, int] = {}
-    pairs = [(i, first.setdefault(s, i)) for i, s in enumerate(subjects) if s is not None]
-    pairs += [(group[0], other) for group in copies for other in group[1:]]
-    for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return np.array([root(i) for i in range(len(subjects))])
 
 
 def share_of(faces: "Faces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:

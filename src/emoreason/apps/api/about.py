@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from emoreason.apps.api import responses as told
 from emoreason.apps.api.service import Service
-from emoreason.models.encoder import HUB_PREFIX, bundles
+from emoreason.models.bundle import HUB_PREFIX, bundles
 
 
 def router(service: Service) -> APIRouter:
@@ -54,7 +54,7 @@ def router(service: Service) -> APIRouter:
 @cache
 def card(name: str) -> dict[str, Any]:
     """What is known of a model before it is loaded. It stays as it was when the server was first asked."""
-    from emoreason.models.encoder import find_bundle
+    from emoreason.models.bundle import find_bundle
     from emoreason.models.registry import measured
 
     bundle = find_bundle(name)

@@ -19,9 +19,10 @@ from emoreason.apps.api.requests import EmotionsOptions, EmotionsRequest, split_
 from emoreason.apps.api.service import Service, until_gone
 from emoreason.apps.api.stop_sequences import counter
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Picture
 from emoreason.engine import Caller, Engine
 from emoreason.explain.explanation import consume
-from emoreason.media.images import Picture, describe
+from emoreason.media.images import describe
 
 Sources = Sequence[tuple[str | bytes, str | None]]  # data URI, address or content; name
 OK: dict[int | str, dict[str, Any]] = {200: {"model": told.Emotions}}

@@ -10,9 +10,9 @@ from emoreason.analysis import Analysis
 from emoreason.apps.api.errors import ApiError
 from emoreason.apps.api.service import Service
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Face, Picture
 from emoreason.engine import Caller
-from emoreason.faces.detect import Face
-from emoreason.media.images import Limits, Picture, describe, is_data_uri, is_url, open_picture
+from emoreason.media.images import Limits, describe, is_data_uri, is_url, open_picture
 
 DOWNLOAD_S = 10.0
 

@@ -192,9 +192,10 @@ def label(
 ) -> None:
     """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
     from emoreason.apps.cli.progress import labeling_bar
+    from emoreason.core.device import cores
     from emoreason.core.image_folder import ImageFolder, check_folder
     from emoreason.core.row_files import RowFile, check_target
-    from emoreason.label import Job, cores, made_with, remaining, row_columns, run
+    from emoreason.label import LabelJob, made_with, remaining, row_columns, run
 
     if resume and overwrite:
         raise UsageError("--resume goes on and --overwrite starts again: give one of them")
@@ -207,7 +208,7 @@ def label(
     if export is not None:
         check_folder(export[1], resume, tuple(paths))
     chosen = chosen_labels(labels, label_set)
-    job = Job(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
+    job = LabelJob(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
               explain=explain, decide=decide)  # fmt: skip
     sources = job.sources()
     if not sources:

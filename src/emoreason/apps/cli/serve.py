@@ -119,7 +119,7 @@ def serve(
 def loaders(names: list[str], **options: object) -> "Mapping[str, Callable[[], Reasoner]]":
     """How each model is loaded, by the name that users see: of a folder its last part, for where it lies is nobody's
     business. Nothing is loaded here."""
-    from emoreason.models.encoder import find_bundle
+    from emoreason.models.bundle import find_bundle
     from emoreason.reasoner import load
 
     for name in names:  # a mistyped name is told before a page opens

@@ -13,7 +13,7 @@ from emoreason.apps.ui.words import words
 from emoreason.core import environment
 from emoreason.core.resources import resource
 from emoreason.knowledge.emotions import LABEL_SETS
-from emoreason.models.encoder import Bundle, bundles, read_bundle
+from emoreason.models.bundle import Bundle, bundles, read_bundle
 from emoreason.models.files import public
 
 if TYPE_CHECKING:

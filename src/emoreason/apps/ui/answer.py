@@ -11,8 +11,9 @@ from emoreason.apps.ui.views import data_uri
 from emoreason.apps.ui.words import words
 from emoreason.chat import Answers, Asking, Begins, Measured, Memory, Told, Waits, converse
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Picture
 from emoreason.engine import Engine, Stopped
-from emoreason.media.images import Limits, Picture, open_picture
+from emoreason.media.images import Limits, open_picture
 
 PICTURE_LIMITS = Limits(max_bytes=32 * 2**20, max_pixels=50_000_000)
 THUMBNAIL = 320  # pixels of a picture in the conversation

@@ -2,23 +2,26 @@
 
 import tempfile
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoreason.analysis import Analysis, columns, row
+from emoreason.analysis import Analysis, columns
 from emoreason.apps.ui.archive import Member, Refused, UploadLimits, expected, read_files
 from emoreason.apps.ui.words import words
 from emoreason.chat import Waits
+from emoreason.core.device import cores
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.row_files import Row, RowFile
 from emoreason.evidence.zeroshot import check_labels
-from emoreason.label import Job, Opened, cores, open_source
+from emoreason.label import LabelJob, open_source, rows_of
 from emoreason.media.images import describe
+from emoreason.pipeline import Opened, in_order
 
 if TYPE_CHECKING:
     from emoreason.engine import Caller
@@ -57,7 +60,7 @@ def label_files(
 
     Ends early, and without a word, once `stop` is set: give the event that the caller was made with."""
     stop = stop or threading.Event()
-    job = Job(paths=(), labels=check_labels(labels) if labels else None, detect=detect, limits=limits.picture,
+    job = LabelJob(paths=(), labels=check_labels(labels) if labels else None, detect=detect, limits=limits.picture,
               explain=explain, decide=decide)  # fmt: skip
     done, total = 0, expected(files, limits)
     yield Progress(done, total)
@@ -70,13 +73,15 @@ def label_files(
                 pieces = caller.explain(analyses, decide)
                 analyses = yield from _noted(pieces, Progress(done, total))
             done += len(opened)
-            yield Progress(done, max(done, total), tuple(_rows(caller, opened, analyses)))
+            read = iter(analyses)
+            rows = tuple(row for one in opened for row in rows_of(caller, one, read, one.source))
+            yield Progress(done, max(done, total), rows)
     except EmoreasonError:
         if not stop.is_set():
             raise
 
 
-def _batches(found: Iterator[Opened], job: Job, batch: int) -> Iterator[list[Opened]]:
+def _batches(found: Iterator[Opened], job: LabelJob, batch: int) -> Iterator[list[Opened]]:
     waiting: list[Opened] = []
     for opened in found:
         waiting.append(opened)
@@ -87,25 +92,15 @@ def _batches(found: Iterator[Opened], job: Job, batch: int) -> Iterator[list[Ope
         yield waiting
 
 
-def _opened(caller: Any, job: Job, files: Sequence[Path], limits: UploadLimits) -> Iterator[Opened]:
+def _opened(caller: Any, job: LabelJob, files: Sequence[Path], limits: UploadLimits) -> Iterator[Opened]:
     """Every entry of the upload with its faces, in order; few pictures are in memory at a time."""
-    flying: deque[Future[Opened]] = deque()
-    try:
-        for entry in read_files(files, limits):
-            flying.append(OPENING.submit(_open, caller, job, entry))
-            if len(flying) > 2 * WORKERS:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
-    finally:
-        for future in flying:
-            future.cancel()
+    return in_order(OPENING, partial(_open, caller, job), read_files(files, limits), 2 * WORKERS)
 
 
-def _open(caller: Any, job: Job, entry: Member | Refused) -> Opened:
+def _open(caller: Any, job: LabelJob, entry: Member | Refused) -> Opened:
     if isinstance(entry, Refused):
         return Opened(entry.name, error=entry.why)
-    opened = open_source(caller, job, entry.data, keep=False)  # type: ignore[arg-type]
+    opened = open_source(caller, job, entry.data).opened
     error = opened.error and opened.error.replace(describe(entry.data), entry.name)
     return replace(opened, source=entry.name, error=error)
 
@@ -120,16 +115,6 @@ def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Gener
                 return end.value
             if isinstance(piece, Waits):
                 yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
-
-
-def _rows(caller: Any, opened: list[Opened], analyses: list[Analysis]) -> Iterator[Row]:
-    read = iter(analyses)
-    for one in opened:
-        if one.error is not None:
-            yield row(source=one.source, status="error", error=one.error, model=caller.name, revision=caller.revision,
-                      prompt_id=caller.prompt_id)  # fmt: skip
-        for _ in one.pictures:
-            yield from (line | {"source": one.source} for line in next(read).rows())
 
 
 # ---- the downloads ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.messages import Conversation
 from emoreason.data import messages
 from emoreason.data.schema import label_name
 from emoreason.explain.read.sections import parse
@@ -64,7 +65,7 @@ def _of_row(row: Mapping[str, Any], number: int, path: Path) -> Imported:
     return Imported(name, text, label_name(label) if label else None)
 
 
-def _of_conversation(one: messages.Conversation, number: int) -> Imported:
+def _of_conversation(one: Conversation, number: int) -> Imported:
     """The answer that has the sections, or else all of the answers."""
     said = [message.content for message in one.messages if message.role == "assistant"]
     text = next((answer for answer in said if parse(answer)), "\n".join(said))

@@ -25,7 +25,7 @@ from emoreason.knowledge.emotion_words import find, index, leaks, synonyms
 from emoreason.media.images import open_picture
 
 if TYPE_CHECKING:
-    from emoreason.evaluate.explanations.run import Setup
+    from emoreason.evaluate.explanations.setup import Setup
 
 STRONG, ABSENT = 0.95, 0.05  # intensities that a flipped unit takes
 

@@ -22,7 +22,7 @@ from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.media.images import open_picture
 
 if TYPE_CHECKING:
-    from emoreason.evaluate.explanations.run import Setup
+    from emoreason.evaluate.explanations.setup import Setup
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the crop
 AT_ONCE = 32

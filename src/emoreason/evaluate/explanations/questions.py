@@ -22,7 +22,7 @@ from emoreason.explain.sheet import CLOSE, Sheet
 from emoreason.knowledge.facs import PROTOTYPES
 
 if TYPE_CHECKING:
-    from emoreason.evaluate.explanations.run import Setup
+    from emoreason.evaluate.explanations.setup import Setup
 
 _YES = re.compile(r"\W*(yes|yeah|yep|correct|true|right|indeed|agreed|exactly|certainly|i agree|i do)\b", re.I)
 _NO = re.compile(r"\W*(no|nope|not|false|incorrect|wrong|untrue|i do not|i don['’]t|i disagree)\b", re.I)

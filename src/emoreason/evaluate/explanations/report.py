@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoreason.evaluate.report import interval, percent, table, write_atomically
+from emoreason.core.files import write_atomically
+from emoreason.evaluate.report import interval, percent, table
 
 # part, key, what it is called, what is counted
 SUMMARY = (

@@ -10,7 +10,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,50 +21,15 @@ from emoreason.evaluate.explanations import interventions as probes
 from emoreason.evaluate.explanations import necessity
 from emoreason.evaluate.explanations import questions as asked
 from emoreason.evaluate.explanations import text_metrics as text_parts
-from emoreason.evaluate.explanations.cases import Case, Journal, Row
+from emoreason.evaluate.explanations.cases import Case, Journal
 from emoreason.evaluate.explanations.diversity import diversity
+from emoreason.evaluate.explanations.setup import VERSION, Setup
 from emoreason.evaluate.explanations.sources import explained, imported, measured
 from emoreason.evaluate.run import limited, own_version
 from emoreason.explain.explanation import DECIDERS, Explainer
 from emoreason.reasoner import Reasoner
 
-VERSION = 1  # of the definitions: figures of different versions are not to be compared
-
 Progress = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What every part is given."""
-
-    cases: list[Case]
-    rows: list[Row]
-    folder: Path
-    settings: dict[str, Any]  # eval/explanations.yaml
-    reasoner: Any = None  # a Reasoner and an Explainer, except where texts are imported
-    explainer: Any = None
-    decide: str = "evidence"
-    batch_size: int = 16
-    seed: int = 0
-    most: int | None = None  # faces or questions of a probe
-
-    def journal(self, part: str) -> Journal:
-        return Journal(self.folder / "probes" / f"{part}.jsonl")
-
-    def faces(self, part: str) -> int:
-        return min(self.settings["faces"][part], self.most or self.settings["faces"][part])
-
-    @property
-    def weight(self) -> float:
-        """Of the reasoned verdict in the product, as the explainer was shipped with it."""
-        spec = getattr(getattr(self.explainer, "vlm", None), "spec", None)
-        return float(getattr(spec, "verdict", {}).get("weight", 0.5))
-
-    @property
-    def explained(self) -> list[tuple[Case, Row]]:
-        """Faces on which a claim was made, with its text."""
-        kept = zip(self.cases, self.rows, strict=True)
-        return [(case, row) for case, row in kept if not case.sheet.abstained and not row.error]
 
 
 def _diversity(setup: Setup) -> dict[str, Any]:

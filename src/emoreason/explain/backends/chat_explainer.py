@@ -15,7 +15,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from emoreason.data.messages import Message
+from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts as script
 from emoreason.explain.backends.chat_sections import Sections, one_line, spoken
 from emoreason.explain.check.explanations import check

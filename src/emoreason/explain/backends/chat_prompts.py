@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from emoreason.data.messages import Message
+from emoreason.core.messages import Message
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.phrases import book

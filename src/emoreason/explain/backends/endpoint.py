@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import Message
+from emoreason.core.messages import Message
 from emoreason.explain.backends.alternatives import read_alternatives
 from emoreason.explain.explanation import Manner
 

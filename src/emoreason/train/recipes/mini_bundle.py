@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from emoreason.core import device
+from emoreason.core.probabilities import correct_prior
 from emoreason.evidence.calibration import OperatingPoint, abstention_threshold, fit_temperature
-from emoreason.evidence.zeroshot import TextCache, ZeroShot, correct_prior, load_prompts
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_prompts
 from emoreason.models.encoder import Features, load_encoder
 from emoreason.train.recipes.config import Config
 from emoreason.train.recipes.mini_faces import EMOTIONS, Faces

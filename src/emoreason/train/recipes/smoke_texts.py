@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emoreason.data.messages import Conversation, write
+from emoreason.core.messages import Conversation
+from emoreason.data.messages import write
 from emoreason.explain.sheet import Sheet
 from emoreason.train.text.config import ExplainerConfig
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from emoreason.train.recipes.config import AugmentConfig, LoopSettings
+from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings
 
 
 @dataclass
@@ -18,16 +18,6 @@ class ExplainerData:
     """The label set of the verdict, by name, or labels separated by commas."""
     label_share: float = 0.0
     """Share of the conversations that only ask for the label, made from the labels of the others (ExpLLM: 0.75)."""
-
-
-@dataclass
-class LoraSettings:
-    r: int = 16
-    """Rank."""
-    alpha: int = 32
-    dropout: float = 0.0
-    targets: str = "all-linear"
-    """PEFT's target_modules: all-linear, or names separated by commas."""
 
 
 @dataclass

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import IMAGE, Conversation, Message, write
+from emoreason.core.messages import IMAGE, Conversation, Message
+from emoreason.data.messages import write
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_script
 from emoreason.explain.questions.dialogue import training_turns

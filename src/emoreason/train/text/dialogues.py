@@ -2,10 +2,10 @@
 
 import random
 
+from emoreason.explain.questions.answer_phrases import Slots, words
+from emoreason.explain.questions.answers import answer
 from emoreason.explain.questions.understand import KINDS, Question
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.write.answer_phrases import Slots, words
-from emoreason.explain.write.answers import answer
 from emoreason.explain.write.grammar import Sentence, sample, template, text
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emoreason.data.messages import IMAGE, Conversation
+from emoreason.core.messages import IMAGE, Conversation
 from emoreason.explain.write.constrain import Atoms
 from emoreason.models.vlm import VisionLanguageModel
 

@@ -24,7 +24,8 @@ from emoreason.models.language import load_language
 from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 from emoreason.train import loop
 from emoreason.train.processes import is_spread, make_accelerator
-from emoreason.train.text.config import ExplainerConfig, LoraSettings
+from emoreason.train.settings import LoraSettings
+from emoreason.train.text.config import ExplainerConfig
 from emoreason.train.text.encoding import Coder
 from emoreason.train.text.report import look, plot_log, write_card
 from emoreason.train.text.steps import ExplainerWork
@@ -152,7 +153,7 @@ class Trainer:
 
 
 def run_folder_text(path: Path, text: str) -> None:
-    from emoreason.evaluate.report import write_atomically
+    from emoreason.core.files import write_atomically
 
     try:
         write_atomically(path, text.encode())

@@ -15,11 +15,12 @@ from emoreason.data import messages
 from emoreason.data.schema import Sample
 from emoreason.explain.backends.factory import OWN_FOLDER
 from emoreason.faces.detect import Detector
-from emoreason.models.encoder import PACKAGE_PREFIX, find_bundle
+from emoreason.models.bundle import PACKAGE_PREFIX, find_bundle
 from emoreason.models.vlm import ExplainerSpec
 from emoreason.reasoner import Reasoner
 from emoreason.train.processes import make_accelerator
-from emoreason.train.recipes.config import LoopSettings, one_of
+from emoreason.train.recipes.config import one_of
+from emoreason.train.settings import LoopSettings
 from emoreason.train.text import own_texts as words_data
 from emoreason.train.text.choose_steps import decide_steps
 from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings

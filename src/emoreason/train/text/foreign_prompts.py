@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.data.messages import EXPLLM_LABEL_QUESTION, IMAGE, Conversation, Message
+from emoreason.core.messages import IMAGE, Conversation, Message
+from emoreason.data.messages import EXPLLM_LABEL_QUESTION
 from emoreason.explain.prompts import load_script
 from emoreason.explain.sheet import Sheet
 

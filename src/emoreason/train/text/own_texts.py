@@ -9,14 +9,15 @@ from pathlib import Path
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data import messages
-from emoreason.data.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_script
 from emoreason.explain.read.sections import Sections, parse
 from emoreason.explain.sheet import Sheet
-from emoreason.faces.detect import Detector, find_faces, whole_picture
+from emoreason.faces.detect import Detector
 from emoreason.media.images import open_picture
+from emoreason.pipeline import detect, largest
 from emoreason.reasoner import Reasoner
 from emoreason.train.labeled_faces import target_of
 from emoreason.train.text.describe import Plan
@@ -118,10 +119,9 @@ def _looked_at(
                 picture = open_picture(face.image)
             except EmoreasonError:
                 continue
-            found = [whole_picture(picture)] if detector is None else find_faces(picture, detector)
-            if found:
+            if (found := largest(detect(picture, detector))) is not None:
                 usable.append(face)
-                pictures.append((picture, [max(found, key=lambda f: f.quality["size"])] if detector else found))
+                pictures.append((picture, [found]))
         for face, analysis in zip(usable, reasoner.analyze_faces(pictures, list(labels)), strict=True):
             seen = analysis.faces[0]
             yield face, replace(Sheet.of(seen.evidence), abstained=False, why=""), seen.face.crop

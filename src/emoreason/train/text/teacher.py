@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.messages import IMAGE, Conversation, Message
+from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as script_of_chat
 from emoreason.explain.backends.chat_explainer import Chat, observation_problems
 from emoreason.explain.backends.chat_sections import Sections as Reader

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.messages import Conversation
 from emoreason.data import messages
-from emoreason.data.messages import Conversation
 from emoreason.explain.sheet import Sheet
 from emoreason.models.encoder import Encoder
 from emoreason.train.text.encoding import Coder, Encoded

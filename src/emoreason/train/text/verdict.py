@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.messages import Conversation
+from emoreason.core.probabilities import correct_prior
 from emoreason.data import messages
-from emoreason.data.messages import Conversation
 from emoreason.evidence.calibration import fit_temperature
-from emoreason.evidence.zeroshot import correct_prior
 from emoreason.explain.backends.decoding import Session
 from emoreason.explain.prompts import load_script
 from emoreason.explain.sheet import Sheet

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emoreason.core.errors import UsageError
-from emoreason.models.encoder import Encoder, create_clip, find_bundle, fold_batch_norm
+from emoreason.models.bundle import find_bundle
+from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm
 from emoreason.models.image_tower import FaceNet
 from emoreason.train.finetune_config import LoraSettings
 

@@ -15,7 +15,7 @@ from emoreason.train.augment import apply, draw
 from emoreason.train.finetune_config import TuneConfig
 from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, make_objective
 from emoreason.train.loop import Step, Work
-from emoreason.train.recipes.config import AugmentConfig
+from emoreason.train.settings import AugmentConfig
 from emoreason.train.tower.lora import Seen, Tower
 
 STRONGER = 2.0  # the other augmentation, as a multiple of the usual one

@@ -5,9 +5,7 @@ The words are in `prompts/dialogue.yaml`; here is decided which case holds for a
 
 from collections.abc import Callable
 
-from emoreason.explain.questions.understand import POLICY_KINDS, Question, settle
-from emoreason.explain.sheet import CLOSE, Reasoned, Sheet, ranked
-from emoreason.explain.write.answer_phrases import (
+from emoreason.explain.questions.answer_phrases import (
     Face,
     Slots,
     bare,
@@ -21,6 +19,8 @@ from emoreason.explain.write.answer_phrases import (
     with_band,
     words,
 )
+from emoreason.explain.questions.understand import POLICY_KINDS, Question, settle
+from emoreason.explain.sheet import CLOSE, Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Node, Sentence, Text, template, text
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES, REGIONS
