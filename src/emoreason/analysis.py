@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from emoreason.core.types import Evidence, Face, Picture
+from emoreason.drawing import Card, annotate
+from emoreason.faces.regions import outline
 from emoreason.knowledge.facs import ACTION_UNITS, band
 
 if TYPE_CHECKING:
@@ -50,6 +52,13 @@ class FaceAnalysis:
         """(code, name, band) of the action units above the lowest threshold, strongest first."""
         ranked = sorted(self.action_units.items(), key=lambda unit: -unit[1])
         return [(code, ACTION_UNITS[code].name, name) for code, x in ranked if (name := band(x))]
+
+    def card(self) -> Card:
+        """What is drawn of it."""
+        cited = [] if self.explanation is None else [m.region for m in self.explanation.mentions if m.present]
+        regions = {region: outline(self.face, region) for region in dict.fromkeys(cited)}
+        return Card(self.face.face_id, self.face.box, self.evidence.abstained, self.label, self.probabilities,
+                    self.visible_units(), bool(self.action_units), regions)  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         evidence = self.evidence
@@ -131,9 +140,7 @@ class Analysis:
 
     def draw(self, path: str | Path | None = None) -> Image.Image:
         """The picture with boxes, labels and bars; written to `path` when one is given."""
-        from emoreason.drawing import annotate
-
-        drawn = annotate(self)
+        drawn = annotate(self.picture, [face.card() for face in self.faces])
         if path is not None:
             drawn.save(path)
         return drawn

@@ -1,12 +1,12 @@
 """The annotated picture: a box and a number per face, and beside the picture a card per face with bars."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from emoreason.analysis import Analysis, FaceAnalysis
+from emoreason.core.types import Picture
 
 INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 255), (0, 96, 160), (176, 96, 0)
 CITED = (255, 193, 7)
@@ -15,23 +15,37 @@ BARS = 4  # labels per card
 SMALLEST, LONGEST = 360, 1600  # longest side of the drawn picture: a card must stay readable beside it
 
 
-def annotate(analysis: "Analysis") -> Image.Image:
+@dataclass(frozen=True)
+class Card:
+    """What is drawn of one face."""
+
+    number: int
+    box: tuple[int, int, int, int] | None  # None: the whole picture is the face
+    abstained: bool
+    label: str
+    probabilities: dict[str, float]
+    units: list[tuple[str, str, str]]  # code, name and band of the visible action units, strongest first
+    has_units: bool  # the model measures action units
+    regions: dict[str, list[tuple[float, float]]]  # name -> corners, of the regions that the explanation speaks of
+
+
+def annotate(picture: Picture, faces: Sequence[Card]) -> Image.Image:
     """The picture at the left, the cards at the right."""
-    picture = _scaled(analysis.picture.image)
-    scale = picture.width / analysis.picture.size[0]
-    cards = [_card(found) for found in analysis.faces] or [_no_face_card()]
-    columns = _columns(cards, max(picture.height, SMALLEST))
-    height = max(picture.height, *(sum(card.height for card in column) for column in columns))
-    canvas = Image.new("RGB", (picture.width + CARD_WIDTH * len(columns), height), PAPER)
-    canvas.paste(picture, (0, 0))
+    image = _scaled(picture.image)
+    scale = image.width / picture.size[0]
+    cards = [_card(face) for face in faces] or [_no_face_card()]
+    columns = _columns(cards, max(image.height, SMALLEST))
+    height = max(image.height, *(sum(card.height for card in column) for column in columns))
+    canvas = Image.new("RGB", (image.width + CARD_WIDTH * len(columns), height), PAPER)
+    canvas.paste(image, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    for found in analysis.faces:
-        _cited(draw, found, scale)
-        _box(draw, found, scale, picture.size)
+    for face in faces:
+        _regions(draw, face, scale)
+        _box(draw, face, scale, image.size)
     for number, column in enumerate(columns):
         top = 0
         for card in column:
-            canvas.paste(card, (picture.width + number * CARD_WIDTH, top))
+            canvas.paste(card, (image.width + number * CARD_WIDTH, top))
             top += card.height
     return canvas
 
@@ -52,26 +66,21 @@ def _columns(cards: list[Image.Image], height: int) -> list[list[Image.Image]]:
     return columns
 
 
-def _box(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float, size: tuple[int, int]) -> None:
-    colour = WITHHELD if found.evidence.abstained else ACCENT
+def _box(draw: ImageDraw.ImageDraw, face: Card, scale: float, size: tuple[int, int]) -> None:
+    colour = WITHHELD if face.abstained else ACCENT
     width, height = size
-    x, y, w, h = (side * scale for side in found.face.box) if found.face.box else (0, 0, width - 1, height - 1)
+    x, y, w, h = (side * scale for side in face.box) if face.box else (0, 0, width - 1, height - 1)
     thick = max(2, round(width / 250))
     draw.rectangle((x, y, x + w, y + h), outline=colour, width=thick)
-    font, text = _font(max(13, width // 45)), str(found.face.face_id)
+    font, text = _font(max(13, width // 45)), str(face.number)
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     draw.rectangle((x, y, x + right - left + 10, y + bottom - top + 10), fill=colour)
     draw.text((x + 5 - left, y + 5 - top), text, fill=PAPER, font=font)
 
 
-def _cited(draw: ImageDraw.ImageDraw, found: "FaceAnalysis", scale: float) -> None:
-    """The regions that the explanation speaks of, outlined on the face."""
-    if found.explanation is None:
-        return
-    from emoreason.faces.regions import outline
-
-    for region in dict.fromkeys(m.region for m in found.explanation.mentions if m.present):
-        corners = [(x * scale, y * scale) for x, y in outline(found.face, region)]
+def _regions(draw: ImageDraw.ImageDraw, face: Card, scale: float) -> None:
+    for region, outline in face.regions.items():
+        corners = [(x * scale, y * scale) for x, y in outline]
         if corners:
             draw.line([*corners, corners[0]], fill=CITED, width=2 if _wide(corners) else 1)
             if _wide(corners):  # on a small face the name would cover what it names
@@ -82,15 +91,14 @@ def _wide(corners: list[tuple[float, float]]) -> bool:
     return abs(corners[1][0] - corners[0][0]) > 120
 
 
-def _card(found: "FaceAnalysis") -> Image.Image:
-    evidence = found.evidence
-    ranked = sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:BARS]
-    units = found.visible_units()[:5]
+def _card(face: Card) -> Image.Image:
+    ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])[:BARS]
+    units = face.units[:5]
     card = Image.new("RGB", (CARD_WIDTH, 62 + LINE * (len(ranked) + max(len(units), 1)) + 22), PAPER)
     draw = ImageDraw.Draw(card)
-    colour = WITHHELD if evidence.abstained else ACCENT
-    head = "no answer" if evidence.abstained else f"{evidence.label}  {evidence.confidence:.0%}"
-    draw.text((16, 14), _fit(draw, f"{found.face.face_id}   {head}", CARD_WIDTH - 28, 19), fill=colour, font=_font(19))
+    colour = WITHHELD if face.abstained else ACCENT
+    head = "no answer" if face.abstained else f"{face.label}  {face.probabilities[face.label]:.0%}"
+    draw.text((16, 14), _fit(draw, f"{face.number}   {head}", CARD_WIDTH - 28, 19), fill=colour, font=_font(19))
     y = 48
     for label, p in ranked:
         draw.text((16, y), _fit(draw, label, 105), fill=INK, font=_font(14))
@@ -102,7 +110,7 @@ def _card(found: "FaceAnalysis") -> Image.Image:
         draw.text((16, y), _fit(draw, f"AU{code}  {name.lower()}, {band}", CARD_WIDTH - 28), fill=PALE, font=_font(14))
         y += LINE
     if not units:
-        text = "no action unit stands out" if found.action_units else "no action units in this model"
+        text = "no action unit stands out" if face.has_units else "no action units in this model"
         draw.text((16, y), text, fill=PALE, font=_font(14))
     draw.line((16, card.height - 2, CARD_WIDTH - 16, card.height - 2), fill=(225, 227, 230))
     return card

@@ -179,8 +179,10 @@ class ImageTextChat(_Local):
             processor = AutoProcessor.from_pretrained(name)
             model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, quantization_config=low)
         except (OSError, ValueError, ImportError) as error:
-            raise EmoreasonError(f"the model {name} could not be loaded: {first_line(error)}. Give a folder or a hub name of a "
-                                 "transformers image-text-to-text model") from None  # fmt: skip
+            raise EmoreasonError(
+                f"the model {name} could not be loaded: {first_line(error)}. Give a folder or a hub name of a "
+                "transformers image-text-to-text model"
+            ) from None
         if not hasattr(processor, "tokenizer"):
             raise EmoreasonError(f"{name} brings no processor for pictures: for a text-only model say text:{name}")
         placed: Any = model if low is not None else model.to(compute.device)  # type: ignore[arg-type]
