@@ -35,12 +35,12 @@ from emoreason.evidence import openset
 from emoreason.models.image_tower import FaceNet
 from emoreason.train.augment import augment
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.objectives import FaceBatch, make_objective
+from emoreason.train.heads.objectives import FaceBatch, Seen, make_objective
 from emoreason.train.heads.training import OF_FEATURES, Part, train_head
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 from emoreason.train.recipes.mini_network import normalise
 from emoreason.train.settings import AugmentConfig
-from emoreason.train.tower.lora import Seen, Tower
+from emoreason.train.tower.lora import Tower
 
 RESULTS = Path(__file__).parent / "results" / "corruption"
 NOISE, LABELED, HELD_OUT = 0.2, 0.1, 1000

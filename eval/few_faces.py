@@ -25,10 +25,11 @@ from emoreason.evidence.openset import OpenSet
 from emoreason.evidence.zeroshot import ZeroShot
 from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, part_of
+from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import train_head
 from emoreason.train.labeled_faces import Faces
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
-from emoreason.train.report import Learned, calibrate
+from emoreason.train.report import calibrate
 from emoreason.train.splits import Parts, share_of
 
 MISLEADING = {"boredom,interest,confusion,tiredness": (0, 1, 2, 3)}

@@ -29,7 +29,8 @@ from emoreason.evaluate.explanations.run import EXTRA, PARTS, battery_settings, 
 from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.explanations.sources import explained
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
-from emoreason.explain.questions.dialogue import answer, understand
+from emoreason.explain.questions.answers import answer
+from emoreason.explain.questions.understand import understand
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample

@@ -12,9 +12,10 @@ from emoreason.data.schema import Sample
 from emoreason.evidence.calibration import Calibration, fit_temperature, nll
 from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, folds, part_of
+from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import train_head
 from emoreason.train.labeled_faces import Faces
-from emoreason.train.report import ENOUGH, Learned, calibrate, protocol
+from emoreason.train.report import ENOUGH, calibrate, protocol
 from emoreason.train.splits import Parts, make_parts
 
 SCALE, NOISE = 20.0, 0.35

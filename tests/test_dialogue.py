@@ -12,21 +12,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from emoreason.core.resources import resource
-from emoreason.explain.questions.dialogue import (
-    KINDS,
-    Question,
-    answer,
-    check_answer,
-    follow_ups,
-    settle,
-    training_turns,
-    understand,
-)
-from emoreason.explain.questions.understand import POLICY_KINDS
+from emoreason.evaluate.explanations.questions import follow_ups
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.questions.answers import answer
+from emoreason.explain.questions.understand import KINDS, POLICY_KINDS, Question, settle, understand
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write.grammar import accepts, network, sample
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
+from emoreason.train.text.dialogues import training_turns
 
 MEASURED = ("1", "2", "4", "5", "7", "12", "14", "15", "24", "25", "26", "27", "43")
 EIGHT = LABEL_SETS["ferplus8"].labels

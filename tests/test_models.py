@@ -13,11 +13,11 @@ from PIL import Image
 import emoreason
 from drawn_faces import drawn, write_folder
 from emoreason.apps.cli.main import execute
+from emoreason.convert.export import export
+from emoreason.convert.merge import merge
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.models.bundle import SUMS, find_bundle, models_folder, read_bundle
-from emoreason.models.convert.export import export
-from emoreason.models.convert.merge import merge
 from emoreason.models.encoder import load_encoder
 from emoreason.models.files import model_files, verify
 from emoreason.models.gguf import read_gemma

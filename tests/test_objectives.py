@@ -9,10 +9,9 @@ from torch import nn
 from emoreason.core.errors import UsageError
 from emoreason.train.finetune_config import HeadTraining, LossSettings
 from emoreason.train.heads.losses import soft_cross_entropy
-from emoreason.train.heads.objectives import FaceBatch, erase, make_objective
+from emoreason.train.heads.objectives import FaceBatch, Seen, erase, make_objective
 from emoreason.train.heads.training import Part, train_head
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
-from emoreason.train.tower.lora import Seen
 
 LABELS, SIDE, WIDTH = 4, 8, 32
 

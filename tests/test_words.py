@@ -19,8 +19,8 @@ from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import ExplainerSpec
 from emoreason.reasoner import load
 from emoreason.train.recipes.smoke_texts import save_language
+from emoreason.train.settings import WordsSettings
 from emoreason.train.text import own_texts as words_data
-from emoreason.train.text.config import WordsSettings
 from emoreason.train.text.finetune import has_messages, teach, teach_messages
 from emoreason.train.text.foreign_prompts import in_script
 from emoreason.train.text.own_texts_report import measured

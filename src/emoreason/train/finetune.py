@@ -27,12 +27,13 @@ from emoreason.train import run_folder
 from emoreason.train.features import CROPS, FeatureCache, cropping, look
 from emoreason.train.finetune_config import TuneConfig, refuse_nonsense
 from emoreason.train.heads.crossfit import FEW, crossfit, part_of
+from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.measures import fit_measures
 from emoreason.train.heads.objectives import NAMES
 from emoreason.train.heads.training import train_head
 from emoreason.train.labeled_faces import Faces, gather
-from emoreason.train.recipes.config import one_of
-from emoreason.train.report import Learned, confidence, data_hash, described, measured, split_rows, summary, told
+from emoreason.train.report import confidence, data_hash, described, measured, split_rows, summary, told
+from emoreason.train.settings import one_of
 from emoreason.train.splits import Parts, make_parts
 from emoreason.train.text.finetune import check_words, has_messages, teach, teach_messages
 from emoreason.train.tower.finetune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of

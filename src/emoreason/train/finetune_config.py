@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from emoreason.core.errors import UsageError
-from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings
-from emoreason.train.text.config import WordsSettings
+from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings, WordsSettings
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from emoreason.evidence.reader import Reader
 from emoreason.models.encoder import Features
 from emoreason.train.features import Seen
 from emoreason.train.finetune_config import TuneConfig
-from emoreason.train.heads.crossfit import Judged
+from emoreason.train.heads.learned import Learned
+from emoreason.train.heads.operating_points import fit_points
 from emoreason.train.label_choice import unknown_words
 from emoreason.train.labeled_faces import Faces
-from emoreason.train.recipes.mini_bundle import fit_points
 from emoreason.train.splits import Parts
 
 ENOUGH = 50  # faces with one label, judged by a head that has not seen them; what fewer say of probabilities is noise
@@ -32,27 +32,6 @@ WHAT = {
     "lora": "The head and LoRA on the image tower learned from {n} faces.",
     "full": "The head and the whole image tower learned from {n} faces.",
 }
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A trained model before it is written: what its encoder sees now, and the head on it."""
-
-    what: str  # head, lora or full
-    weight: np.ndarray  # (L, D) with the logit scale in it
-    bias: np.ndarray  # (L,)
-    features: np.ndarray  # (n, D) of all faces of the parts, as the trained encoder sees them
-    kept: int  # the epoch or step whose weights are kept
-    log: list[dict[str, Any]]
-    speed: dict[str, float]  # rows_per_second, peak_gb; empty for a head
-    crossed: Judged | None = None  # by other heads, where few faces were held out
-
-    def judged(self, parts: Parts) -> Judged:
-        """Faces that were not learned from, and what was said of them."""
-        return self.crossed or Judged(parts.holdout, self.logits(parts.holdout))
-
-    def logits(self, rows: np.ndarray) -> np.ndarray:
-        return self.features[rows] @ self.weight.T + self.bias
 
 
 def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) -> list[str]:

@@ -80,7 +80,7 @@ def models_merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that was merged before.")] = False,
 ) -> None:
     """One folder that needs no other: LoRA merged into the weights, the base model inside."""
-    from emoreason.models.convert.merge import merge
+    from emoreason.convert.merge import merge
 
     note(f"merged: {merge(run, output, dtype, overwrite, note)}")
 
@@ -106,7 +106,7 @@ def models_export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was exported before.")] = False,
 ) -> None:
     """A model for other programs: ONNX of encoder and head, or its language model."""
-    from emoreason.models.convert.export import export
+    from emoreason.convert.export import export
 
     done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, say=note)
     note(f"exported: {done}")

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.resources import resource
 from emoreason.evaluate.explanations.cases import Case, Row, chance, drawn
 from emoreason.evaluate.explanations.intervals import share
 from emoreason.evaluate.explanations.interventions import says
 from emoreason.evaluate.explanations.text_metrics import EXAMPLES
 from emoreason.explain.explanation import Question, Turn, consume
 from emoreason.explain.read.sections import stated_label
-from emoreason.explain.sheet import CLOSE, Sheet
-from emoreason.knowledge.facs import PROTOTYPES
+from emoreason.explain.sheet import CLOSE, Sheet, ranked
+from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES
 
 if TYPE_CHECKING:
     from emoreason.evaluate.explanations.setup import Setup
@@ -196,7 +197,7 @@ def evades(answer: str, sheet: Sheet) -> bool:
 
 def followups(setup: Setup) -> dict[str, Any]:
     """The held-out questions, each about a face of its own, under the published check."""
-    from emoreason.explain.questions.dialogue import check_answer, follow_ups
+    from emoreason.explain.check.answers import check_answer
 
     written = [(case, row) for case, row in zip(setup.cases, setup.rows, strict=True) if not row.error]
     faces = drawn([case for case, _ in written], setup.faces("followups"), "followups", setup.seed)
@@ -234,3 +235,31 @@ def followups(setup: Setup) -> dict[str, Any]:
         "kinds": {kind: share(inside, seed=setup.seed) for kind, inside in kinds.items()},
         "failures": [row for row in rows if row["problems"]][: 2 * EXAMPLES],
     }
+
+
+def follow_ups(sheet: Sheet) -> list[tuple[str, Question]]:
+    """The held-out questions of `eval/followups.yaml` for one face, each with what it asks."""
+    import yaml
+
+    best = ranked(sheet.probabilities)
+    strongest = next(iter(sheet.visible or sheet.units), "12")
+    missing = next((code for code in sheet.units if code not in sheet.visible and code != strongest), "43")
+    words = {
+        "label": sheet.label,
+        "other_label": best[min(1, len(best) - 1)][0],
+        "strongest": ACTION_UNITS[strongest].name,
+        "missing": ACTION_UNITS[missing].name,
+    }
+    codes = {"{strongest}": strongest, "{missing}": missing}
+    asked = []
+    for entry in yaml.safe_load(resource("eval/followups.yaml").read_text(encoding="utf-8"))["questions"]:
+        label, unit = entry.get("label"), entry.get("unit")
+        question = Question(
+            entry["kind"],
+            label.format(**words) if label else None,
+            codes.get(unit, unit),
+            entry.get("region"),
+            entry.get("negated", False),
+        )
+        asked.append((entry["question"].format(**words), question))
+    return asked

@@ -18,11 +18,11 @@ from PIL import Image
 from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts as script
 from emoreason.explain.backends.chat_sections import Sections, one_line, spoken
+from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
-from emoreason.explain.questions.dialogue import answer as built_in
-from emoreason.explain.questions.dialogue import check_answer, understand
-from emoreason.explain.questions.understand import POLICY_KINDS
+from emoreason.explain.questions.answers import answer as built_in
+from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS, stated_label
 from emoreason.explain.read.sections import Sections as Parts
 from emoreason.explain.sheet import Reasoned, Sheet

@@ -16,9 +16,8 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.explain.backends.decoding import Session
 from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
 from emoreason.explain.prompts import load_script
-from emoreason.explain.questions.dialogue import answer as answer_grammar
-from emoreason.explain.questions.dialogue import understand
-from emoreason.explain.questions.understand import POLICY_KINDS
+from emoreason.explain.questions.answers import answer as answer_grammar
+from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer

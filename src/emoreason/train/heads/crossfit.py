@@ -6,12 +6,13 @@ them: it is trained on the training faces, about as many as each of the ten had,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoreason.train.finetune_config import HeadTraining, LossSettings
+from emoreason.train.heads.learned import Judged
 from emoreason.train.heads.training import Part, Trained, train_head
 from emoreason.train.splits import Parts, share_of
 
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 
 FOLDS = 10
 FEW = 100  # held-out faces with one label; with 160 cross-fitting gained nothing more
-
-
-@dataclass(frozen=True)
-class Judged:
-    """m faces, and what was said of them by a head that has not seen them."""
-
-    rows: np.ndarray  # (m,)
-    logits: np.ndarray  # (m, L)
-    heads: int = 1  # by how many heads, each of which was asked about some of the faces
 
 
 def crossfit(

@@ -8,7 +8,7 @@ from torch's global generator. The papers' ideas, adapted to soft targets; docs/
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,8 @@ from emoreason.train.heads import losses
 
 if TYPE_CHECKING:
     from emoreason.train.finetune_config import LossSettings
-    from emoreason.train.tower.lora import Seen
+
+    pass
 
 NAMES = ("ce", "symmetric", "generalised", "scn", "eac", "rul", "ada-cm")
 See = Callable[[Tensor], "Seen"]
@@ -240,3 +241,10 @@ def _of_all_processes(rows: Tensor) -> Tensor:
         rows = rows.clone()
         dist.all_reduce(rows)
     return rows
+
+
+class Seen(NamedTuple):
+    grid: Tensor | None  # (B, C, h, w) before pooling, where the tower has one
+    pooled: Tensor  # (B, F)
+    embedding: Tensor  # (B, D) unit length
+    logits: Tensor  # (B, L)

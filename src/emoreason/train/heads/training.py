@@ -9,8 +9,7 @@ from torch import Tensor
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.objectives import NAMES, FaceBatch, Objective, make_objective
-from emoreason.train.tower.lora import Seen
+from emoreason.train.heads.objectives import NAMES, FaceBatch, Objective, Seen, make_objective
 
 OF_FEATURES = ("ce", "symmetric", "generalised", "scn", "rul")  # the other objectives look at pictures
 

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,12 +107,6 @@ def override(config: typing.Any, overrides: dict[str, str]) -> None:
         for parent in reversed(parents):
             nested = {parent: nested}
         _fill(config, nested, where=f"--{key}", prefix="")
-
-
-def one_of(field: str, value: str, known: Sequence[str]) -> None:
-    """Refuse any other word."""
-    if value not in known:
-        raise UsageError(f"{field} {value!r}: {', '.join(known[:-1])} or {known[-1]} was expected")
 
 
 def _recipe(path: Path) -> Path:

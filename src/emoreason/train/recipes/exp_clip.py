@@ -35,11 +35,11 @@ from emoreason.models.encoder import Features, load_encoder
 from emoreason.reasoner import DEFAULT_LABELS
 from emoreason.train.curve import draw
 from emoreason.train.features import CROPS, cropping
-from emoreason.train.recipes.config import one_of
 from emoreason.train.recipes.exp_clip_card import card
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
 from emoreason.train.recipes.exp_clip_vectors import Kept, Looked, Looker, looked
+from emoreason.train.settings import one_of
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
 

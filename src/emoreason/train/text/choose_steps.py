@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from emoreason.train.text.config import WordsSettings
+from emoreason.train.settings import WordsSettings
 from emoreason.train.text.explainer import Trainer
 
 MOST_PASSES, GPU_PASSES, FEWEST_STEPS = 12, 3, 8

@@ -20,13 +20,13 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.messages import write
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_script
-from emoreason.explain.questions.dialogue import training_turns
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample as sample_text
 from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
+from emoreason.train.text.dialogues import training_turns
 
 BATCH = 128
 

@@ -19,11 +19,10 @@ from emoreason.models.bundle import PACKAGE_PREFIX, find_bundle
 from emoreason.models.vlm import ExplainerSpec
 from emoreason.reasoner import Reasoner
 from emoreason.train.processes import make_accelerator
-from emoreason.train.recipes.config import one_of
-from emoreason.train.settings import LoopSettings
+from emoreason.train.settings import LoopSettings, WordsSettings, one_of
 from emoreason.train.text import own_texts as words_data
 from emoreason.train.text.choose_steps import decide_steps
-from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Run, Stage, WordsSettings
+from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Run, Stage
 from emoreason.train.text.describe import Plan
 from emoreason.train.text.explainer import Trainer
 from emoreason.train.text.own_texts import Told

@@ -14,9 +14,10 @@ from emoreason.explain.backends import chat_prompts as script_of_chat
 from emoreason.explain.backends.chat_explainer import Chat, observation_problems
 from emoreason.explain.backends.chat_sections import Sections as Reader
 from emoreason.explain.backends.chat_sections import one_line, spoken
+from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.prompts import load_script
-from emoreason.explain.questions.dialogue import check_answer, understand
+from emoreason.explain.questions.understand import understand
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.read.sections import HEADINGS, Sections, parse
 from emoreason.explain.sheet import Reasoned, Sheet

@@ -15,7 +15,7 @@ from emoreason.explain.backends.decoding import Session
 from emoreason.explain.prompts import load_script
 from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import VisionLanguageModel
-from emoreason.train.recipes.mini_bundle import soft_scores
+from emoreason.train.heads.operating_points import soft_scores
 
 BATCH = 32
 LOST = 0.01  # accuracy that rare labels may cost

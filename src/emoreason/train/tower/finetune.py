@@ -15,11 +15,11 @@ from emoreason.faces.detect import Detector
 from emoreason.models.encoder import Encoder, load_encoder
 from emoreason.train.features import cut
 from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import Trained
 from emoreason.train.labeled_faces import Faces
 from emoreason.train.loop import Fitted, fit
 from emoreason.train.processes import is_spread
-from emoreason.train.report import Learned
 from emoreason.train.splits import Parts
 from emoreason.train.tower.lora import Tower, fresh_tower, make_tower, merged, save_adapter
 from emoreason.train.tower.steps import Crops, TowerWork

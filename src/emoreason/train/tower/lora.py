@@ -6,7 +6,7 @@ micro-batches and processes change nothing. Only a tower that starts from nothin
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +18,7 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm
 from emoreason.models.image_tower import FaceNet
 from emoreason.train.finetune_config import LoraSettings
-
-
-class Seen(NamedTuple):
-    grid: Tensor | None  # (B, C, h, w) before pooling, where the tower has one
-    pooled: Tensor  # (B, F)
-    embedding: Tensor  # (B, D) unit length
-    logits: Tensor  # (B, L)
+from emoreason.train.heads.objectives import Seen
 
 
 class Tower(nn.Module):

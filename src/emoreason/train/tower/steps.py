@@ -13,10 +13,10 @@ from torch import Tensor
 
 from emoreason.train.augment import apply, draw
 from emoreason.train.finetune_config import TuneConfig
-from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, make_objective
+from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, Seen, make_objective
 from emoreason.train.loop import Step, Work
 from emoreason.train.settings import AugmentConfig
-from emoreason.train.tower.lora import Seen, Tower
+from emoreason.train.tower.lora import Tower
 
 STRONGER = 2.0  # the other augmentation, as a multiple of the usual one
 

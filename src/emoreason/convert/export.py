@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from emoreason.convert.merge import DTYPES, explainer_of, save_language, whole
 from emoreason.core.errors import UsageError
-from emoreason.models.convert.merge import DTYPES, explainer_of, save_language, whole
 from emoreason.models.files import HIDDEN
 
 FORMATS = ("onnx", "peft", "transformers", "gguf")
@@ -45,7 +45,7 @@ def export(
     if to == "onnx":
         if dtype not in ("", "float32"):
             raise UsageError(f"--dtype {dtype}: ONNX is written in float32; onnxruntime's tools quantize it")
-        from emoreason.models.convert.onnx import write_onnx
+        from emoreason.convert.onnx import write_onnx
 
         write_onnx(name, out, point)
         return out
@@ -53,7 +53,7 @@ def export(
     if to == "peft":
         return whole(out, lambda there: save_adapter(folder, there, base), overwrite)
     if to == "gguf":
-        from emoreason.models.convert.gguf import write_gguf
+        from emoreason.convert.gguf import write_gguf
 
         write_gguf(folder, out, dtype or "float16")
         return out
@@ -65,8 +65,8 @@ def export(
 
 def save_adapter(folder: Path, there: Path, base: str = "") -> None:
     """The explainer's LoRA with a base model that others can find, and the tokenizer."""
+    from emoreason.convert.merge import tokenizer_of
     from emoreason.models.bundle import PACKAGE_PREFIX
-    from emoreason.models.convert.merge import tokenizer_of
     from emoreason.models.vlm import ADAPTER, ExplainerSpec
 
     spec = ExplainerSpec.read(folder)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from emoreason.convert.merge import merged_language
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.models.convert.merge import merged_language
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 FULL_EVERY = 6  # llama.cpp takes it for granted that every sixth layer looks at the whole text
