@@ -93,31 +93,31 @@ def train(what: str, dtype: str, device: str, checkpointing: bool, micro: int) -
 
     from emoreason.core.device import Compute
     from emoreason.models.encoder import load_encoder
-    from emoreason.train.finetune_config import HeadTraining, LoopSettings, TowerTraining, TuneConfig
-    from emoreason.train.heads.training import Part, train_head
+    from emoreason.train.finetune_config import FinetuneConfig, HeadTraining, LoopSettings, TowerTraining
+    from emoreason.train.heads.training import HeadData, train_head
     from emoreason.train.loop import fit
     from emoreason.train.processes import make_accelerator
     from emoreason.train.tower.lora import make_tower
-    from emoreason.train.tower.steps import Crops, TowerWork
+    from emoreason.train.tower.steps import Crops, TowerTask
 
     rng = np.random.default_rng(0)
     targets = np.eye(8, dtype=np.float32)[rng.integers(0, 8, FACES)]
     weight = rng.normal(size=(8, 384)).astype(np.float32)
     if what == "head":
         n, epochs = 25_000, 10
-        features = Part(rng.normal(size=(n, 384)).astype(np.float32), np.eye(8, dtype=np.float32)[np.arange(n) % 8])
-        few = Part(features.features[:64], features.targets[:64])
+        features = HeadData(rng.normal(size=(n, 384)).astype(np.float32), np.eye(8, dtype=np.float32)[np.arange(n) % 8])
+        few = HeadData(features.features[:64], features.targets[:64])
         start = time.perf_counter()
         train_head(weight, 1.0, features, few, HeadTraining(epochs=epochs, patience=epochs), 0)
         return {"faces_per_second": n * epochs / (time.perf_counter() - start), "peak_gb": _peak(device)}
     compute = Compute(device, dtype, "a measurement")
     encoder = load_encoder("mini", compute)
-    config = TuneConfig(what=what, tower=TowerTraining(batch_size=BATCH, checkpointing=checkpointing))
+    config = FinetuneConfig(what=what, tower=TowerTraining(batch_size=BATCH, checkpointing=checkpointing))
     tower = make_tower(encoder, what, config.lora, weight, np.zeros(8, np.float32)).to(device)
     if checkpointing:
         encoder.visual.set_grad_checkpointing(True)
     pixels = rng.integers(0, 255, (FACES, encoder.size, encoder.size, 3), dtype=np.uint8)
-    work = TowerWork(tower, Crops(pixels, targets), Crops(pixels[:0], targets[:0]), config, encoder.normalise)
+    work = TowerTask(tower, Crops(pixels, targets), Crops(pixels[:0], targets[:0]), config, encoder.normalise)
     with tempfile.TemporaryDirectory() as folder:
         loop = LoopSettings(micro_batch=micro, checkpoint_every=10_000)
         accelerator = make_accelerator(compute)

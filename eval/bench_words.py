@@ -31,7 +31,7 @@ from emoreason.core.malloc import give_back_memory
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data import messages
 from emoreason.data.messages import EXPLLM_LABEL_QUESTION
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.models.bundle import find_bundle
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.processes import make_accelerator
@@ -66,7 +66,7 @@ def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str) -> torc
 def label_question(given: Conversation) -> Conversation:
     """The same face, asked for its label alone, as the recipe after ExpLLM asks."""
     votes = (given.evidence or {})["votes"]
-    asked = IMAGE + load_script().turn(EXPLLM_LABEL_QUESTION)
+    asked = IMAGE + load_prompts().turn(EXPLLM_LABEL_QUESTION)
     answer = Message("assistant", max(votes, key=votes.__getitem__))
     return replace(given, messages=(Message("user", asked), answer), evidence=None)
 

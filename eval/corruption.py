@@ -35,8 +35,8 @@ from emoreason.evidence import openset
 from emoreason.models.image_tower import FaceNet
 from emoreason.train.augment import augment
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.objectives import FaceBatch, Seen, make_objective
-from emoreason.train.heads.training import OF_FEATURES, Part, train_head
+from emoreason.train.heads.objectives import FaceBatch, TowerOutput, make_objective
+from emoreason.train.heads.training import OF_FEATURES, HeadData, train_head
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 from emoreason.train.recipes.mini_network import normalise
 from emoreason.train.settings import AugmentConfig
@@ -108,12 +108,12 @@ def flipped(label: np.ndarray, share: float, rng: np.random.Generator) -> np.nda
     return noisy
 
 
-def look(tower: Tower, pixels: Tensor) -> Seen:
+def look(tower: Tower, pixels: Tensor) -> TowerOutput:
     tower.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         parts = [tower(normalise(block).contiguous(memory_format=torch.channels_last)) for block in pixels.split(256)]
     tower.train()
-    return Seen(None, *(torch.cat([part[i].float() for part in parts]) for i in (1, 2, 3)))
+    return TowerOutput(None, *(torch.cat([part[i].float() for part in parts]) for i in (1, 2, 3)))
 
 
 def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_label: np.ndarray, size: Size, seed: int):
@@ -225,7 +225,7 @@ def heads(parts: tuple[Set, Set, Set], seeds: list[int]) -> Iterator[dict[str, A
     words = zeroshot.prototypes(EMOTIONS)
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        train, held = (Part(seen[i], np.eye(len(EMOTIONS))[flipped(labels[i], NOISE, rng)]) for i in (0, 1))
+        train, held = (HeadData(seen[i], np.eye(len(EMOTIONS))[flipped(labels[i], NOISE, rng)]) for i in (0, 1))
         for name in OF_FEATURES:
             head = train_head(words, scale, train, held, settings, seed, loss=LossSettings(name=name))
             scores = compared(head.logits(seen[2]), labels[2])
@@ -234,7 +234,7 @@ def heads(parts: tuple[Set, Set, Set], seeds: list[int]) -> Iterator[dict[str, A
         gone = EMOTIONS.index(out)
         kept = [label != gone for label in labels]
         train, held = (
-            Part(seen[i][kept[i]], np.delete(np.eye(len(EMOTIONS))[labels[i][kept[i]]], gone, 1)) for i in (0, 1)
+            HeadData(seen[i][kept[i]], np.delete(np.eye(len(EMOTIONS))[labels[i][kept[i]]], gone, 1)) for i in (0, 1)
         )
         head = train_head(np.delete(words, gone, 0), scale, train, held, settings, seeds[0])
         distances = openset.distance(seen[2], openset.class_means(train.features, train.targets))

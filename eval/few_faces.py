@@ -27,10 +27,10 @@ from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, part_of
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import train_head
-from emoreason.train.labeled_faces import Faces
+from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 from emoreason.train.report import calibrate
-from emoreason.train.splits import Parts, share_of
+from emoreason.train.splits import Splits, share_of
 
 MISLEADING = {"boredom,interest,confusion,tiredness": (0, 1, 2, 3)}
 SETS = MISLEADING | {  # the words -> the labels of FER+ that they stand for
@@ -59,9 +59,9 @@ def seen(zeroshot: ZeroShot, folder: Path, turned: bool) -> Seen:
     return found
 
 
-def drawn(features: np.ndarray, label: np.ndarray, words: tuple[str, ...]) -> Faces:
+def drawn(features: np.ndarray, label: np.ndarray, words: tuple[str, ...]) -> LabeledFaces:
     n = len(label)
-    return Faces(
+    return LabeledFaces(
         labels=words, samples=(Sample("", b"", ""),) * n, ids=tuple(map(str, range(n))), features=features,
         targets=np.eye(len(words), dtype=np.float32)[label], label=label, unit=np.arange(n), split=(None,) * n,
         keys=tuple(map(str, range(n))), subject="", left_out={}, alike=0,
@@ -87,7 +87,7 @@ def run(
     faces = drawn(x[rows], y[rows], words)
     everyone = np.arange(len(faces))
     holdout = share_of(faces, everyone, 0.1, seed)
-    parts = Parts(np.setdiff1d(everyone, holdout), holdout, np.zeros(0, int), "", 0, {})
+    parts = Splits(np.setdiff1d(everyone, holdout), holdout, np.zeros(0, int), "", 0, {})
     prototypes, scale = zeroshot.prototypes(words), zeroshot.encoder.logit_scale
     alone = train_head(prototypes, scale, part_of(faces, parts.train), part_of(faces, holdout), HeadTraining(), seed)
     head, crossed = crossfit(prototypes, scale, faces, parts, HeadTraining(), seed)

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from emoreason.core.device import Compute
-from emoreason.train.loop import Fitted, Step, Work, fit
+from emoreason.train.loop import Fitted, Step, Trainable, fit
 from emoreason.train.processes import make_accelerator
 from emoreason.train.settings import LoopSettings
 
 ROWS, BATCH = 96, 16
 
 
-class Lines(Work):
+class Lines(Trainable):
     """`kill_at`, `starve` and `poison` are what may happen to a training."""
 
     def __init__(self, kill_at: int = -1, starve: int = 0, poison: int = -1):

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api_server import ASTRONAUT, data_uri, engines, serving, wait_for
 from emoreason.apps.api import responses as told
-from emoreason.apps.api.stop_sequences import Cut
+from emoreason.apps.api.stop_sequences import StopSequences
 from emoreason.engine import Engines
 from emoreason.knowledge.emotions import label_set
 
@@ -74,10 +74,10 @@ def test_the_types_name_every_field(client):
         return type(model.__name__, (model,), {"model_config": {"extra": "forbid"}})
 
     (entry,) = emotions(client, data_uri(), explain=True, decide="both")
-    strictly(told.Analysis).model_validate(entry)
+    strictly(told.AnalysisResponse).model_validate(entry)
     (face,) = entry["faces"]
-    strictly(told.Face).model_validate(face)
-    strictly(told.Explanation).model_validate(face["explanation"])
+    strictly(told.FaceResponse).model_validate(face)
+    strictly(told.ExplanationResponse).model_validate(face["explanation"])
     strictly(told.Observation).model_validate(face["explanation"]["observations"][0])
 
 
@@ -287,7 +287,7 @@ def test_cut_is_the_same_however_the_text_is_split(seed):
     places = [text.find(stop) for stop in stops if stop in text]
     wanted = text[: min(places, default=len(text))]
     reason = "length" if most is not None and len(wanted) > most else "stop"
-    cut, shown, rest = Cut(stops, most, len), "", text
+    cut, shown, rest = StopSequences(stops, most, len), "", text
     while rest and not cut.reason:
         n = rng.randint(1, 6)
         shown += cut.feed(rest[:n])

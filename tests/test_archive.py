@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.apps.ui.archive import LONGEST_NAME, Member, Refused, UploadLimits, expected, read_files, shown
+from emoreason.apps.ui.archive import LONGEST_NAME, Member, RefusedEntry, UploadLimits, expected, read_files, shown
 from emoreason.media.images import SUFFIXES
 
 MEGA = 2**20
@@ -36,7 +36,7 @@ def names(found: list) -> list[str]:
 
 
 def only_refusal(found: list) -> str:
-    (refused,) = [entry for entry in found if isinstance(entry, Refused)]
+    (refused,) = [entry for entry in found if isinstance(entry, RefusedEntry)]
     return refused.why
 
 
@@ -233,7 +233,7 @@ def test_what_comes_out_went_in_and_keeps_to_the_limits(
     assert sum(len(entry.data) for entry in read) <= unpacked_bytes
     assert [entry.name for entry in read] == [name for name in members if name in set(names(read))]
     assert len(found) <= entries + 1
-    if not any(isinstance(entry, Refused) for entry in found):
+    if not any(isinstance(entry, RefusedEntry) for entry in found):
         assert len(read) == len(members)
 
 

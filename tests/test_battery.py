@@ -24,11 +24,11 @@ from emoreason.evaluate.explanations import interventions as probes
 from emoreason.evaluate.explanations import necessity, nonfaces
 from emoreason.evaluate.explanations import questions as asked
 from emoreason.evaluate.explanations import text_metrics as text_parts
-from emoreason.evaluate.explanations.cases import Case, Journal, Row
-from emoreason.evaluate.explanations.run import EXTRA, PARTS, battery_settings, run_battery
+from emoreason.evaluate.explanations.cases import Case, Row, RowJournal
+from emoreason.evaluate.explanations.run import EXTRA, PARTS, explanation_settings, run_explanation_benchmark
 from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.explanations.sources import explained
-from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, combine
+from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, combine
 from emoreason.explain.questions.answers import answer
 from emoreason.explain.questions.understand import understand
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -69,7 +69,7 @@ class GrammarExplainer:
         return [own_verdict(subject.sheet) if self.units else even for subject in subjects]
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
         made = []
         for row, subject in enumerate(subjects):
@@ -87,7 +87,7 @@ class GrammarExplainer:
         text = writer.abstention(sheet) if sheet.abstained else writer.explanation(sheet, own, rng)
         return text if self.constrained or rng.random() < 0.7 else text.split("\nConclusion")[0]
 
-    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]:
         texts = [self.reply(asked) for asked in questions]
         yield from (Piece(row, text) for row, text in enumerate(texts))
         return texts
@@ -149,8 +149,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Setup]:
     for explainer in (GrammarExplainer(), BadExplainer()):
         folder = tmp_path_factory.mktemp(explainer.name)
         cases = faces(120)
-        rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), "evidence", 16))
-        made[explainer.name] = Setup(cases, rows, folder, battery_settings(), None, explainer, most=24)
+        rows = list(explained(cases, explainer, RowJournal(folder / "explanations.jsonl"), "evidence", 16))
+        made[explainer.name] = Setup(cases, rows, folder, explanation_settings(), None, explainer, most=24)
     return made
 
 
@@ -393,14 +393,14 @@ def test_rows_come_back_as_they_were_written(both: dict[str, Setup]):
 def test_a_killed_run_goes_on(tmp_path: Path):
     path = tmp_path / "explanations.jsonl"
     first, second, cases = GrammarExplainer(), GrammarExplainer(), faces(20)
-    whole = list(explained(cases, first, Journal(path), "evidence", 4))
+    whole = list(explained(cases, first, RowJournal(path), "evidence", 4))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:12]) + lines[12][:50])
-    assert list(explained(cases, second, Journal(path), "evidence", 4)) == whole
+    assert list(explained(cases, second, RowJournal(path), "evidence", 4)) == whole
     assert (first.faces, second.faces) == (20, 8)
     path.write_text("no json\n" + lines[0])
     with pytest.raises(EmoreasonError, match="damaged"):
-        Journal(path)
+        RowJournal(path)
 
 
 class Failing(GrammarExplainer):
@@ -413,7 +413,7 @@ class Failing(GrammarExplainer):
 
 
 def test_a_failure_counts_and_costs_no_other_face(tmp_path: Path):
-    rows = list(explained(faces(16), Failing(), Journal(tmp_path / "rows.jsonl"), "evidence", 8))
+    rows = list(explained(faces(16), Failing(), RowJournal(tmp_path / "rows.jsonl"), "evidence", 8))
     form = text_parts.form(rows)
     assert form["errors"]["value"] == form["parse_rate"]["n"] * 2 / 16 / 16 == 0.125
     assert form["parse_rate"]["value"] == 0.875
@@ -427,7 +427,7 @@ def test_texts_of_other_systems(tmp_path: Path):
     rows = [{"file_name": f"test_{i}.jpg", "emo": "happiness", "au": [0.1] * 24, "description": text} for i in range(4)]
     rows.append({"file_name": "test_4.jpg", "emo": "fear", "au": [0.0] * 24, "description": "A frightened face."})
     (tmp_path / "expllm.json").write_text(json.dumps(rows))
-    report = run_battery(None, None, None, tmp_path / "out", texts=tmp_path / "expllm.json")
+    report = run_explanation_benchmark(None, None, None, tmp_path / "out", texts=tmp_path / "expllm.json")
     assert report["parts"]["form"]["parse_rate"]["value"] == 0.8 and report["parts"]["form"]["leak_rate"]["value"] == 1
     assert report["parts"]["verdict"]["on_all"]["conclusion"]["accuracy"]["value"] == 0.8
     assert set(report["parts"]) == {"form", "evidence", "verdict", "sufficiency", "diversity", "groups"}
@@ -445,17 +445,19 @@ def test_texts_of_other_systems(tmp_path: Path):
 
 def test_mistakes_are_told_before_any_work(tmp_path: Path):
     with pytest.raises(UsageError, match="no part vibes"):
-        run_battery(iter(()), None, None, tmp_path, texts="x.json", parts=["vibes"])
+        run_explanation_benchmark(iter(()), None, None, tmp_path, texts="x.json", parts=["vibes"])
     with pytest.raises(UsageError, match="texts alone"):
-        run_battery(None, None, None, tmp_path, texts="x.json", parts=["polling"])
+        run_explanation_benchmark(None, None, None, tmp_path, texts="x.json", parts=["polling"])
     with pytest.raises(UsageError, match="--data"):
-        run_battery(None, None, None, tmp_path)
+        run_explanation_benchmark(None, None, None, tmp_path)
 
 
 def test_every_part_on_faces_of_ferplus(ferplus: Path, mini: Any, tmp_path: Path):
     def run(explainer: GrammarExplainer, seed: int = 0, **more: Any) -> dict[str, Any]:
         samples = read(ferplus, split="validation")
-        return run_battery(itertools.islice(samples, 40), mini, explainer, tmp_path, most=10, seed=seed, **more)
+        return run_explanation_benchmark(
+            itertools.islice(samples, 40), mini, explainer, tmp_path, most=10, seed=seed, **more
+        )
 
     report = run(first := GrammarExplainer())
     parts = report["parts"]

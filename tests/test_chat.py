@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import emoreason
-from emoreason.chat import NO_FACE, NO_PICTURE, Memory, chat, meant, parts
+from emoreason.chat import NO_FACE, NO_PICTURE, Memory, chat, faces_asked_about, split_message
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.explain.check.explanations import check
 from emoreason.explain.read.sections import parse
@@ -91,7 +91,7 @@ def test_mistakes_are_told(model, mini, shown):
         model.chat([{"role": "user", "content": [{"type": "sound"}]}])
     with pytest.raises(UsageError, match="--explainer"):
         list(chat(mini, [shown]))
-    assert parts({"role": "user", "content": "a"}) == ("a", [])
+    assert split_message({"role": "user", "content": "a"}) == ("a", [])
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_mistakes_are_told(model, mini, shown):
     ],
 )
 def test_which_face_is_meant(text, expected):
-    assert meant(text, Memory(faces=[None] * 4, latest=2)) == expected
+    assert faces_asked_about(text, Memory(faces=[None] * 4, latest=2)) == expected

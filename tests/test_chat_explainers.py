@@ -17,12 +17,12 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as chat_script
 from emoreason.explain.backends.alternatives import read_alternatives
 from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems
-from emoreason.explain.backends.chat_sections import Sections, spoken, until
+from emoreason.explain.backends.chat_sections import SectionStream, spoken, until
 from emoreason.explain.backends.endpoint import Endpoint
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Question, Subject, Turn, consume
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.read.claims import leaks
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -288,7 +288,7 @@ PIECES = st.lists(st.sampled_from((*WRITTEN, "\n", "\n\n", " ", ":", "- ", "**",
 @given(PIECES)
 def test_cleaned_text_does_not_depend_on_how_it_was_cut(pieces):
     def cleaned(parts):
-        reader = Sections(HEADINGS[1:])
+        reader = SectionStream(HEADINGS[1:])
         return "".join([*(reader.feed(part) for part in parts), reader.close()])
 
     whole = "".join(pieces)
@@ -297,7 +297,7 @@ def test_cleaned_text_does_not_depend_on_how_it_was_cut(pieces):
 
 
 def test_lists_become_sentences_and_other_sections_go():
-    reader = Sections(HEADINGS[:1])
+    reader = SectionStream(HEADINGS[:1])
     raw = "**Key Observations**\n- The brows are lowered\n- The jaw drops.\n\n## Conclusion:\nIt is fear."
     assert reader.feed(raw) + reader.close() == " The brows are lowered. The jaw drops."
     assert "".join(spoken(["<th", "ink>hm</thi", "nk>\n\nHello", " there"])) == "\n\nHello there"
@@ -414,7 +414,7 @@ def test_an_image_text_model_sees_the_face(tmp_path, kind):
 
 
 def conversation() -> Conversation:
-    sheet, rng, script = SUBJECT.sheet, random.Random(3), load_script()
+    sheet, rng, script = SUBJECT.sheet, random.Random(3), load_prompts()
     own = Reasoned({label: float(label == "happiness") for label in sheet.labels})
     grammars = (
         writer.observations(sheet, rng),

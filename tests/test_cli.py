@@ -56,7 +56,7 @@ def test_help_answers_in_half_a_second():
 @pytest.mark.parametrize("arguments", [["--help"], ["label", "--help"], ["--version"], ["label", "--limit", "0", "x"]])
 def test_nothing_heavy_is_imported_for_help_and_mistakes(arguments):
     program = (
-        "import sys; from emoreason.cli import execute; execute(sys.argv[1:]); "
+        "import sys; from emoreason.apps.cli.main import execute; execute(sys.argv[1:]); "
         "heavy = {'torch', 'torchvision', 'pandas', 'cv2', 'numpy', 'PIL', 'transformers', 'open_clip', 'datasets', "
         "'pyarrow', 'sklearn', 'matplotlib', 'gradio', 'fastapi'} & set(sys.modules); "
         "sys.exit(f'imported: {heavy}' if heavy else 0)"

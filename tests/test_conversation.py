@@ -8,11 +8,11 @@ from PIL import Image
 
 import emoreason
 from emoreason.apps.ui.answer import answer
-from emoreason.apps.ui.conversation import KEPT, Conversation, Settings
+from emoreason.apps.ui.conversation import KEPT, PageConversation, Settings
 from emoreason.apps.ui.messages import messages, places
 from emoreason.core.types import Picture
 from emoreason.engine import Engine
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import label_set
 
 SETTINGS = Settings("mini")
@@ -36,7 +36,7 @@ def two(astronaut) -> Path:
     return astronaut.with_name("two.jpg")
 
 
-def ask(conversation: Conversation, engine: Engine, text: str = "", *pictures: Path, settings: Settings = SETTINGS):
+def ask(conversation: PageConversation, engine: Engine, text: str = "", *pictures: Path, settings: Settings = SETTINGS):
     exchange = conversation.begin(text, pictures, tuple(path.name for path in pictures), settings)
     for _ in answer(conversation, engine, exchange):
         pass
@@ -44,7 +44,7 @@ def ask(conversation: Conversation, engine: Engine, text: str = "", *pictures: P
 
 
 def test_the_page_is_the_measured_model(engine, model, astronaut):
-    conversation = Conversation()
+    conversation = PageConversation()
     exchange = ask(conversation, engine, "", astronaut)
     face, same = exchange.analyses[0].faces[0], model.analyze(astronaut).faces[0]
     assert face.to_dict() == same.to_dict()
@@ -53,7 +53,7 @@ def test_the_page_is_the_measured_model(engine, model, astronaut):
 
 
 def test_messages_and_places_go_together(engine, astronaut, two):
-    conversation = Conversation()
+    conversation = PageConversation()
     ask(conversation, engine, "", astronaut)
     ask(conversation, engine, "Why not fear?")
     ask(conversation, engine, "And these?", two)
@@ -68,7 +68,7 @@ def test_messages_and_places_go_together(engine, astronaut, two):
 
 
 def test_what_is_written_grows_and_is_then_kept(engine, astronaut):
-    conversation = Conversation()
+    conversation = PageConversation()
     exchange = conversation.begin("", (astronaut,), ("a.jpg",), SETTINGS)
     lengths, statuses = [], []
     for _ in answer(conversation, engine, exchange):
@@ -80,7 +80,7 @@ def test_what_is_written_grows_and_is_then_kept(engine, astronaut):
 
 
 def test_going_back_forgets_what_came_after(engine, astronaut, two):
-    conversation = Conversation()
+    conversation = PageConversation()
     ask(conversation, engine, "", astronaut)
     ask(conversation, engine, "", two)
     assert len(conversation.faces()) == 3
@@ -93,21 +93,23 @@ def test_going_back_forgets_what_came_after(engine, astronaut, two):
 def test_another_manner_says_it_another_way(engine, astronaut):
     texts = set()
     for variation in range(3):
-        exchange = ask(Conversation(), engine, "", astronaut, settings=Settings("mini", manner=Manner(None, variation)))
+        exchange = ask(
+            PageConversation(), engine, "", astronaut, settings=Settings("mini", manner=Style(None, variation))
+        )
         texts.add(exchange.analyses[0].faces[0].explanation.text)
     assert len(texts) > 1
 
 
 def test_labels_of_ones_own(engine, astronaut):
     own = ("bored", "engaged", "confused")
-    exchange = ask(Conversation(), engine, "", astronaut, settings=Settings("mini", own))
+    exchange = ask(PageConversation(), engine, "", astronaut, settings=Settings("mini", own))
     assert tuple(exchange.analyses[0].faces[0].probabilities) == own
-    known = ask(Conversation(), engine, "", astronaut, settings=Settings("mini", label_set("ekman6").labels))
+    known = ask(PageConversation(), engine, "", astronaut, settings=Settings("mini", label_set("ekman6").labels))
     assert "happiness" in known.analyses[0].faces[0].probabilities
 
 
 def test_stopped_it_says_so_and_the_face_stays(engine, two):
-    conversation = Conversation()
+    conversation = PageConversation()
     exchange = conversation.begin("", (two,), ("two.jpg",), SETTINGS)
     for _ in answer(conversation, engine, exchange):
         if exchange.writing:
@@ -118,7 +120,7 @@ def test_stopped_it_says_so_and_the_face_stays(engine, two):
 
 
 def test_a_new_message_stops_the_old_one(engine, two, astronaut):
-    conversation = Conversation()
+    conversation = PageConversation()
     first = conversation.begin("", (two,), ("two.jpg",), SETTINGS)
     steps = answer(conversation, engine, first)
     while not first.writing:
@@ -134,7 +136,7 @@ def test_a_bad_file_is_a_sentence_with_its_own_name(engine, tmp_path, content):
     bad = tmp_path / "7f3a" / "bad.png"
     bad.parent.mkdir()
     bad.write_bytes(content)
-    exchange = ask(Conversation(), engine, "", bad)
+    exchange = ask(PageConversation(), engine, "", bad)
     assert exchange.error.startswith("bad.png") or "bad.png" in exchange.error
     assert "7f3a" not in exchange.error, "where it lies is nobody's business"
 
@@ -142,26 +144,26 @@ def test_a_bad_file_is_a_sentence_with_its_own_name(engine, tmp_path, content):
 def test_no_face_and_no_picture_are_told(engine, tmp_path):
     blank = tmp_path / "blank.png"
     Image.new("RGB", (300, 300), "grey").save(blank)
-    conversation = Conversation()
+    conversation = PageConversation()
     assert "No face" in ask(conversation, engine, "", blank).answer
-    assert "picture" in ask(Conversation(), engine, "Why?").answer
+    assert "picture" in ask(PageConversation(), engine, "Why?").answer
 
 
 def test_what_nobody_expected_is_a_sentence_and_a_line_in_the_log(engine, model, astronaut, caplog):
-    conversation = Conversation()
+    conversation = PageConversation()
     exchange = conversation.begin("Why?", (), (), SETTINGS)
     conversation.memory.faces = 5  # type: ignore[assignment]
     with caplog.at_level(logging.ERROR):
         list(answer(conversation, engine, exchange))
     assert "went wrong" in exchange.error and "Traceback" not in exchange.error and not exchange.running
     assert any(record.exc_info for record in caplog.records)
-    assert ask(Conversation(), engine, "", astronaut).analyses, "the page goes on"
+    assert ask(PageConversation(), engine, "", astronaut).analyses, "the page goes on"
 
 
 def test_a_large_picture_is_read_whole_and_kept_small(engine, model, astronaut, tmp_path):
     large = tmp_path / "large.jpg"
     Image.open(astronaut).resize((2600, 2600)).save(large)
-    conversation = Conversation()
+    conversation = PageConversation()
     [kept] = ask(conversation, engine, "", large).analyses
     same = model.analyze(large, explain=False)
     assert kept.faces[0].face.box == same.faces[0].face.box and kept.to_dict()["width"] == 2600

@@ -14,18 +14,18 @@ from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, folds, part_of
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import train_head
-from emoreason.train.labeled_faces import Faces
+from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.report import ENOUGH, calibrate, protocol
-from emoreason.train.splits import Parts, make_parts
+from emoreason.train.splits import Splits, make_splits
 
 SCALE, NOISE = 20.0, 0.35
 EAGER = HeadTraining(epochs=60, lr=0.03, weight_decay=0.0)  # grows surer than it has reason to be
 
 
-def made(label: np.ndarray, unit: np.ndarray | None = None, features: np.ndarray | None = None) -> Faces:
+def made(label: np.ndarray, unit: np.ndarray | None = None, features: np.ndarray | None = None) -> LabeledFaces:
     """Faces of these labels, and persons if any."""
     n, count = len(label), int(label.max()) + 1
-    return Faces(
+    return LabeledFaces(
         labels=tuple("abcdefgh"[:count]), samples=tuple(Sample(str(i), b"", "a") for i in range(n)),
         ids=tuple(map(str, range(n))), features=np.zeros((n, 4), np.float32) if features is None else features,
         targets=np.eye(count, dtype=np.float32)[label], label=label, unit=np.arange(n) if unit is None else unit,
@@ -33,7 +33,7 @@ def made(label: np.ndarray, unit: np.ndarray | None = None, features: np.ndarray
     )  # fmt: skip
 
 
-def drawn(n: int, seed: int) -> Faces:
+def drawn(n: int, seed: int) -> LabeledFaces:
     """Three labels that overlap, n faces of each."""
     rng = np.random.default_rng(seed)
     label = np.arange(3 * n) % 3
@@ -71,7 +71,7 @@ def test_every_face_is_judged_once_and_every_fold_has_every_label():
 def test_what_is_said_of_a_person_does_not_hang_on_that_person():
     faces = drawn(12, 0)
     faces = replace(faces, unit=np.arange(36) // 2)
-    parts = make_parts(faces, 0.2, 0.1, 7)
+    parts = make_splits(faces, 0.2, 0.1, 7)
     mine = np.concatenate([parts.train, parts.holdout])
     face = int(parts.train[0])
     person = np.flatnonzero(faces.unit == faces.unit[face])
@@ -88,11 +88,11 @@ def test_what_is_said_of_a_person_does_not_hang_on_that_person():
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[tuple[Faces, Parts, Learned]]:
+def runs() -> list[tuple[LabeledFaces, Splits, Learned]]:
     found = []
     for seed in range(4):
         faces = drawn(25, seed)
-        parts = make_parts(faces, 0.2, 0.1, 7)
+        parts = make_splits(faces, 0.2, 0.1, 7)
         head, judged = crossfit(words(), SCALE, faces, parts, EAGER, 7)
         found.append(
             (faces, parts, Learned("head", head.weight, head.bias, faces.features, head.epoch, head.log, {}, judged))
@@ -121,7 +121,7 @@ def test_the_temperature_of_heads_that_are_too_sure_makes_them_less_so():
     others, before, after = drawn(1000, 99), [], []
     for seed in range(4):
         faces = drawn(25, seed)
-        parts = make_parts(faces, 0.2, 0.1, 7)
+        parts = make_splits(faces, 0.2, 0.1, 7)
         rows = np.concatenate([parts.train, parts.holdout])
         said = np.zeros((len(faces), 3))
         for learning, judged in folds(faces, rows, 7):
@@ -152,5 +152,5 @@ def test_the_log_and_the_card_say_how(runs):
 
 def test_where_one_person_has_all_faces_of_a_label_nothing_is_crossed():
     faces = made(np.arange(20) % 2, np.arange(20) % 2)
-    parts = Parts(np.arange(16), np.arange(16, 18), np.arange(18, 20), "a share of the faces", 0, {})
+    parts = Splits(np.arange(16), np.arange(16, 18), np.arange(18, 20), "a share of the faces", 0, {})
     assert crossfit(words()[:2], SCALE, faces, parts, EAGER, 7) is None

@@ -175,12 +175,12 @@ def test_options_in_the_pages_exist():
     from typer.main import get_command
 
     from emoreason.apps.cli.main import app
-    from emoreason.train.finetune_config import TuneConfig
+    from emoreason.train.finetune_config import FinetuneConfig
     from emoreason.train.recipes.exp_clip_config import ExpClipConfig
     from emoreason.train.text.config import ExplainerConfig
 
     known = FOREIGN_OPTIONS | {"--help"}
-    for config in (TuneConfig(), ExpClipConfig(), ExplainerConfig()):
+    for config in (FinetuneConfig(), ExpClipConfig(), ExplainerConfig()):
         sections = {name: value for name, value in vars(config).items() if is_dataclass(value)}
         known |= {f"--{name}" for name in vars(config)}
         known |= {f"--{name}.{field}" for name, value in sections.items() for field in vars(value)}

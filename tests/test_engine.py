@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 import emoreason
-from emoreason.chat import Answers, Begins, Measured, Memory, Told, Waits, chat, converse
+from emoreason.chat import AnswerStarted, Explained, FacesMeasured, Memory, Queued, TextStarted, chat, converse
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.engine import Busy, Engine, Engines, Stopped
-from emoreason.explain.explanation import Manner, Piece, consume
+from emoreason.explain.explanation import Piece, Style, consume
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +122,13 @@ def test_a_mistake_is_its_own_requests(engine, astronaut):
 def test_too_many_are_turned_away_and_those_who_wait_are_told(model, astronaut):
     engine = Engine(lambda: model, "mini", together=1, most_waiting=2)
     seen = engine.caller().analyze(astronaut, explain=False)
-    running = [engine.caller().explain([seen], manner=Manner(variation=n)) for n in range(2)]
+    running = [engine.caller().explain([seen], manner=Style(variation=n)) for n in range(2)]
     for pieces in running:
         assert isinstance(next(pieces), Piece)  # both places where texts are written are taken
     told = []
 
     def wait():
-        told.extend(event for event in engine.caller().explain([seen]) if isinstance(event, Waits))
+        told.extend(event for event in engine.caller().explain([seen]) if isinstance(event, Queued))
 
     waiting = [threading.Thread(target=wait) for _ in range(2)]
     for thread in waiting:
@@ -185,8 +185,8 @@ def test_a_conversation_step_by_step(engine, model, astronaut):
     }
     memory = Memory()
     events = list(converse(engine.caller(), memory, message))
-    kinds = [type(event) for event in events if not isinstance(event, str | Waits)]
-    assert kinds == [Measured, Begins, Told, Answers]
+    kinds = [type(event) for event in events if not isinstance(event, str | Queued)]
+    assert kinds == [FacesMeasured, TextStarted, Explained, AnswerStarted]
     text = "".join(event for event in events if isinstance(event, str))
     assert memory.faces[0].explanation.text in text and memory.turns[0].answer in text
     assert chat(engine.caller(), [message]) and "".join(chat(model, [message])).replace("\n\n", "") == text
@@ -196,7 +196,7 @@ def test_stopped_in_the_middle_the_face_is_still_known(engine, astronaut):
     memory = Memory()
     content = [{"type": "image", "image": str(astronaut)}]
     for event in (events := converse(engine.caller(), memory, {"role": "user", "content": content})):
-        if isinstance(event, Begins):
+        if isinstance(event, TextStarted):
             events.close()
             break
     assert len(memory.faces) == 1 and memory.faces[0].explanation is None
@@ -205,13 +205,13 @@ def test_stopped_in_the_middle_the_face_is_still_known(engine, astronaut):
 
 
 def test_said_again_it_is_said_another_way_and_still_true(model, astronaut):
-    texts = {n: model.analyze(astronaut, manner=Manner(variation=n)).faces[0].explanation for n in range(4)}
+    texts = {n: model.analyze(astronaut, manner=Style(variation=n)).faces[0].explanation for n in range(4)}
     assert len({made.text for made in texts.values()}) > 1
     assert all(made.checks.ok for made in texts.values())
 
 
 def test_brief_is_shorter_and_still_true(model, astronaut):
-    full, brief = (model.analyze(astronaut, manner=Manner(brief=b)).faces[0].explanation for b in (False, True))
+    full, brief = (model.analyze(astronaut, manner=Style(brief=b)).faces[0].explanation for b in (False, True))
     assert len(brief.text) < len(full.text) and brief.checks.ok
     assert len({m.action_unit for m in brief.mentions}) <= 2
 

@@ -19,9 +19,9 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.train.recipes import exp_clip
 from emoreason.train.recipes.config import load_config
 from emoreason.train.recipes.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
-from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, Teacher
+from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, TeacherConfig
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
-from emoreason.train.recipes.exp_clip_vectors import Kept
+from emoreason.train.recipes.exp_clip_vectors import VectorCache
 from emoreason.train.recipes.smoke_faces import smoke_projection
 from emoreason.train.recipes.smoke_texts import save_blip2
 
@@ -134,7 +134,7 @@ def test_the_teacher_sees_each_face_once(tmp_path: Path):
     config = smoke_projection(ExpClipConfig(), tmp_path)
     train_exp_clip(config)
     taught = load_teacher(config.teacher, device.choose("cpu"))
-    known = [k for k in (Kept(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.rows]
+    known = [k for k in (VectorCache(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.rows]
     assert len(known) == 1 and len(known[0].rows) == 32 and next(iter(known[0].rows.values())).shape == (24,)
 
 
@@ -142,8 +142,8 @@ def test_a_teacher_answers_by_the_face_and_by_the_instruction(tmp_path: Path):
     folder = save_blip2(tmp_path / "blip2")
     crops = [Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(3)]
     compute = device.choose("cpu")
-    asked = load_teacher(Teacher(str(folder), "Describe the brows."), compute)
-    other = load_teacher(Teacher(str(folder), "Describe the mouth and the lips."), compute)
+    asked = load_teacher(TeacherConfig(str(folder), "Describe the brows."), compute)
+    other = load_teacher(TeacherConfig(str(folder), "Describe the mouth and the lips."), compute)
     told = asked.tell(crops)
     assert told.shape == (3, 24) and not np.allclose(told[0], told[1], atol=1e-4)
     assert not np.allclose(told, other.tell(crops), atol=1e-4) and asked.id != other.id
@@ -151,7 +151,7 @@ def test_a_teacher_answers_by_the_face_and_by_the_instruction(tmp_path: Path):
 
 
 def test_the_own_language_model_is_a_teacher(mini):
-    taught = load_teacher(Teacher("own"), device.choose("cpu"))
+    taught = load_teacher(TeacherConfig("own"), device.choose("cpu"))
     told = taught.tell([Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(2)])
     assert told.shape == (2, 640) and np.isfinite(told).all() and not np.allclose(told[0], told[1], atol=1e-4)
 
@@ -160,7 +160,7 @@ def test_mistakes_are_told(tmp_path: Path):
     with pytest.raises(UsageError, match="no labels are needed"):
         train_exp_clip(ExpClipConfig(out=str(tmp_path / "a")))
     with pytest.raises(EmoreasonError, match="teacher.model own needs no download"):
-        load_teacher(Teacher(str(tmp_path / "nothing")), device.choose("cpu"))
+        load_teacher(TeacherConfig(str(tmp_path / "nothing")), device.choose("cpu"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()
     with pytest.raises(UsageError, match="other things"):
@@ -168,16 +168,18 @@ def test_mistakes_are_told(tmp_path: Path):
 
 
 def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(tmp_path: Path):
-    kept = Kept("me", tmp_path)
+    kept = VectorCache("me", tmp_path)
     kept.add({b"a" * 32: np.ones(3), b"b" * 32: np.zeros(3)})
     kept.flush()
-    again = Kept("me", tmp_path)
-    assert b"a" * 32 in again and again[b"a" * 32].tolist() == [1, 1, 1] and b"a" * 32 not in Kept("you", tmp_path)
+    again = VectorCache("me", tmp_path)
+    assert (
+        b"a" * 32 in again and again[b"a" * 32].tolist() == [1, 1, 1] and b"a" * 32 not in VectorCache("you", tmp_path)
+    )
     (file,) = again.folder.glob("*.safetensors")
     file.write_bytes(b"broken")
-    assert b"a" * 32 not in Kept("me", tmp_path)
+    assert b"a" * 32 not in VectorCache("me", tmp_path)
     (tmp_path / "file").touch()
-    lost = Kept("me", tmp_path / "file")
+    lost = VectorCache("me", tmp_path / "file")
     lost.add({b"c" * 32: np.ones(3)})
     lost.flush()
     assert b"c" * 32 in lost

@@ -23,8 +23,8 @@ from emoreason.models.files import model_files, verify
 from emoreason.models.gguf import read_gemma
 from emoreason.models.registry import add, card, every, remove, require
 from emoreason.models.vlm import VisionLanguageModel
-from emoreason.train.finetune import tune
-from emoreason.train.finetune_config import LoraSettings, TuneConfig, TuneData
+from emoreason.train.finetune import finetune
+from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, LoraSettings
 from emoreason.train.recipes.smoke_texts import save_language
 from emoreason.train.tower.lora import add_lora, save_adapter
 from test_vlm import faces, fresh, logits
@@ -46,10 +46,10 @@ def run(tmp_path_factory) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         patch.setenv("HF_HUB_OFFLINE", "1")
         data = write_folder(tmp_path_factory.mktemp("own") / "my_faces", each=12)
-        config = TuneConfig(out=str(tmp_path_factory.mktemp("runs") / "mine"), device="cpu", what="head",
-                            data=TuneData(source=str(data), labels=",".join(OWN)))  # fmt: skip
+        config = FinetuneConfig(out=str(tmp_path_factory.mktemp("runs") / "mine"), device="cpu", what="head",
+                            data=FinetuneData(source=str(data), labels=",".join(OWN)))  # fmt: skip
         config.train.epochs = 40
-        return tune(config).folder
+        return finetune(config).folder
 
 
 @pytest.fixture(scope="module")

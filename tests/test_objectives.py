@@ -9,8 +9,8 @@ from torch import nn
 from emoreason.core.errors import UsageError
 from emoreason.train.finetune_config import HeadTraining, LossSettings
 from emoreason.train.heads.losses import soft_cross_entropy
-from emoreason.train.heads.objectives import FaceBatch, Seen, erase, make_objective
-from emoreason.train.heads.training import Part, train_head
+from emoreason.train.heads.objectives import FaceBatch, TowerOutput, erase, make_objective
+from emoreason.train.heads.training import HeadData, train_head
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 
 LABELS, SIDE, WIDTH = 4, 8, 32
@@ -26,10 +26,10 @@ class Small(nn.Module):
         )
         self.head = nn.Linear(WIDTH, LABELS)
 
-    def forward(self, faces: torch.Tensor) -> Seen:
+    def forward(self, faces: torch.Tensor) -> TowerOutput:
         grid = self.grid(faces).view(len(faces), WIDTH, 2, 2)
         pooled = grid.mean(dim=(2, 3))
-        return Seen(grid, pooled, F.normalize(pooled, dim=1), self.head(pooled))
+        return TowerOutput(grid, pooled, F.normalize(pooled, dim=1), self.head(pooled))
 
 
 def pictures(n: int, seed: int, noise: float = 2.5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,7 +170,7 @@ def test_scn_exchanges_a_label_only_by_its_margin_and_can_take_it_back():
     objective = make_objective(LossSettings(name="scn", warmup=1, margin=0.2), target, 4)
     logits = torch.tensor([[0.3, 0.7], [0.45, 0.55], [0.1, 0.9]]).log()
     given = FaceBatch(torch.zeros(3, 4), target, torch.arange(3), lambda: torch.zeros(3, 4))
-    see = lambda faces: Seen(None, faces, faces, logits)  # noqa: E731
+    see = lambda faces: TowerOutput(None, faces, faces, logits)  # noqa: E731
     objective.epoch(1)
     before = objective(see, given)
     objective.epoch(2)
@@ -214,7 +214,7 @@ def test_eac_asks_for_the_same_maps_in_the_mirror():
             if not turns:  # the mirrored half sees what the first half saw
                 grid = torch.cat([grid[: len(grid) // 2]] * 2)
             pooled = grid.mean(dim=(2, 3))
-            return Seen(grid, pooled, pooled, pooled[:, :LABELS])
+            return TowerOutput(grid, pooled, pooled, pooled[:, :LABELS])
 
         return look
 
@@ -246,7 +246,7 @@ def test_rul_mixes_by_uncertainty(monkeypatch):
     monkeypatch.setattr(torch, "randperm", lambda n: torch.arange(n).flip(0))
     logits = torch.randn(2, LABELS, generator=torch.Generator().manual_seed(0))
     given = FaceBatch(torch.zeros(2, WIDTH), target, torch.arange(2), lambda: torch.zeros(2, WIDTH))
-    seen = Seen(None, torch.zeros(2, WIDTH), torch.zeros(2, WIDTH), logits)
+    seen = TowerOutput(None, torch.zeros(2, WIDTH), torch.zeros(2, WIDTH), logits)
     half = logits.mean(dim=0, keepdim=True).repeat(2, 1)
     expected = soft_cross_entropy(half, target) + soft_cross_entropy(half, target.flip(0))
     assert torch.allclose(objective(lambda faces: seen, given), expected)
@@ -277,7 +277,7 @@ def test_ada_cm_margins_follow_the_confidence_of_each_label():
     objective = make_objective(LossSettings(name="ada-cm", warmup=1), target, WIDTH)
     p = torch.tensor([[0.9, 0.1], [0.7, 0.3]])
     given = FaceBatch(torch.zeros(2, WIDTH), target, torch.arange(2), lambda: torch.zeros(2, WIDTH))
-    objective(lambda faces: Seen(None, faces, faces, p.log()), given)
+    objective(lambda faces: TowerOutput(None, faces, faces, p.log()), given)
     objective.epoch(2)  # label 1 was answered wrongly: its margin stays
     assert objective.enough.tolist() == pytest.approx([0.97 / (1 + np.exp(-1)) * 0.9, 0.8], rel=1e-5)
 
@@ -290,7 +290,7 @@ def test_an_unknown_name_is_told():
 # ---- on frozen features --------------------------------------------------------------------------------------------
 
 
-def features(n: int, exchanged: float, seed: int, dims: int = 128) -> Part:
+def features(n: int, exchanged: float, seed: int, dims: int = 128) -> HeadData:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(7).normal(size=(LABELS, dims))
     label = rng.integers(0, LABELS, n)
@@ -298,10 +298,10 @@ def features(n: int, exchanged: float, seed: int, dims: int = 128) -> Part:
     wrong = rng.random(n) < exchanged
     label = np.where(wrong, (label + rng.integers(1, LABELS, n)) % LABELS, label)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return Part(unit.astype(np.float32), np.eye(LABELS, dtype=np.float32)[label])
+    return HeadData(unit.astype(np.float32), np.eye(LABELS, dtype=np.float32)[label])
 
 
-def head_accuracy(name: str, train: Part, holdout: Part) -> float:
+def head_accuracy(name: str, train: HeadData, holdout: HeadData) -> float:
     words = np.random.default_rng(3).normal(size=(LABELS, 128)).astype(np.float32)
     words /= np.linalg.norm(words, axis=1, keepdims=True)
     config = HeadTraining(epochs=60, patience=60, batch_size=64, lr=0.01, weight_decay=0.1)

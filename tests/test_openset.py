@@ -9,7 +9,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.evaluate.metrics import auroc
 from emoreason.evidence.openset import SCORES, OpenSet, class_means, distance, energy, entropy, improbability
 from emoreason.train.finetune_config import HeadTraining
-from emoreason.train.heads.training import Part, train_head
+from emoreason.train.heads.training import HeadData, train_head
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces
 
 P = np.array([[0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3]])
@@ -50,11 +50,11 @@ def test_a_label_that_was_not_trained_is_told_from_the_others():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 64))
 
-    def faces(labels: range, n: int) -> Part:
+    def faces(labels: range, n: int) -> HeadData:
         label = rng.choice(np.array(labels), n)
         rows = centres[label] + rng.normal(0, 0.7, (n, 64))
         unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return Part(unit, np.eye(5, dtype=np.float32)[label][:, :4])
+        return HeadData(unit, np.eye(5, dtype=np.float32)[label][:, :4])
 
     train, holdout, known, unknown = (
         faces(range(4), 400),
@@ -88,7 +88,7 @@ def test_happiness_is_unknown_to_a_head_that_never_learned_it(mini, ferplus):
     unknown = target[:, EMOTIONS.index("happiness")] == 1
     known = np.delete(target, EMOTIONS.index("happiness"), axis=1)
     learned = np.flatnonzero(~unknown)[:400]
-    part, held = (Part(features[r], known[r]) for r in (learned[:300], learned[300:]))
+    part, held = (HeadData(features[r], known[r]) for r in (learned[:300], learned[300:]))
     words = mini.reader.zeroshot.prototypes(names)
     head = train_head(words, encoder.logit_scale, part, held, HeadTraining(), seed=1)
     rest = np.setdiff1d(np.arange(700), learned)

@@ -7,7 +7,7 @@ import pytest
 
 from api_server import engines
 from browser import ASTRONAUT, TWO, browsing, crowd, site, visiting, wait_for
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_picture_is_answered_word_by_word(chat):
 
 def test_the_page_says_what_the_python_api_says(chat):
     chat.show(ASTRONAUT)
-    analysis = engines()["mini"].reasoner.analyze(ASTRONAUT, manner=Manner(temperature=2.0))
+    analysis = engines()["mini"].reasoner.analyze(ASTRONAUT, manner=Style(temperature=2.0))
     face = analysis.faces[0]
     sections = face.explanation.sections
     chat.page.locator(".thought-group .title").click()

@@ -20,13 +20,13 @@ from emoreason.core import device
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.models.encoder import load_encoder
-from emoreason.train.finetune import tune
-from emoreason.train.finetune_config import HeadTraining, TowerTraining, TuneConfig, TuneData
+from emoreason.train.finetune import finetune
+from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, HeadTraining, TowerTraining
 from emoreason.train.processes import make_accelerator
 from emoreason.train.settings import LoraSettings
 from emoreason.train.tower.finetune import chosen
 from emoreason.train.tower.lora import add_lora, make_tower, merged
-from emoreason.train.tower.steps import Crops, TowerWork
+from emoreason.train.tower.steps import Crops, TowerTask
 
 OWN = ("bored", "engaged", "confused")
 FEW = {"data.limit": "60", "tower.epochs": "2", "tower.batch_size": "16", "train.epochs": "5"}
@@ -38,15 +38,15 @@ def data(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("own") / "my_faces", each=30, size=48)
 
 
-def config(data: Path, out: Path, what: str, **tower) -> TuneConfig:
+def config(data: Path, out: Path, what: str, **tower) -> FinetuneConfig:
     settings = TowerTraining(**({"epochs": 3, "batch_size": 16} | tower))
-    return TuneConfig(out=str(out), device="cpu", what=what, tower=settings, train=HeadTraining(epochs=5),
-                      data=TuneData(source=str(data), labels=",".join(OWN), crops="yes"))  # fmt: skip
+    return FinetuneConfig(out=str(out), device="cpu", what=what, tower=settings, train=HeadTraining(epochs=5),
+                      data=FinetuneData(source=str(data), labels=",".join(OWN), crops="yes"))  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["lora", "full"])
 def run(request, data, tmp_path_factory, module_cache) -> Path:
-    return tune(config(data, tmp_path_factory.mktemp("runs") / "mine", request.param)).folder
+    return finetune(config(data, tmp_path_factory.mktemp("runs") / "mine", request.param)).folder
 
 
 def test_the_folder_is_a_model_and_the_head_alone_is_worse(run, data, mini, astronaut, capsys):
@@ -92,12 +92,12 @@ def test_damage_is_told(run, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_weights(data, tmp_path, module_cache):
-    one, two = (tune(config(data, tmp_path / name, "lora", epochs=1)).folder for name in ("one", "two"))
+    one, two = (finetune(config(data, tmp_path / name, "lora", epochs=1)).folder for name in ("one", "two"))
     for name in ("weights.safetensors", "adapter/adapter_model.safetensors"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
-def finetune(data: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
+def command(data: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
     fields = [word for key, value in FEW.items() for word in (f"--{key}", value)]
     launcher = [sys.executable, "-m"] if processes == 1 else [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"
@@ -115,18 +115,18 @@ def test_two_processes_equal_one_step_by_step_and_a_killed_run_goes_on(data, tmp
     """torchrun over gloo; and kill -9 in the middle, resumed: the same losses in every line of the log."""
     each = ("--loop.log_every", "1", "--loop.checkpoint_every", "1")
     one, two, killed = (tmp_path / name for name in ("one", "two", "killed"))
-    assert subprocess.run(finetune(data, one, *each), env=ENVIRONMENT).returncode == 0
-    assert subprocess.run(finetune(data, two, *each, processes=2), env=ENVIRONMENT).returncode == 0
+    assert subprocess.run(command(data, one, *each), env=ENVIRONMENT).returncode == 0
+    assert subprocess.run(command(data, two, *each, processes=2), env=ENVIRONMENT).returncode == 0
     assert len(losses(one)) == len(losses(two)) >= 8
     for alone, together in zip(losses(one), losses(two), strict=True):
         assert alone == pytest.approx(together, abs=2e-5)
-    process = subprocess.Popen(finetune(data, killed, *each), env=ENVIRONMENT)
+    process = subprocess.Popen(command(data, killed, *each), env=ENVIRONMENT)
     while process.poll() is None and not (killed / "checkpoint.pt").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (killed / "checkpoint.pt").is_file() and not (killed / "model.json").exists()
-    assert subprocess.run(finetune(data, killed, *each, "--resume"), env=ENVIRONMENT).returncode == 0
+    assert subprocess.run(command(data, killed, *each, "--resume"), env=ENVIRONMENT).returncode == 0
     assert losses(killed) == losses(one)
     for name in ("weights.safetensors", "adapter/adapter_model.safetensors"):
         assert (killed / name).read_bytes() == (one / name).read_bytes()
@@ -137,13 +137,13 @@ def crops(n: int = 24) -> Crops:
     return Crops(np.stack(pixels), np.tile(np.eye(3, dtype=np.float32), (n // 3, 1)))
 
 
-def work(what: str = "full", **settings) -> TowerWork:
+def work(what: str = "full", **settings) -> TowerTask:
     torch.manual_seed(0)
     encoder = load_encoder("mini", Compute("cpu", "float32", "a test"))
     weight = np.random.default_rng(0).normal(size=(3, 384)).astype(np.float32)
     tower = make_tower(encoder, what, LoraSettings(), weight, np.zeros(3, np.float32))
-    chosen_config = TuneConfig(what=what, tower=TowerTraining(batch_size=24, **settings))
-    return TowerWork(tower, crops(), crops(6), chosen_config, encoder.normalise)
+    chosen_config = FinetuneConfig(what=what, tower=TowerTraining(batch_size=24, **settings))
+    return TowerTask(tower, crops(), crops(6), chosen_config, encoder.normalise)
 
 
 def test_parts_of_a_step_add_up_to_the_step():
@@ -202,12 +202,12 @@ def test_lora_reaches_the_attention_of_a_vision_transformer():
 def test_a_tower_from_nothing_learns_and_is_saved_without_batch_norms(data, tmp_path, module_cache):
     settings = config(data, tmp_path / "fresh", "full", fresh=True, epochs=25, lr=0.003)
     settings.loop.patience = 25
-    done = tune(settings)
+    done = finetune(settings)
     assert done.metrics["after"]["accuracy"]["value"] >= 0.6
     model = emoreason.load(str(done.folder), device_name="cpu", explainer="none")
     assert not any("bn1.weight" in name for name in model.reader.zeroshot.encoder.visual.state_dict())
     with pytest.raises(UsageError, match="--what full"):
-        tune(config(data, tmp_path / "other", "lora", fresh=True))
+        finetune(config(data, tmp_path / "other", "lora", fresh=True))
 
 
 def test_few_labels_and_many_faces_without(data, tmp_path, module_cache):
@@ -217,16 +217,16 @@ def test_few_labels_and_many_faces_without(data, tmp_path, module_cache):
     settings = config(data, tmp_path / "run", "lora", epochs=1)
     settings.data.unlabeled, settings.loss.name = str(unlabeled), "ada-cm"
     said: list[str] = []
-    done = tune(settings, say=said.append)
+    done = finetune(settings, say=said.append)
     told = next(line for line in said if "without labels" in line)
     counts = done.metrics["faces"]
     assert told.startswith(f"{30 + 90 - counts['holdout'] - counts['report']} faces")
     with pytest.raises(UsageError, match="--what lora"):
         settings.what, settings.out = "head", str(tmp_path / "head")
-        tune(settings)
+        finetune(settings)
     with pytest.raises(UsageError, match="go together"):
         settings.data.unlabeled = ""
-        tune(settings)
+        finetune(settings)
 
 
 def test_what_is_trained_is_told_with_a_reason():
@@ -254,11 +254,11 @@ def test_half_of_each_batch_has_labels_however_few_there_are():
     few = crops(30)
     targets = few.targets.copy()
     targets[6:] = 0
-    settings = TuneConfig(what="lora", tower=TowerTraining(batch_size=8))
+    settings = FinetuneConfig(what="lora", tower=TowerTraining(batch_size=8))
     settings.loss.name = "ada-cm"
     encoder = load_encoder("mini", Compute("cpu", "float32", "a test"))
     tower = make_tower(encoder, "lora", LoraSettings(), np.zeros((3, 384), np.float32), np.zeros(3, np.float32))
-    mixed = TowerWork(tower, Crops(few.pixels, targets), crops(3), settings, encoder.normalise)
+    mixed = TowerTask(tower, Crops(few.pixels, targets), crops(3), settings, encoder.normalise)
     assert mixed.pass_steps == 6
     seen = [row for number in range(mixed.pass_steps) for row in mixed.step(number).rows]
     assert {sum(row < 6 for row in mixed.step(number).rows) for number in range(6)} == {4}

@@ -21,16 +21,16 @@ from emoreason.apps.cli.serve import loaders
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample
 from emoreason.train import run_folder
-from emoreason.train.features import FeatureCache, look, looks_cropped
-from emoreason.train.finetune import tune
-from emoreason.train.finetune_config import HeadTraining, TuneConfig, TuneData
+from emoreason.train.features import FeatureCache, are_face_crops, compute_features
+from emoreason.train.finetune import finetune
+from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, HeadTraining
 from emoreason.train.run_folder import FILES
 
 OWN = ("bored", "engaged", "confused")
 
 
-def config(data: Path, out: Path, labels: str = ",".join(OWN), **train) -> TuneConfig:
-    return TuneConfig(out=str(out), device="cpu", data=TuneData(source=str(data), labels=labels),
+def config(data: Path, out: Path, labels: str = ",".join(OWN), **train) -> FinetuneConfig:
+    return FinetuneConfig(out=str(out), device="cpu", data=FinetuneData(source=str(data), labels=labels),
                       train=HeadTraining(epochs=40) if not train else HeadTraining(**train))  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory, module_cache) -> Path:
     said: list[str] = []
-    done = tune(config(data, tmp_path_factory.mktemp("runs") / "mine"), say=said.append)
+    done = finetune(config(data, tmp_path_factory.mktemp("runs") / "mine"), say=said.append)
     assert any("taken as face crops" in line or "looked for" in line for line in said)
     return done.folder
 
@@ -123,7 +123,7 @@ def test_eval_gives_the_figures_of_the_card(run, data, tmp_path):
 def test_the_same_seed_and_data_give_the_same_weights(run, data, tmp_path):
     """Also from another folder, since names of files have no say."""
     elsewhere = shutil.copytree(data, tmp_path / "copy")
-    again = tune(config(elsewhere, tmp_path / "again")).folder
+    again = finetune(config(elsewhere, tmp_path / "again")).folder
     assert (again / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
     hashes = [json.loads((folder / "model.json").read_text())["trained_on"]["data_sha256"] for folder in (run, again)]
     assert hashes[0] == hashes[1]
@@ -140,10 +140,10 @@ def test_a_killed_run_goes_on(run, data, tmp_path):
     started.wait()
     assert (out / "config.yaml").is_file() and not (out / "model.json").exists()
     with pytest.raises(UsageError, match="--resume"):
-        tune(config(data, out))
+        finetune(config(data, out))
     with pytest.raises(UsageError, match="labels was 'bored,engaged,confused' and is 'bored,engaged'"):
-        tune(config(data, out, labels="bored,engaged"), resume=True)
-    done = tune(config(data, out), resume=True).folder
+        finetune(config(data, out, labels="bored,engaged"), resume=True)
+    done = finetune(config(data, out), resume=True).folder
     assert (done / "weights.safetensors").read_bytes() == (run / "weights.safetensors").read_bytes()
 
 
@@ -166,41 +166,41 @@ def test_folders_are_not_written_over(run, data, tmp_path):
     weights = (run / "weights.safetensors").read_bytes()
     for resume in (False, True):
         with pytest.raises(UsageError, match="is finished.*--overwrite"):
-            tune(config(data, run), resume=resume)
+            finetune(config(data, run), resume=resume)
     assert (run / "model.json").is_file() and (run / "weights.safetensors").read_bytes() == weights
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other things"):
-        tune(config(data, tmp_path), overwrite=True)
+        finetune(config(data, tmp_path), overwrite=True)
     with pytest.raises(EmoreasonError, match="cannot be written"):
-        tune(config(data, tmp_path / "notes.txt" / "run"))
+        finetune(config(data, tmp_path / "notes.txt" / "run"))
     with pytest.raises(UsageError, match="is a head itself.*--model mini"):
-        tune(TuneConfig(model=str(run), data=TuneData(source=str(data))))
+        finetune(FinetuneConfig(model=str(run), data=FinetuneData(source=str(data))))
 
 
 def test_overwriting_waits_until_there_is_something_to_train_on(run, data, tmp_path):
     there = shutil.copytree(run, tmp_path / "run")
     with pytest.raises(UsageError, match="no face has the label"):
-        tune(config(data, there, labels="bored,angry"), overwrite=True)
+        finetune(config(data, there, labels="bored,angry"), overwrite=True)
     assert {path.name for path in there.iterdir()} == {path.name for path in run.iterdir()}
 
 
 def test_a_run_inside_its_pictures_is_refused(data):
     with pytest.raises(UsageError, match="its figures would be taken for faces"):
-        tune(config(data, data / "run"))
+        finetune(config(data, data / "run"))
     assert not (data / "run").exists()
 
 
 def test_two_runs_do_not_share_a_folder(data, tmp_path):
     with run_folder.alone(tmp_path), pytest.raises(UsageError, match="another emoreason finetune is at work there"):
-        tune(config(data, tmp_path, epochs=1))
-    assert tune(config(data, tmp_path, epochs=1)).folder == tmp_path
+        finetune(config(data, tmp_path, epochs=1))
+    assert finetune(config(data, tmp_path, epochs=1)).folder == tmp_path
 
 
 def test_a_run_that_was_refused_leaves_its_folder_free(data, tmp_path):
     with pytest.raises(UsageError, match="no face has the label"):
-        tune(config(data, tmp_path / "run", labels="bored,angry", epochs=1))
+        finetune(config(data, tmp_path / "run", labels="bored,angry", epochs=1))
     assert not (tmp_path / "run").exists()
-    assert (tune(config(data, tmp_path / "run", epochs=1)).folder / "model.json").is_file()
+    assert (finetune(config(data, tmp_path / "run", epochs=1)).folder / "model.json").is_file()
 
 
 def test_a_head_on_another_encoder_is_refused(run, tmp_path):
@@ -265,20 +265,22 @@ def test_a_word_that_is_none_of_those_known_leaves_no_folder(field, data, tmp_pa
 def test_every_picture_is_looked_at_once(mini, data, tmp_path):
     encoder = mini.reader.zeroshot.encoder
     samples = [Sample(path.name, str(path), "fear") for path in sorted(data.rglob("*.png"))[:6]]
-    first = list(look(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))
+    first = list(compute_features(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))
 
     class Blind:
         """An encoder that cannot encode: what comes back was kept."""
 
         name, revision, mirror, compute = encoder.name, encoder.revision, encoder.mirror, encoder.compute
 
-    kept = list(look(samples, Blind(), None, FeatureCache(Blind(), None, tmp_path)))
+    kept = list(compute_features(samples, Blind(), None, FeatureCache(Blind(), None, tmp_path)))
     for (_, a), (_, b) in zip(first, kept, strict=True):
         assert a.print == b.print and (a.embedding == b.embedding).all()
     detected = FeatureCache(encoder, mini.detector, tmp_path)
     assert not detected.place  # another way of cropping, other features
     (next(tmp_path.rglob("*.safetensors"))).write_bytes(b"damaged")
-    assert not isinstance(list(look(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))[0][1], str)
+    assert not isinstance(
+        list(compute_features(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))[0][1], str
+    )
 
 
 def test_old_features_leave_the_cache_first(mini, tmp_path):
@@ -300,23 +302,23 @@ def test_old_features_leave_the_cache_first(mini, tmp_path):
 
 def test_labels_keep_the_words_of_the_data(data, tmp_path, mini):
     """Folders called engaged, bored, confused: no --labels needed. Two ways to write one emotion get one name."""
-    done = tune(config(data, tmp_path / "a", labels="", epochs=1))
+    done = finetune(config(data, tmp_path / "a", labels="", epochs=1))
     assert set(done.metrics["counts"]["train"]) == set(OWN)
     mixed = shutil.copytree(data, tmp_path / "mixed")
     (mixed / "interested").mkdir()
     for i, path in enumerate(sorted((mixed / "engaged").iterdir())[:6]):
         path.rename(mixed / "interested" / f"{i}.png")
-    done = tune(config(mixed, tmp_path / "b", labels="", epochs=1))
+    done = finetune(config(mixed, tmp_path / "b", labels="", epochs=1))
     assert set(done.metrics["counts"]["train"]) == {"bored", "interest", "confused"}
 
 
 def test_crops_and_photographs_are_told_apart(mini, astronaut, tmp_path):
     photo = Sample("a", str(astronaut))
-    assert looks_cropped([photo], mini.detector)[0] is False
+    assert are_face_crops([photo], mini.detector)[0] is False
     close = Image.open(astronaut).convert("RGB").crop((160, 45, 290, 195))
-    assert looks_cropped([Sample("b", png(close))], mini.detector)[0] is True
+    assert are_face_crops([Sample("b", png(close))], mini.detector)[0] is True
     small = Sample("c", png(drawn("up", 0, size=48)))
-    are_crops, why = looks_cropped([small], mini.detector)
+    are_crops, why = are_face_crops([small], mini.detector)
     assert are_crops and "48 pixels" in why
 
 
@@ -331,7 +333,7 @@ def test_faces_are_cut_out_of_photographs(astronaut, tmp_path, mini):
     Image.effect_noise((320, 240), 60).convert("RGB").save(tmp_path / "photos" / "bored" / "noise.png")
     (tmp_path / "photos" / "bored" / "broken.png").write_bytes(b"no picture")
     said: list[str] = []
-    tuned = tune(config(tmp_path / "photos", tmp_path / "run", labels=""), say=said.append)
+    tuned = finetune(config(tmp_path / "photos", tmp_path / "run", labels=""), say=said.append)
     assert any("cut out" in line for line in said) and any("broken.png" in line for line in said)
     assert tuned.metrics["left_out"] == {"broken or missing": 1, "no face found": 1}
 
@@ -345,7 +347,7 @@ def test_tables_with_distributions_and_people(tmp_path):
         other = list(MOUTHS)[(i + 1) % 3]
         rows.append(f'faces/{i}.png,{label},"{{""{label}"": 0.8, ""{other}"": 0.2}}",person{i // 6}')
     (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
-    tuned = tune(config(tmp_path / "faces.csv", tmp_path / "run"))
+    tuned = finetune(config(tmp_path / "faces.csv", tmp_path / "run"))
     side = {}
     for row in csv.DictReader((tuned.folder / "split.csv").open()):
         side.setdefault(int(Path(row["id"]).stem) // 6, set()).add(row["part"])
@@ -380,7 +382,7 @@ def slices(ferplus: Path, folder: Path, train: int, validation: int, rename: dic
 
 def test_two_thousand_faces_of_ferplus_beat_zero_shot(ferplus, tmp_path):
     data = slices(ferplus, tmp_path / "data", 2000, 1200)
-    tuned = tune(TuneConfig(out=str(tmp_path / "run"), device="cpu", data=TuneData(source=str(data))))
+    tuned = finetune(FinetuneConfig(out=str(tmp_path / "run"), device="cpu", data=FinetuneData(source=str(data))))
     before, after, balanced = (tuned.metrics[name] for name in ("before", "after", "balanced"))
     gained = [max(after[key]["value"], balanced[key]["value"]) - before[key]["value"] for key in ("accuracy", "uar")]
     assert max(gained) > 0, tuned.metrics["after"]["accuracy"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emoreason.train.finetune_config import HeadTraining
-from emoreason.train.heads.training import Part, train_head
+from emoreason.train.heads.training import HeadData, train_head
 
 SCALE = 20.0
 
@@ -20,14 +20,14 @@ def task():
     centres = unit(rng.normal(size=(3, 16)))
     words = unit(rng.normal(size=(3, 16)))
 
-    def part(n: int) -> Part:
+    def part(n: int) -> HeadData:
         label = np.arange(n) % 3
-        return Part(unit(centres[label] + rng.normal(0, 0.12, (n, 16))), np.eye(3, dtype=np.float32)[label])
+        return HeadData(unit(centres[label] + rng.normal(0, 0.12, (n, 16))), np.eye(3, dtype=np.float32)[label])
 
     return words, part(90), part(30), part(300)
 
 
-def accuracy(logits: np.ndarray, part: Part) -> float:
+def accuracy(logits: np.ndarray, part: HeadData) -> float:
     return float((logits.argmax(axis=1) == part.targets.argmax(axis=1)).mean())
 
 
@@ -56,7 +56,7 @@ def test_the_kept_epoch_is_the_best_on_held_out_faces(task):
 
 def test_soft_targets_give_soft_answers(task):
     words, train, holdout, test = task
-    soft = [Part(part.features, 0.6 * part.targets + 0.4 / 3) for part in (train, holdout)]
+    soft = [HeadData(part.features, 0.6 * part.targets + 0.4 / 3) for part in (train, holdout)]
     p = {}
     for name, (a, b) in {"hard": (train, holdout), "soft": soft}.items():
         logits = train_head(words, SCALE, a, b, HeadTraining(weight_decay=0.0), seed=0).logits(test.features)
@@ -80,11 +80,11 @@ def test_decay_pulls_back_to_the_words(task):
 def test_balance_finds_more_of_the_rare_label():
     rng = np.random.default_rng(1)
 
-    def part(n: int, rare: float) -> Part:
+    def part(n: int, rare: float) -> HeadData:
         label = (rng.random(n) < rare).astype(int)
         features = rng.normal(0, 1, (n, 8)).astype(np.float32)
         features[:, 0] += 1.5 * label
-        return Part(features / 8, np.eye(2, dtype=np.float32)[label])
+        return HeadData(features / 8, np.eye(2, dtype=np.float32)[label])
 
     train, holdout, test = part(3000, 0.05), part(600, 0.05), part(2000, 0.5)
     words, rare = np.zeros((2, 8), np.float32), test.targets[:, 1] > 0

@@ -25,7 +25,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.types import Picture
 from emoreason.data.check import check
 from emoreason.evaluate.benchmark import target_of
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.models.bundle import bundles
 
@@ -39,7 +39,7 @@ class Settings:
     labels: tuple[str, ...] | None = None
     detect: bool = True
     decide: str = "evidence"
-    manner: Manner = Manner()
+    manner: Style = Style()
 
 
 @dataclass
@@ -90,7 +90,7 @@ def wall(model) -> Analysis:
 
 @pytest.fixture
 def conversation(smile, two, wall) -> Conversation:
-    own = Settings(labels=("bored", "<i>engaged</i>"), manner=Manner(temperature=0.5, brief=True))
+    own = Settings(labels=("bored", "<i>engaged</i>"), manner=Style(temperature=0.5, brief=True))
     return Conversation(
         [
             Exchange(names=("smile.jpg",), analyses=(smile,), first=1),

@@ -13,7 +13,7 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.backends.local import OwnExplainer
-from emoreason.explain.explanation import Manner, Question, Subject, consume
+from emoreason.explain.explanation import Question, Style, Subject, consume
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import ExplainerSpec
@@ -21,7 +21,7 @@ from emoreason.reasoner import load
 from emoreason.train.recipes.smoke_texts import save_language
 from emoreason.train.settings import WordsSettings
 from emoreason.train.text import own_texts as words_data
-from emoreason.train.text.finetune import has_messages, teach, teach_messages
+from emoreason.train.text.finetune import finetune_conversations, finetune_texts, has_messages
 from emoreason.train.text.foreign_prompts import in_script
 from emoreason.train.text.own_texts_report import measured
 
@@ -54,7 +54,7 @@ def rows(tmp_path_factory) -> list[tuple[Sample, str]]:
 @pytest.fixture(scope="module")
 def free(rows, reasoner, settings, tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("free"), []
-    return folder, teach(rows, reasoner, settings, folder, said.append, labels=LABELS, device="cpu"), said
+    return folder, finetune_texts(rows, reasoner, settings, folder, said.append, labels=LABELS, device="cpu"), said
 
 
 def test_own_texts_are_learned_as_they_are(free):
@@ -82,8 +82,8 @@ def test_such_an_explainer_writes_freely_and_the_checks_say_so(free):
     assert "no face" in silent.text
     again = consume(explainer.explain([subject]))
     assert again[0].text == made.text  # greedy, and alone as in company
-    (answer,) = consume(explainer.answer([Question("What is seen?", subject, made)], Manner()))
-    (policy,) = consume(explainer.answer([Question("Is she lying?", subject, made)], Manner()))
+    (answer,) = consume(explainer.answer([Question("What is seen?", subject, made)], Style()))
+    (policy,) = consume(explainer.answer([Question("Is she lying?", subject, made)], Style()))
     assert isinstance(answer, str) and "no" in policy.lower()
     with pytest.raises(UsageError, match="no verdict"):
         consume(explainer.explain([subject], decide="both"))
@@ -121,23 +121,23 @@ def test_an_old_folder_is_one_of_sections(tmp_path):
 def test_texts_with_the_three_sections_keep_their_form(rows, reasoner, settings, tmp_path):
     text = "Key observations: Lip corners up.\nOverall emotional interpretation: A smile.\nConclusion: Happiness."
     shaped = [(dataclasses.replace(sample, explanation=text), part) for sample, part in rows]
-    assert words_data.form_of(words_data.told_of(shaped, False)) == "sections"
-    figures = teach(shaped, reasoner, settings, tmp_path, labels=LABELS, device="cpu")
+    assert words_data.form_of(words_data.face_texts(shaped, False)) == "sections"
+    figures = finetune_texts(shaped, reasoner, settings, tmp_path, labels=LABELS, device="cpu")
     spec = ExplainerSpec.read(tmp_path / "explainer")
     assert figures["form"] == spec.form == "sections" and spec.labels == LABELS
     assert figures["theirs"]["parsed"] == 1 and figures["after"]["parsed"] == 1
     with pytest.raises(UsageError, match="words.form free"):
-        teach(rows, reasoner, dataclasses.replace(settings, form="sections"), tmp_path, device="cpu")
+        finetune_texts(rows, reasoner, dataclasses.replace(settings, form="sections"), tmp_path, device="cpu")
 
 
 def test_without_texts_nothing_is_done_unless_the_engine_is_asked(rows, reasoner, settings, tmp_path):
     bare = [(dataclasses.replace(sample, explanation=None), part) for sample, part in rows]
-    assert teach(bare, reasoner, settings, tmp_path) is None and not list(tmp_path.iterdir())
+    assert finetune_texts(bare, reasoner, settings, tmp_path) is None and not list(tmp_path.iterdir())
     engine = dataclasses.replace(settings, source="engine")
-    figures = teach(bare, reasoner, engine, tmp_path, labels=LABELS, device="cpu")
+    figures = finetune_texts(bare, reasoner, engine, tmp_path, labels=LABELS, device="cpu")
     assert figures["form"] == "sections" and figures["theirs"]["precision"] == 1
     with pytest.raises(UsageError, match="words.source"):
-        teach(rows, reasoner, dataclasses.replace(settings, source="engin"), tmp_path)
+        finetune_texts(rows, reasoner, dataclasses.replace(settings, source="engin"), tmp_path)
 
 
 def test_conversations_are_learned_with_their_later_turns(rows, reasoner, settings, tmp_path):
@@ -154,13 +154,13 @@ def test_conversations_are_learned_with_their_later_turns(rows, reasoner, settin
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(lines))
     assert has_messages(path)
-    figures = teach_messages(path, reasoner, settings, tmp_path / "run", device="cpu")
+    figures = finetune_conversations(path, reasoner, settings, tmp_path / "run", device="cpu")
     assert figures["counts"] == {"train": 12, "holdout": 1, "report": 1}
     assert ExplainerSpec.read(tmp_path / "run" / "explainer").question == "What do you see?"
     few = tmp_path / "few.jsonl"
     few.write_text("\n".join(lines[:3]))
     with pytest.raises(EmoreasonError, match="8 are needed"):
-        teach_messages(few, reasoner, settings, tmp_path / "few", device="cpu")
+        finetune_conversations(few, reasoner, settings, tmp_path / "few", device="cpu")
 
 
 def test_a_table_is_no_conversation(tmp_path):
@@ -179,14 +179,14 @@ def test_texts_are_measured_as_a_whole_where_they_have_no_sections():
 
 def test_an_encoder_without_an_explainer_asks_for_a_language_model(rows, reasoner, settings, tmp_path):
     with pytest.raises(UsageError, match="words.language"):
-        teach(rows, reasoner, dataclasses.replace(settings, language=""), tmp_path, model="ViT-L-14/openai")
+        finetune_texts(rows, reasoner, dataclasses.replace(settings, language=""), tmp_path, model="ViT-L-14/openai")
 
 
 def test_what_a_run_decided_is_kept_when_it_goes_on(rows, reasoner, settings, tmp_path, monkeypatch):
     """Killed after the first step and resumed, it ends with the weights of a run that was not."""
     from emoreason.train.text.explainer import Trainer
 
-    straight = teach(rows, reasoner, settings, tmp_path / "a", labels=LABELS, device="cpu")
+    straight = finetune_texts(rows, reasoner, settings, tmp_path / "a", labels=LABELS, device="cpu")
     tell = Trainer._tell
 
     def killed(self, name, step, steps):
@@ -194,10 +194,10 @@ def test_what_a_run_decided_is_kept_when_it_goes_on(rows, reasoner, settings, tm
 
     monkeypatch.setattr(Trainer, "_tell", killed)
     with pytest.raises(KeyboardInterrupt):
-        teach(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu")
+        finetune_texts(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu")
     assert (tmp_path / "b" / "words" / "train.jsonl").is_file()
     monkeypatch.setattr(Trainer, "_tell", tell)
-    again = teach(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu", resume=True)
+    again = finetune_texts(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu", resume=True)
     assert again["after"] == straight["after"] and again["steps"] == 2
     weights = [Path(tmp_path / run / "explainer" / "projector.safetensors").read_bytes() for run in "ab"]
     assert weights[0] == weights[1]

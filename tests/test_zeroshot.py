@@ -19,8 +19,8 @@ from emoreason.evidence.zeroshot import (
     ZeroShot,
     check_labels,
     convert_projection,
+    load_label_prompts,
     load_projection,
-    load_prompts,
 )
 from emoreason.models.encoder import Encoder, create_clip
 
@@ -71,12 +71,12 @@ def test_too_few_or_equal_labels_are_refused(labels):
 def test_prompt_id_changes_with_any_word(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("templates: ['a {} face']\nwords: {bored: [bored, dull]}\n")
-    mine = load_prompts(path)
+    mine = load_label_prompts(path)
     assert mine.texts("bored") == ["a bored face", "a dull face"] and mine.texts("wide_awake") == ["a wide awake face"]
     path.write_text("templates: ['a {} face']\nwords: {bored: [bored, tired]}\n")
-    assert load_prompts(path).id != mine.id != load_prompts().id
-    described = load_prompts(descriptors=True)
-    assert len(described.texts("happiness")) > len(load_prompts().texts("happiness"))
+    assert load_label_prompts(path).id != mine.id != load_label_prompts().id
+    described = load_label_prompts(descriptors=True)
+    assert len(described.texts("happiness")) > len(load_label_prompts().texts("happiness"))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_prompt_files_that_make_no_sense_are_one_clear_error(tmp_path, text):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match="broken.yaml"):
-        load_prompts(path)
+        load_label_prompts(path)
 
 
 def test_text_cache_serves_only_the_very_texts_and_survives_damage(mini, tmp_path):
@@ -109,12 +109,12 @@ def test_exp_clip_head_is_applied_to_both_sides_before_they_are_normalised(b16, 
     """score = logit scale x cosine(W image, W text), computed here by hand from the encoder's own embeddings."""
     weight = np.random.default_rng(0).normal(0, 0.02, (4096, 512)).astype(np.float32)
     write_head(tmp_path / "ExpCLIP_B16_model.pth", weight)
-    zeroshot = ZeroShot(b16, load_prompts(), TextCache(tmp_path / "cache")).with_projection(
+    zeroshot = ZeroShot(b16, load_label_prompts(), TextCache(tmp_path / "cache")).with_projection(
         tmp_path / "ExpCLIP_B16_model.pth"
     )
     crops = [Image.effect_noise((80, 80), 60).convert("RGB"), Image.new("RGB", (50, 70), (200, 90, 40))]
     features = b16.encode_faces(crops)
-    texts = [b16.encode_texts(load_prompts().texts(label)).mean(axis=0) for label in ("happiness", "anger")]
+    texts = [b16.encode_texts(load_label_prompts().texts(label)).mean(axis=0) for label in ("happiness", "anger")]
     image, text = features.embedding @ weight.T, np.stack([t / np.linalg.norm(t) for t in texts]) @ weight.T
     cosine = (image / np.linalg.norm(image, axis=1, keepdims=True)) @ (
         text / np.linalg.norm(text, axis=1, keepdims=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, consume
+from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, consume
 from emoreason.explain.read.sections import parse
 from emoreason.explain.sheet import Sheet
 from emoreason.media.images import Limits, open_picture
@@ -46,14 +46,14 @@ _NUMBERED = re.compile(r"^Face \d+\n", re.M)
 
 
 @dataclass(frozen=True)
-class Waits:
+class Queued:
     """Others come first; told again while it lasts."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
-class Measured:
+class FacesMeasured:
     """The pictures of the message, before a word about them."""
 
     analyses: tuple["Analysis", ...]
@@ -61,7 +61,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Begins:
+class TextStarted:
     """The text about a face follows; None: about a picture without one."""
 
     number: int | None
@@ -69,23 +69,23 @@ class Begins:
 
 
 @dataclass(frozen=True)
-class Told:
+class Explained:
     """The pictures of the message, explained."""
 
     analyses: tuple["Analysis", ...]
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerStarted:
     """The answer to the question follows; it is about the faces of these numbers."""
 
     about: tuple[int, ...]
 
 
-Event = str | Waits | Measured | Begins | Told | Answers
+Event = str | Queued | FacesMeasured | TextStarted | Explained | AnswerStarted
 
 
-class Reads(Protocol):
+class ChatModel(Protocol):
     """What a conversation needs of a model: a Reasoner has it, and so has the Caller of an Engine."""
 
     @property
@@ -101,20 +101,20 @@ class Reads(Protocol):
     ) -> list["Analysis"]: ...
 
     def explain(
-        self, analyses: Sequence["Analysis"], decide: str = "evidence", manner: Manner = Manner()
+        self, analyses: Sequence["Analysis"], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Any, None, list["Analysis"]]: ...
 
-    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Any, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Any, None, list[str]]: ...
 
 
 @dataclass(frozen=True)
-class Asking:
+class ChatOptions:
     """How the pictures of a message are read, and how the answer is said."""
 
     labels: Sequence[str] | None = None
     detect: bool = True
     decide: str = "evidence"
-    manner: Manner = Manner()
+    manner: Style = Style()
     limits: Limits = Limits()
 
 
@@ -133,7 +133,7 @@ class Memory:
 # ---- messages in, text out -------------------------------------------------------------------------------------------
 
 
-def chat(reads: Reads, messages: Sequence[Mapping[str, Any]], asking: Asking = Asking()) -> Iterator[str]:
+def chat(reads: ChatModel, messages: Sequence[Mapping[str, Any]], asking: ChatOptions = ChatOptions()) -> Iterator[str]:
     """The answer to the last message, piece by piece. Earlier pictures are measured again, not explained again."""
     if not messages or messages[-1].get("role") != "user":
         raise UsageError("the last message has to be the user's: {'role': 'user', 'content': …}")
@@ -143,8 +143,8 @@ def chat(reads: Reads, messages: Sequence[Mapping[str, Any]], asking: Asking = A
     for message, after in zip(messages, messages[1:], strict=False):
         if message.get("role") != "user":
             continue
-        text, pictures = parts(message)
-        told = parts(after)[0] if after.get("role") == "assistant" else ""
+        text, pictures = split_message(message)
+        told = split_message(after)[0] if after.get("role") == "assistant" else ""
         if pictures:
             remember(memory, _read_again(reads, pictures, told, asking))
             told = told.rpartition("\n\n")[2]  # after the explanations comes the answer to the text beside the picture
@@ -153,9 +153,9 @@ def chat(reads: Reads, messages: Sequence[Mapping[str, Any]], asking: Asking = A
     yield from reply(reads, memory, messages[-1], asking)
 
 
-def _read_again(reads: Reads, pictures: Sequence[Any], told: str, asking: Asking) -> list["Analysis"]:
+def _read_again(reads: ChatModel, pictures: Sequence[Any], told: str, asking: ChatOptions) -> list["Analysis"]:
     """Pictures of an earlier message, with what was said about them then where that can be told."""
-    analyses = measured(reads, pictures, asking)
+    analyses = measure_pictures(reads, pictures, asking)
     if asking.decide != "evidence":  # the verdict decided, and only explaining again brings that back
         return consume(reads.explain(analyses, asking.decide, asking.manner))
     faces = [face for analysis in analyses for face in analysis.faces]
@@ -171,22 +171,22 @@ def _read_again(reads: Reads, pictures: Sequence[Any], told: str, asking: Asking
     return [replace(analysis, faces=tuple(map(with_words, analysis.faces))) for analysis in analyses]
 
 
-def measured(reads: Reads, pictures: Sequence[Any], asking: Asking) -> list["Analysis"]:
+def measure_pictures(reads: ChatModel, pictures: Sequence[Any], asking: ChatOptions) -> list["Analysis"]:
     """Every face of the pictures, without words; all go through the encoder together."""
     opened = [picture if isinstance(picture, Picture) else open_picture(picture, asking.limits) for picture in pictures]
     return reads.analyze_faces([(picture, reads.faces(picture, asking.detect)) for picture in opened], asking.labels)
 
 
 def reply(
-    reads: Reads, memory: Memory, message: Mapping[str, Any], asking: Asking = Asking()
+    reads: ChatModel, memory: Memory, message: Mapping[str, Any], asking: ChatOptions = ChatOptions()
 ) -> Generator[str, None, None]:
     """One more message of a conversation that is remembered, as text; `memory` grows with it."""
     begun, before = False, ""
     for event in converse(reads, memory, message, asking):
         match event:
-            case Begins(number, alone):
+            case TextStarted(number, alone):
                 before = ("\n\n" if begun else "") + (f"Face {number}\n" if number and not alone else "")
-            case Answers():
+            case AnswerStarted():
                 before = "\n\n" if begun else ""
             case str():
                 yield before + event
@@ -197,28 +197,28 @@ def reply(
 
 
 def converse(
-    reads: Reads, memory: Memory, message: Mapping[str, Any], asking: Asking = Asking()
+    reads: ChatModel, memory: Memory, message: Mapping[str, Any], asking: ChatOptions = ChatOptions()
 ) -> Generator[Event, None, None]:
     """One more message of a conversation: what was measured, and the text as it is written; `memory` grows with it.
 
     Closing it stops the model; what was measured by then is remembered."""
-    text, pictures = parts(message)
+    text, pictures = split_message(message)
     if pictures:
-        analyses = measured(reads, pictures, asking)
+        analyses = measure_pictures(reads, pictures, asking)
         first = len(memory.faces)
         remember(memory, analyses)
-        yield Measured(tuple(analyses), first + 1)
+        yield FacesMeasured(tuple(analyses), first + 1)
         explained = yield from _explained(reads, memory, analyses, first, asking)
-        yield Told(tuple(explained))
+        yield Explained(tuple(explained))
         if not text.strip():
             return
     if not memory.faces:
         if not pictures:
-            yield Begins(None, alone=True)
+            yield TextStarted(None, alone=True)
             yield NO_PICTURE
         return
-    about, other = meant(text, memory)
-    yield Answers((about + 1,) if other is None else (about + 1, other + 1))
+    about, other = faces_asked_about(text, memory)
+    yield AnswerStarted((about + 1,) if other is None else (about + 1, other + 1))
     asked = Question(text, _subject(memory.faces[about]), memory.faces[about].explanation, memory.turns[-REMEMBERED:],
                      _subject(memory.faces[other]) if other is not None else None)  # fmt: skip
     answer = yield from _texts(reads.answer([asked], asking.manner))
@@ -226,17 +226,17 @@ def converse(
 
 
 def _explained(
-    reads: Reads, memory: Memory, analyses: list["Analysis"], at: int, asking: Asking
+    reads: ChatModel, memory: Memory, analyses: list["Analysis"], at: int, asking: ChatOptions
 ) -> Generator[Event, None, list["Analysis"]]:
     """Explanations one face after the other, so that they can be read while they are written."""
     done = []
     for analysis in analyses:
         if not analysis.faces:
-            yield Begins(None, alone=len(memory.faces) == 0)
+            yield TextStarted(None, alone=len(memory.faces) == 0)
             yield NO_FACE
         faces = []
         for face in analysis.faces:
-            yield Begins(at + 1, alone=len(memory.faces) == 1)
+            yield TextStarted(at + 1, alone=len(memory.faces) == 1)
             told = yield from _texts(reads.explain([replace(analysis, faces=(face,))], asking.decide, asking.manner))
             memory.faces[at] = told[0].faces[0]
             if not reads.has_words:
@@ -272,7 +272,7 @@ def remember(memory: Memory, analyses: Sequence["Analysis"]) -> None:
         memory.turns = []
 
 
-def meant(text: str, memory: Memory) -> tuple[int, int | None]:
+def faces_asked_about(text: str, memory: Memory) -> tuple[int, int | None]:
     """Which face a question is about, and which second one: places in `memory.faces`."""
     faces = len(memory.faces)
     named = [int(n) - 1 for n in re.findall(r"\b(?:face|person|picture|photo|number)\s*#?(\d+)", text, re.I)]
@@ -287,7 +287,7 @@ def meant(text: str, memory: Memory) -> tuple[int, int | None]:
     return (named[0] if named else min(memory.latest, faces - 1)), None
 
 
-def parts(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def split_message(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """Text and pictures of a message: a string, or parts of type text, image and image_url."""
     content = message.get("content", "")
     if isinstance(content, str):

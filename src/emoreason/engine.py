@@ -21,11 +21,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from emoreason.chat import Waits
+from emoreason.chat import Queued
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Manner, Piece, Question
+from emoreason.explain.explanation import Piece, Question, Style
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Stopped(EmoreasonError):
 
 
 @dataclass(eq=False)
-class Job:
+class Task:
     """One request for the model: measuring pictures, explaining analyses or answering questions."""
 
     kind: str  # measure, explain or answer
@@ -89,7 +89,7 @@ class Job:
 class Group:
     """Jobs whose texts are being written together."""
 
-    jobs: list[Job]
+    jobs: list[Task]
     pieces: Generator[Piece, None, list[Any]]
     begun: float
 
@@ -131,7 +131,7 @@ class Engine:
         self.state, self.problem = "loading", ""
         self._load = load
         self._reasoner: Reasoner | None = None
-        self._jobs: list[Job] = []  # waiting, in the order of `due`
+        self._jobs: list[Task] = []  # waiting, in the order of `due`
         self._groups: deque[Group] = deque()  # being written, the next one to get a turn first
         self._opening = 0  # requests whose pictures are being read
         self._follow = 0  # requests that were just measured: their texts may be asked for in a moment
@@ -167,7 +167,7 @@ class Engine:
     def caller(self, stop: threading.Event | None = None) -> "Caller":
         return Caller(self, stop or threading.Event())
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Task) -> None:
         with self._news:
             if self.state == "closed":
                 raise Busy(f"{self.name} is shutting down")
@@ -190,7 +190,7 @@ class Engine:
                 self._opening -= 1
                 self._news.notify()
 
-    def ahead(self, job: Job) -> int | None:
+    def ahead(self, job: Task) -> int | None:
         """How many are before this one; None once it is taken."""
         with self._news:
             return next((at for at, other in enumerate(self._jobs) if other is job), None)
@@ -271,11 +271,11 @@ class Engine:
                 return oldest + GATHER - now
             return self._measured + FOLLOWS - now if self._follow else 0.0
 
-    def _take(self, fits: Callable[[Job], bool], most: int | None = None) -> list[Job]:
+    def _take(self, fits: Callable[[Task], bool], most: int | None = None) -> list[Task]:
         """The first waiting job that fits, and those behind it that can go with it. Stopped ones are let go."""
-        taken: list[Job] = []
+        taken: list[Task] = []
         with self._news:
-            kept: list[Job] = []
+            kept: list[Task] = []
             for job in self._jobs:
                 if job.over:
                     continue
@@ -287,12 +287,12 @@ class Engine:
         return taken
 
     @staticmethod
-    def _joins(job: Job, taken: list[Job], most: int | None) -> bool:
+    def _joins(job: Task, taken: list[Task], most: int | None) -> bool:
         if not taken:
             return True
         return job.key == taken[0].key and (most is None or sum(other.size for other in taken) + job.size <= most)
 
-    def _measure(self, jobs: list[Job]) -> None:
+    def _measure(self, jobs: list[Task]) -> None:
         if not jobs:
             return
         begun = time.perf_counter()
@@ -310,7 +310,7 @@ class Engine:
             job.end(value)
         self._told("measure", jobs, self._measured - begun)
 
-    def _begin(self, jobs: list[Job]) -> None:
+    def _begin(self, jobs: list[Task]) -> None:
         assert self._reasoner is not None, self.problem
         items = [item for job in jobs for item in job.items]
         match jobs[0].key:
@@ -321,7 +321,7 @@ class Engine:
         self._groups.append(Group(jobs, pieces, time.perf_counter()))
 
     @staticmethod
-    def _failed(jobs: list[Job], error: Exception, again: Callable[[list[Job]], None]) -> None:
+    def _failed(jobs: list[Task], error: Exception, again: Callable[[list[Task]], None]) -> None:
         """What one request broke must not break the others: those that were told nothing yet go once more, alone."""
         for job in jobs:
             if len(jobs) > 1 and not job.given:
@@ -345,7 +345,7 @@ class Engine:
             self._groups.remove(group)
             self._told(group.jobs[0].kind, group.jobs, time.perf_counter() - group.begun)
 
-    def _told(self, kind: str, jobs: list[Job], seconds: float) -> None:
+    def _told(self, kind: str, jobs: list[Task], seconds: float) -> None:
         try:
             self.on_batch(kind, sum(job.size for job in jobs), seconds)
         except Exception:  # whoever listens must not end the thread that everybody waits for
@@ -393,7 +393,7 @@ class Caller:
 
         asked = check_labels(labels) if labels is not None else None  # a wrong label is its own request's mistake
         size = sum(len(faces) for _, faces in pictures)
-        return self._value(Job("measure", list(pictures), ("measure", asked), size, self._stop))
+        return self._value(Task("measure", list(pictures), ("measure", asked), size, self._stop))
 
     def analyze(
         self,
@@ -403,7 +403,7 @@ class Caller:
         limits: Limits = Limits(),
         explain: bool = True,
         decide: str = "evidence",
-        manner: Manner = Manner(),
+        manner: Style = Style(),
     ) -> "Analysis":
         with self._engine.opening():
             picture = source if isinstance(source, Picture) else open_picture(source, limits)
@@ -416,8 +416,8 @@ class Caller:
         return consume(self.explain(analyses, decide, manner))[0]
 
     def explain(
-        self, analyses: "Sequence[Analysis]", decide: str = "evidence", manner: Manner = Manner()
-    ) -> "Generator[Piece | Waits, None, list[Analysis]]":
+        self, analyses: "Sequence[Analysis]", decide: str = "evidence", manner: Style = Style()
+    ) -> "Generator[Piece | Queued, None, list[Analysis]]":
         from emoreason.explain.explanation import combine
 
         combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
@@ -425,21 +425,21 @@ class Caller:
         if not faces or not self.has_words:
             return list(analyses)
         labels = tuple(faces[0].probabilities)
-        job = Job("explain", list(analyses), ("explain", labels, decide, manner), len(faces), self._stop)
+        job = Task("explain", list(analyses), ("explain", labels, decide, manner), len(faces), self._stop)
         return (yield from self._pieces(job))
 
     def answer(
-        self, questions: Sequence[Question], manner: Manner = Manner()
-    ) -> Generator[Piece | Waits, None, list[str]]:
-        job = Job("answer", list(questions), ("answer", manner), len(questions), self._stop)
+        self, questions: Sequence[Question], manner: Style = Style()
+    ) -> Generator[Piece | Queued, None, list[str]]:
+        job = Task("answer", list(questions), ("answer", manner), len(questions), self._stop)
         return (yield from self._pieces(job))
 
-    def _value(self, job: Job) -> Any:
+    def _value(self, job: Task) -> Any:
         for _ in self._pieces(job):
             pass
         return job.value
 
-    def _pieces(self, job: Job) -> Generator[Piece | Waits, None, Any]:
+    def _pieces(self, job: Task) -> Generator[Piece | Queued, None, Any]:
         """The model goes on for a job as long as somebody reads here."""
         self._reasoner()
         self._engine.submit(job)
@@ -452,7 +452,7 @@ class Caller:
                     ahead = self._engine.ahead(job)
                     if ahead is not None and ahead != told:
                         told = ahead
-                        yield Waits(ahead)
+                        yield Queued(ahead)
                     continue
                 if piece is _END:
                     return job.value

@@ -15,7 +15,7 @@ from emoreason.evidence.calibration import Calibration
 from emoreason.evidence.head import LabelHead
 from emoreason.evidence.measures import Measures
 from emoreason.evidence.reader import Reader
-from emoreason.evidence.zeroshot import TextCache, ZeroShot, check_labels, load_prompts
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, check_labels, load_label_prompts
 from emoreason.faces.detect import Detector, load_detector
 from emoreason.knowledge.emotions import label_set, valence_arousal
 from emoreason.media.images import Limits, open_picture
@@ -23,7 +23,7 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import load_encoder
 
 if TYPE_CHECKING:
-    from emoreason.explain.explanation import Explainer, Manner, Piece, Question
+    from emoreason.explain.explanation import Explainer, Piece, Question, Style
 
 DEFAULT_LABELS = "ferplus8"
 
@@ -72,7 +72,7 @@ class Reasoner:
         limits: Limits = Limits(),
         explain: bool = True,
         decide: str = "evidence",
-        manner: "Manner | None" = None,
+        manner: "Style | None" = None,
     ) -> Analysis:
         """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read and explained.
 
@@ -85,19 +85,19 @@ class Reasoner:
         return consume(self.explain([analysis], decide, manner))[0] if explain else analysis
 
     def explain(
-        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: "Manner | None" = None
+        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: "Style | None" = None
     ) -> "Generator[Piece, None, list[Analysis]]":
         """Write the explanations of all faces at once, piece by piece; the value is the analyses with them.
 
         Piece.row counts the faces through all analyses. decide: evidence, reasoned or both (see `--decide`)."""
-        from emoreason.explain.explanation import Manner, Subject, combine
+        from emoreason.explain.explanation import Style, Subject, combine
         from emoreason.explain.sheet import Sheet
 
         combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
         found = [face for analysis in analyses for face in analysis.faces]
         if self.explainer is None or not found:
             return list(analyses)
-        manner = manner or Manner()
+        manner = manner or Style()
         subjects = [Subject(Sheet.of(face.evidence, manner.brief), face.face.crop) for face in found]
         written = yield from self.explainer.explain(subjects, decide, manner)
         explained = iter(
@@ -111,14 +111,14 @@ class Reasoner:
         ]
 
     def answer(
-        self, questions: "Sequence[Question]", manner: "Manner | None" = None
+        self, questions: "Sequence[Question]", manner: "Style | None" = None
     ) -> "Generator[Piece, None, list[str]]":
         """Follow-up questions about faces, piece by piece; Piece.row counts the questions."""
-        from emoreason.explain.explanation import Manner
+        from emoreason.explain.explanation import Style
 
         if self.explainer is None:
             raise UsageError(f"{self.name} has no language model to answer with: give one with --explainer")
-        return (yield from self.explainer.answer(questions, manner or Manner()))
+        return (yield from self.explainer.answer(questions, manner or Style()))
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
         """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
@@ -139,9 +139,9 @@ class Reasoner:
         self, messages: Sequence[Any], stream: bool = False, labels: Sequence[str] | None = None, **options: Any
     ) -> "Iterator[str] | str":
         """The answer to a conversation about pictures (see emoreason.chat); with `stream` piece by piece."""
-        from emoreason.chat import Asking, chat
+        from emoreason.chat import ChatOptions, chat
 
-        pieces = chat(self, messages, Asking(labels, **options))
+        pieces = chat(self, messages, ChatOptions(labels, **options))
         return pieces if stream else "".join(pieces)
 
     def label(
@@ -202,7 +202,7 @@ def load(
     if head and projection is not None:
         raise UsageError(f"--projection maps an encoder's embeddings, and {model} has a head that was trained on them")
     encoder = load_encoder(model, compute)
-    zeroshot = ZeroShot(encoder, load_prompts(prompts, descriptors), TextCache())
+    zeroshot = ZeroShot(encoder, load_label_prompts(prompts, descriptors), TextCache())
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
     default = head.labels if head else calibration.labels or label_set(DEFAULT_LABELS).labels

@@ -14,12 +14,12 @@ REPAIR = 'pip install --upgrade --force-reinstall "torch>=2.14" torchvision'
 
 
 @dataclass(frozen=True)
-class Report:
+class EnvironmentReport:
     text: str
     problems: list[str] = field(default_factory=list)
 
 
-def describe() -> Report:
+def describe() -> EnvironmentReport:
     """Never raises: it is called when something is broken."""
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     versions = {name: _version(name) for name in PACKAGES}
@@ -36,7 +36,7 @@ def describe() -> Report:
         builds = f"{torch.__version__}, {torchvision.__version__}"
         lines.append(_line("torch + torchvision", f"a matching pair ({builds})"))
     lines += _compute(problems)
-    return Report("\n".join(lines), problems)
+    return EnvironmentReport("\n".join(lines), problems)
 
 
 def torch_pair_problem() -> str | None:

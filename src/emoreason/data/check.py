@@ -54,7 +54,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """What a check found. `ok` is False when something has to be repaired; copies inside one split are only told."""
 
     source: str
@@ -140,7 +140,7 @@ def check(
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
     **options: Any,
-) -> Report:
+) -> DataReport:
     """Check a data set.
 
     `labels`      the words that are expected; without it every emotion word is (see `emotions.canonical`)
@@ -170,7 +170,7 @@ def check_samples(
     similarity: float | None = SIMILARITY,
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
-) -> Report:
+) -> DataReport:
     """The same for any samples."""
     return check_entries(fingerprints(samples, workers), source=source, format=format, labels=labels,
                          similarity=similarity, progress=progress)  # fmt: skip
@@ -184,7 +184,7 @@ def check_entries(
     labels: Sequence[str] | None = None,
     similarity: float | None = SIMILARITY,
     progress: Callable[[int], None] | None = None,
-) -> Report:
+) -> DataReport:
     """The same for samples that were looked at already: each with its fingerprint, or with why there is none.
 
     Of each only its name, label, split and fingerprint are kept."""
@@ -222,7 +222,7 @@ def check_entries(
 
     looks = look_groups(prints, similarity) if similarity is not None else []
     near = [group for group in looks if len({prints[i].key for i in group}) > 1]
-    return Report(
+    return DataReport(
         source=source,
         format=format,
         n=ids.total(),

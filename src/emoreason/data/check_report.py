@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emoreason.data.check import NO_LABEL, Copies, Report, Trouble
+from emoreason.data.check import NO_LABEL, Copies, DataReport, Trouble
 from emoreason.data.schema import label_name
 
 FEW = 4  # two to train on, one to choose by, one for the report
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def render(report: Report, limit: int = 5) -> Group:
+def render(report: DataReport, limit: int = 5) -> Group:
     """Tables and lines for `rich.print`, with at most `limit` examples of each kind."""
     from rich.console import Group
     from rich.text import Text
@@ -50,7 +50,7 @@ def render(report: Report, limit: int = 5) -> Group:
     return Group(*parts)
 
 
-def _hints(report: Report) -> list[str]:
+def _hints(report: DataReport) -> list[str]:
     """What is no mistake of the data but may be one of whoever reads it."""
     total = report.total
     few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < FEW]
@@ -76,7 +76,7 @@ def _hints(report: Report) -> list[str]:
     return [line for applies, line in lines if applies]
 
 
-def _counts(report: Report) -> Table:
+def _counts(report: DataReport) -> Table:
     from rich.table import Table
 
     table = Table("label", *report.counts, *(["all"] if len(report.counts) > 1 else []))
@@ -101,7 +101,7 @@ def _troubles(kind: str, troubles: Sequence[Trouble], limit: int) -> list[str]:
     return _some(kind, [f"{t.id}: {t.why}" for t in troubles], limit)
 
 
-def _copies(kind: str, groups: Sequence[Copies], report: Report, limit: int) -> list[str]:
+def _copies(kind: str, groups: Sequence[Copies], report: DataReport, limit: int) -> list[str]:
     if not groups:
         return []
     samples = sum(len(group.ids) for group in groups)

@@ -9,7 +9,7 @@ from typing import Any
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.measures import unit_columns, unit_scale
-from emoreason.data.rows import Place, find_columns, to_sample
+from emoreason.data.rows import RowSource, find_columns, to_sample
 from emoreason.data.schema import Sample, split_name
 
 PREFIX = "hub:"
@@ -57,7 +57,7 @@ def _read_part(rows: Any, name: str, split: str | None, renamed: Mapping[str, st
     columns = replace(columns, label=label, class_names=tuple(getattr(kind, "names", None) or ()))
     for column in images:
         rows = rows.cast_column(column, datasets.Image(decode=False))  # the bytes as they are: decoding happens later
-    place = Place(Path(), f"{name}/{split}", "hub", split)
+    place = RowSource(Path(), f"{name}/{split}", "hub", split)
     for index, row in enumerate(rows):
         sample = to_sample(row, columns, place, index)
         yield sample if columns.id else replace(sample, id=f"{split}/{index:07d}")

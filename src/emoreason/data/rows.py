@@ -66,7 +66,7 @@ def find_columns(names: Iterable[str], where: str, image: str | None = None, **k
 
 
 @dataclass(frozen=True)
-class Place:
+class RowSource:
     """Where rows come from: the folder that paths are relative to, the name for messages, the reader, the split."""
 
     root: Path
@@ -75,7 +75,7 @@ class Place:
     split: str | None
 
 
-def to_sample(row: Mapping[str, Any], columns: Columns, place: Place, index: int, line: int = 0) -> Sample:
+def to_sample(row: Mapping[str, Any], columns: Columns, place: RowSource, index: int, line: int = 0) -> Sample:
     """One row as a Sample; a row that makes no sense is a Sample with a problem. `line`: where it stands in a text."""
     split = (split_name(row.get(columns.split)) if columns.split else None) or place.split
     image, name = _image(row.get(columns.image), place.root)

@@ -10,7 +10,7 @@ from pathlib import Path
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.measures import file_scale
 from emoreason.data.protocols import VOTES
-from emoreason.data.rows import Place, find_columns, to_sample
+from emoreason.data.rows import RowSource, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
 from emoreason.data.textfile import csv_rows, header, is_open_ended, open_parquet, opened
 
@@ -45,7 +45,7 @@ def read_file(path: Path, split: str | None, source: str = "table", scale: float
 
 
 def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
-    place = Place(path.parent, path.name, source, split)
+    place = RowSource(path.parent, path.name, source, split)
     with opened(path) as file:
         columns = find_columns(header(file)[0], str(path), scale=scale)
         for index, (line, row) in enumerate(csv_rows(file)):
@@ -57,7 +57,7 @@ def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Itera
 
 
 def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
-    place = Place(path.parent, path.name, source, split)
+    place = RowSource(path.parent, path.name, source, split)
     with opened(path) as file:
         for index, line in enumerate(file):
             if not line.strip():
@@ -120,7 +120,7 @@ def read_parquet(
             columns = replace(columns, class_names=_class_names(metadata, columns.label))
         rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_pylist())
         for index, row in enumerate(rows):
-            yield to_sample(row, columns, Place(path.parent, path.name, source, split), index)
+            yield to_sample(row, columns, RowSource(path.parent, path.name, source, split), index)
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class LabelPrompts:
     """Templates, the words of known labels, and optional descriptions of the action units that go with an emotion."""
 
     templates: tuple[str, ...]
@@ -39,7 +39,7 @@ class Prompts:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def load_prompts(path: Path | None = None, descriptors: bool = False) -> Prompts:
+def load_label_prompts(path: Path | None = None, descriptors: bool = False) -> LabelPrompts:
     """`prompts/labels.yaml` or a file laid out like it; `descriptors` adds those of `prompts/descriptors.yaml`."""
     import yaml
 
@@ -59,7 +59,7 @@ def load_prompts(path: Path | None = None, descriptors: bool = False) -> Prompts
     if descriptors:
         told = yaml.safe_load(resource("prompts/descriptors.yaml").read_text())
         described = {emotion: tuple(line["text"] for line in lines) for emotion, lines in told.items()}
-    return Prompts(templates, words, described)
+    return LabelPrompts(templates, words, described)
 
 
 class TextCache:
@@ -146,7 +146,7 @@ class ZeroShot:
     """Labels as text against faces."""
 
     encoder: Encoder
-    prompts: Prompts
+    prompts: LabelPrompts
     cache: TextCache
     projection: Projection | None = None
 

@@ -117,7 +117,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Manner:
+class Style:
     """How it is said."""
 
     temperature: float | None = None  # None: the explainer's own
@@ -134,10 +134,10 @@ class Explainer(Protocol):
     name: str
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]: ...
 
-    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]: ...
 
 
 def combine(

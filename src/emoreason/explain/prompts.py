@@ -12,7 +12,7 @@ LEAST_SHOWN = 0.02
 
 
 @dataclass(frozen=True)
-class Script:
+class Prompts:
     """Every prompt of prompts/explainer.yaml."""
 
     sheet: str
@@ -56,10 +56,10 @@ def _labels(sheet: Sheet) -> str:
 
 
 @cache
-def load_script() -> Script:
+def load_prompts() -> Prompts:
     import yaml
 
     written = resource("prompts/explainer.yaml").read_text(encoding="utf-8")
     fields = yaml.safe_load(written)
     fields.pop("version")
-    return Script(**fields, id=hashlib.sha256(written.encode()).hexdigest()[:12])
+    return Prompts(**fields, id=hashlib.sha256(written.encode()).hexdigest()[:12])

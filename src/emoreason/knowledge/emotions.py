@@ -190,7 +190,7 @@ CIRCUMPLEX: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Projection:
+class LabelProjection:
     """A distribution on another label set, and what the step cost."""
 
     probabilities: dict[str, float]  # over the asked labels, in their order; sums to 1, all zero when nothing was kept
@@ -248,7 +248,7 @@ def project(distribution: Mapping[str, float], labels: Sequence[str]) -> dict[st
     return projection(distribution, labels).probabilities
 
 
-def projection(distribution: Mapping[str, float], labels: Sequence[str]) -> Projection:
+def projection(distribution: Mapping[str, float], labels: Sequence[str]) -> LabelProjection:
     """As `project`, with what was dropped.
 
     A name goes to the label spelled the same, else to the labels of the same emotion (two of them share), else to the
@@ -268,7 +268,7 @@ def projection(distribution: Mapping[str, float], labels: Sequence[str]) -> Proj
             dropped[name] = value / total
     kept = sum(mass.values())
     probabilities = {label: value / kept for label, value in mass.items()} if kept > 0 else mass
-    return Projection(probabilities, dropped)
+    return LabelProjection(probabilities, dropped)
 
 
 def valence_arousal(distribution: Mapping[str, float]) -> tuple[float, float] | None:

@@ -35,7 +35,7 @@ Row = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Seen:
+class PictureFeatures:
     """What is known of one picture. `embedding` is None where no face was found."""
 
     print: Fingerprint
@@ -59,7 +59,7 @@ class FeatureCache:
                 self.place[known.tobytes()] = (path, row)
         self._rows = lru_cache(maxsize=8)(self._load)
 
-    def get(self, key: bytes) -> Seen | None:
+    def get(self, key: bytes) -> PictureFeatures | None:
         if key not in self.place:
             return None
         path, row = self.place[key]
@@ -67,9 +67,11 @@ class FeatureCache:
         if not rows:
             return None
         print_ = Fingerprint(rows["pixels"][row].tobytes().hex(), int(rows["hash"][row]), rows["look"][row].tobytes())
-        return Seen(print_, rows["embedding"][row].copy() if rows["found"][row] else None)  # a view would keep the file
+        return PictureFeatures(
+            print_, rows["embedding"][row].copy() if rows["found"][row] else None
+        )  # a view would keep the file
 
-    def put(self, fresh: dict[bytes, Seen], width: int) -> None:
+    def put(self, fresh: dict[bytes, PictureFeatures], width: int) -> None:
         if not fresh:
             return
         seen, nothing = list(fresh.values()), np.zeros(width, np.float32)
@@ -81,7 +83,7 @@ class FeatureCache:
             "found": np.array([s.embedding is not None for s in seen], np.uint8),
             "embedding": np.stack([nothing if s.embedding is None else s.embedding for s in seen]),
         }
-        store(self.folder, rows)
+        write_cache_file(self.folder, rows)
 
     def prune(self, most: int = MOST) -> None:
         """What was not used for longest goes, of other encoders and other ways of cropping only."""
@@ -107,7 +109,7 @@ class FeatureCache:
             return {}
 
 
-def store(folder: Path, rows: Row) -> None:
+def write_cache_file(folder: Path, rows: Row) -> None:
     """A file of a cache, named by its keys: there when it is whole."""
     from safetensors.numpy import save_file
 
@@ -122,32 +124,32 @@ def store(folder: Path, rows: Row) -> None:
         pass  # full or read-only: the cache is a convenience
 
 
-def look(
+def compute_features(
     samples: Iterable[Sample],
     encoder: Encoder,
     detector: Detector | None,
     cache: FeatureCache,
     workers: int = 2,
     progress: Callable[[int], None] = lambda n: None,
-) -> Iterator[tuple[Sample, Seen | str]]:
+) -> Iterator[tuple[Sample, PictureFeatures | str]]:
     """Each sample, without its bytes, and what was seen, or why nothing can be. Without a detector the picture is the
     face; of several faces the largest is taken."""
     rest, done, width = iter(samples), 0, 0
-    kept: dict[bytes, Seen] = {}
+    kept: dict[bytes, PictureFeatures] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         while batch := list(islice(rest, PICTURES)):
             opened = list(pool.map(lambda sample: _open(sample, encoder, detector, cache), batch))
-            waiting = [found for found in opened if not isinstance(found, str | Seen)]
+            waiting = [found for found in opened if not isinstance(found, str | PictureFeatures)]
             pixels = [found[2] for found in waiting if found[2] is not None]
             parts = [np.stack(pixels[start : start + 128]) for start in range(0, len(pixels), 128)]
             encoded = iter([row for part in parts for row in encoder.encode_pixels(part).embedding])
             for sample, found in zip(batch, opened, strict=True):
                 light = replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-                if isinstance(found, str | Seen):
+                if isinstance(found, str | PictureFeatures):
                     yield light, found
                     continue
                 key, print_, crop = found
-                seen = Seen(print_, None if crop is None else np.array(next(encoded), np.float32))
+                seen = PictureFeatures(print_, None if crop is None else np.array(next(encoded), np.float32))
                 width = width if seen.embedding is None else len(seen.embedding)
                 kept |= {key: seen} if key else {}
                 yield light, seen
@@ -160,7 +162,7 @@ def look(
     cache.prune()
 
 
-def cut(
+def face_pixels(
     samples: Iterable[Sample], encoder: Encoder, detector: Detector | None, workers: int = 2
 ) -> Iterator[tuple[Sample, np.ndarray]]:
     """The faces as the encoder takes them, (S, S, 3) uint8; what cannot be read or shows no face is left out."""
@@ -172,7 +174,7 @@ def cut(
                     yield sample, pixels
 
 
-def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24) -> tuple[bool, str]:
+def are_face_crops(samples: Iterable[Sample], detector: Detector, most: int = 24) -> tuple[bool, str]:
     """Whether the pictures are face crops already, and why one thinks so."""
     sizes, filled, found = [], 0, 0
     for sample in samples:
@@ -196,13 +198,13 @@ def looks_cropped(samples: Iterable[Sample], detector: Detector, most: int = 24)
     return False, f"a face fills {filled or 'none'} of the {len(sizes)} pictures looked at"
 
 
-def cropping(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:
+def choose_detector(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:
     """With what faces are to be cut out, if at all, by data.crops or by the looks of some samples; and why."""
     if crops == "yes":
         return None, "taken as face crops, as asked"
     if crops == "no":
         return detector, "faces cut out, as asked"
-    are_crops, why = looks_cropped(samples, detector)
+    are_crops, why = are_face_crops(samples, detector)
     if are_crops:
         return None, f"the pictures are taken as face crops: {why} (--detect looks for faces all the same)"
     return detector, f"faces are looked for and cut out: {why} (--no-detect takes the pictures as they are)"
@@ -210,7 +212,7 @@ def cropping(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple
 
 def _open(
     sample: Sample, encoder: Encoder, detector: Detector | None, cache: FeatureCache
-) -> tuple[bytes, Fingerprint, np.ndarray | None] | Seen | str:
+) -> tuple[bytes, Fingerprint, np.ndarray | None] | PictureFeatures | str:
     try:
         key = _key(sample)
         if (known := cache.get(key)) is not None:
@@ -229,11 +231,11 @@ def _crop(sample: Sample, encoder: Encoder, detector: Detector | None) -> np.nda
 
 
 def _face_of(sample: Sample, image: Image, encoder: Encoder, detector: Detector | None) -> np.ndarray | None:
-    crop = face_in(image, detector, sample.id)
+    crop = largest_crop(image, detector, sample.id)
     return None if crop is None else encoder.pixels(crop)
 
 
-def face_in(image: Image, detector: Detector | None, name: str = "") -> Image | None:
+def largest_crop(image: Image, detector: Detector | None, name: str = "") -> Image | None:
     """The picture, or the largest face that is found in it."""
     face = largest(detect(Picture(source=name, image=image), detector))
     return None if face is None else face.crop

@@ -24,18 +24,18 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import Encoder
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
-from emoreason.train.features import CROPS, FeatureCache, cropping, look
-from emoreason.train.finetune_config import TuneConfig, refuse_nonsense
+from emoreason.train.features import CROPS, FeatureCache, choose_detector, compute_features
+from emoreason.train.finetune_config import FinetuneConfig, refuse_nonsense
 from emoreason.train.heads.crossfit import FEW, crossfit, part_of
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.measures import fit_measures
 from emoreason.train.heads.objectives import NAMES
 from emoreason.train.heads.training import train_head
-from emoreason.train.labeled_faces import Faces, gather
+from emoreason.train.labeled_faces import LabeledFaces, gather
 from emoreason.train.report import confidence, data_hash, described, measured, split_rows, summary, told
 from emoreason.train.settings import one_of
-from emoreason.train.splits import Parts, make_parts
-from emoreason.train.text.finetune import check_words, has_messages, teach, teach_messages
+from emoreason.train.splits import Splits, make_splits
+from emoreason.train.text.finetune import check_words, finetune_conversations, finetune_texts, has_messages
 from emoreason.train.tower.finetune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of
 
 TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
@@ -48,8 +48,8 @@ class Tuned:
     metrics: dict[str, Any]
 
 
-def tune(
-    config: TuneConfig,
+def finetune(
+    config: FinetuneConfig,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -72,7 +72,7 @@ def tune(
 
 
 def _tune(
-    config: TuneConfig, out: Path, resume: bool, say: Callable[[str], None], count: Count, first_process: bool
+    config: FinetuneConfig, out: Path, resume: bool, say: Callable[[str], None], count: Count, first_process: bool
 ) -> Tuned:
     base = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
     encoder = base.reader.zeroshot.encoder
@@ -84,17 +84,17 @@ def _tune(
 
     samples = _read(config)
     first = list(islice(samples, 24))
-    detector, crops = cropping(first, base.detector, config.data.crops)
+    detector, crops = choose_detector(first, base.detector, config.data.crops)
     say(crops)
     started = time.monotonic()
     cache = FeatureCache(encoder, detector)
     with count("looking at faces") as progress:
-        entries = list(look(chain(first, samples), encoder, detector, cache, cores(), progress))
+        entries = list(compute_features(chain(first, samples), encoder, detector, cache, cores(), progress))
     seconds = {"looking": time.monotonic() - started}
     for line in summary(entries, config):
         say(line)
     faces = gather(entries, config.data)
-    parts = make_parts(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
+    parts = make_splits(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
     for line in told(faces, parts):
         say(line)
 
@@ -129,7 +129,7 @@ def _tune(
             metrics["measures"] = told_more
     started = time.monotonic()
     place = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
-    words = teach(
+    words = finetune_texts(
         ((sample, place[sample.id]) for sample in _read(config) if sample.id in place),
         base, config.words, out, say,
         detector=detector, labels=faces.labels or base.default_labels, model=config.model, seed=config.seed,
@@ -151,12 +151,12 @@ def _tune(
     return Tuned(out, metrics)
 
 
-def _read(config: TuneConfig) -> Iterator[Sample]:
+def _read(config: FinetuneConfig) -> Iterator[Sample]:
     return iter(read(config.data.source, format=config.data.format))
 
 
 def _base_units(
-    config: TuneConfig, encoder: Encoder, faces: Faces, parts: Parts, detector: Detector | None
+    config: FinetuneConfig, encoder: Encoder, faces: LabeledFaces, parts: Splits, detector: Detector | None
 ) -> dict[str, np.ndarray]:
     """What the base model's own head says of the faces that measures are judged on; NaN for the others."""
     if encoder.unit_head is None or not any(sample.units for sample in faces.samples):
@@ -169,7 +169,7 @@ def _base_units(
     return dict(zip(encoder.unit_codes, units.T, strict=True))
 
 
-def _spec(config: TuneConfig, encoder: Encoder, labels: Sequence[str], digest: str, train: int) -> dict[str, Any]:
+def _spec(config: FinetuneConfig, encoder: Encoder, labels: Sequence[str], digest: str, train: int) -> dict[str, Any]:
     """model.json, before anything is known of what was trained."""
     return {
         "kind": "head",
@@ -182,14 +182,14 @@ def _spec(config: TuneConfig, encoder: Encoder, labels: Sequence[str], digest: s
     }
 
 
-def _only_words(config: TuneConfig, base: Reasoner, out: Path, resume: bool, say: Callable[[str], None]) -> Tuned:
+def _only_words(config: FinetuneConfig, base: Reasoner, out: Path, resume: bool, say: Callable[[str], None]) -> Tuned:
     """A file of conversations about pictures: the explainer alone is trained."""
     source, started = Path(config.data.source), time.monotonic()
     first = islice((image for talk in messages.read(source) for image in talk.images), 24)
     pictures = [Sample(image, str(source.parent / image)) for image in first]
-    detector, crops = cropping(pictures, base.detector, config.data.crops)
+    detector, crops = choose_detector(pictures, base.detector, config.data.crops)
     say(crops)
-    words = teach_messages(source, base, config.words, out, say, detector=detector, model=config.model,
+    words = finetune_conversations(source, base, config.words, out, say, detector=detector, model=config.model,
                            seed=config.seed, device=config.device, resume=resume)  # fmt: skip
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     metrics = {
@@ -204,10 +204,10 @@ def _only_words(config: TuneConfig, base: Reasoner, out: Path, resume: bool, say
 
 
 def _train(
-    config: TuneConfig,
+    config: FinetuneConfig,
     reasoner: Reasoner,
-    faces: Faces,
-    parts: Parts,
+    faces: LabeledFaces,
+    parts: Splits,
     detector: Detector | None,
     out: Path,
     say: Callable[[str], None],
@@ -248,7 +248,7 @@ def _train(
     return learned, head | (save_tower(what, tower, tuned, out) if accelerator.is_main_process else {})
 
 
-def resolved(config: TuneConfig) -> TuneConfig:
+def resolved(config: FinetuneConfig) -> FinetuneConfig:
     """With the names filled in, so that config.yaml says all."""
     if not config.data.source:
         raise UsageError("--data is missing: emoreason finetune --data my_faces/ --out runs/mine")

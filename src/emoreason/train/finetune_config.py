@@ -8,7 +8,7 @@ from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings, 
 
 
 @dataclass
-class TuneData:
+class FinetuneData:
     source: str = ""
     """A data set in any layout that emoreason reads: a folder, CSV, JSONL, parquet, or hub:OWNER/NAME."""
     format: str = "auto"
@@ -81,7 +81,7 @@ class TowerTraining:
 
 
 @dataclass
-class TuneConfig:
+class FinetuneConfig:
     kind: str = "head"
     what: str = "auto"
     """head: on frozen features; lora, full: the image tower too; auto: by device and number of faces."""
@@ -96,7 +96,7 @@ class TuneConfig:
     """Share of the known faces that may be withheld as looking like none of the labels; 0: every face gets one."""
     device: str = "auto"
     detector: str = "auto"
-    data: TuneData = field(default_factory=TuneData)
+    data: FinetuneData = field(default_factory=FinetuneData)
     train: HeadTraining = field(default_factory=HeadTraining)
     loss: LossSettings = field(default_factory=LossSettings)
     tower: TowerTraining = field(default_factory=TowerTraining)
@@ -106,7 +106,7 @@ class TuneConfig:
     words: WordsSettings = field(default_factory=WordsSettings)
 
 
-def refuse_nonsense(config: TuneConfig) -> None:
+def refuse_nonsense(config: FinetuneConfig) -> None:
     """Numbers that would stop training late, or train something that nobody asked for, are told at the start."""
     train, tower = config.train, config.tower
     least_one = {

@@ -9,13 +9,13 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.protocols import EMOTIONS
 from emoreason.data.schema import Sample, label_name
 from emoreason.knowledge import emotions
-from emoreason.train.finetune_config import TuneData
+from emoreason.train.finetune_config import FinetuneData
 
 TYPO = 0.84  # two labels whose spelling is closer than that are asked about: hapiness, happiness
 
 
 def chosen_labels(
-    targets: Iterable[dict[str, float] | None], config: TuneData, words: Mapping[str, str]
+    targets: Iterable[dict[str, float] | None], config: FinetuneData, words: Mapping[str, str]
 ) -> tuple[str, ...]:
     """The labels in the order of FER+ or of the alphabet, or those that were asked for, in the words of the asker.
 

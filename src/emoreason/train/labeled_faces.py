@@ -10,8 +10,8 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.duplicates import Fingerprint, exact_groups, look_groups
 from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample, label_name
-from emoreason.train.features import Seen
-from emoreason.train.finetune_config import TuneData
+from emoreason.train.features import PictureFeatures
+from emoreason.train.finetune_config import FinetuneData
 from emoreason.train.label_choice import chosen_labels, words_of
 
 SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
@@ -19,7 +19,7 @@ LARGEST = 0.1  # share of the faces that one group of near copies may hold
 
 
 @dataclass(frozen=True)
-class Faces:
+class LabeledFaces:
     """n usable faces, row by row."""
 
     labels: tuple[str, ...]  # none where the data has other columns only
@@ -48,7 +48,7 @@ class Faces:
         return {label: found[i] for i, label in enumerate(self.labels)}
 
 
-def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Faces:
+def gather(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneData) -> LabeledFaces:
     """The faces that can be used, with what each shows."""
     if entries and all(isinstance(seen, str) for _, seen in entries):
         raise EmoreasonError(
@@ -62,7 +62,7 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
     names = labels if config.labels else tuple(words.get(label, label) for label in labels)
     place = {label_name(label): i for i, label in enumerate(names)}
     left_out: Counter[str] = Counter()
-    usable: list[tuple[Sample, Seen, np.ndarray]] = []
+    usable: list[tuple[Sample, PictureFeatures, np.ndarray]] = []
     for (sample, seen), target in zip(entries, targets, strict=True):
         if isinstance(seen, str):
             left_out["broken or missing"] += 1
@@ -87,7 +87,7 @@ def gather(entries: Sequence[tuple[Sample, Seen | str]], config: TuneData) -> Fa
     samples = [sample for sample, _, _ in usable]
     subject = _subject(samples, config.subject)
     copies, alike = copies_of([seen.print for _, seen, _ in usable])
-    return Faces(
+    return LabeledFaces(
         labels=names,
         samples=tuple(samples),
         ids=tuple(sample.id for sample in samples),

@@ -26,7 +26,7 @@ class Step:
     counts: dict[str, float]  # name of a loss -> what its sum is divided by
 
 
-class Work(nn.Module):
+class Trainable(nn.Module):
     """What is trained. `forward` gives sums over rows, by name; the loop divides, weighs and adds them."""
 
     weights: dict[str, float]  # of the losses; those without one are only told
@@ -74,7 +74,7 @@ class Fitted:
 
 
 def fit(
-    work: Work,
+    work: Trainable,
     steps: int,
     pass_steps: int,
     settings: LoopSettings,
@@ -90,7 +90,7 @@ def fit(
 
 @dataclass
 class _Run:
-    work: Work
+    work: Trainable
     steps: int
     pass_steps: int
     settings: LoopSettings

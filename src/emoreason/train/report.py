@@ -18,13 +18,13 @@ from emoreason.evidence.head import LabelHead
 from emoreason.evidence.openset import OpenSet
 from emoreason.evidence.reader import Reader
 from emoreason.models.encoder import Features
-from emoreason.train.features import Seen
-from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.features import PictureFeatures
+from emoreason.train.finetune_config import FinetuneConfig
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.operating_points import fit_points
 from emoreason.train.label_choice import unknown_words
-from emoreason.train.labeled_faces import Faces
-from emoreason.train.splits import Parts
+from emoreason.train.labeled_faces import LabeledFaces
+from emoreason.train.splits import Splits
 
 ENOUGH = 50  # faces with one label, judged by a head that has not seen them; what fewer say of probabilities is noise
 WHAT = {
@@ -34,7 +34,7 @@ WHAT = {
 }
 
 
-def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) -> list[str]:
+def summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneConfig) -> list[str]:
     """What `emoreason data check` would say, in a few lines."""
     report = check_entries(
         ((sample, seen if isinstance(seen, str) else seen.print) for sample, seen in entries), similarity=None
@@ -59,7 +59,7 @@ def summary(entries: Sequence[tuple[Sample, Seen | str]], config: TuneConfig) ->
     return lines
 
 
-def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -> dict[str, Any]:
+def calibrate(learned: Learned, faces: LabeledFaces, parts: Splits, prior: np.ndarray) -> dict[str, Any]:
     """Temperatures and operating points from faces that were not seen. No limit of abstention: that is the user's."""
     judged = learned.judged(parts)
     rows, clear = judged.rows, int((faces.label[judged.rows] >= 0).sum())
@@ -75,7 +75,7 @@ def calibrate(learned: Learned, faces: Faces, parts: Parts, prior: np.ndarray) -
     }
 
 
-def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Parts) -> str:
+def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Splits) -> str:
     """What the run says at its end of the percentages that the model will give."""
     if calibration["labels"]:
         return f"confidence: calibrated on {calibration['fitted_on']}"
@@ -85,7 +85,7 @@ def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Parts) -
     )
 
 
-def data_hash(faces: Faces, parts: Parts) -> str:
+def data_hash(faces: LabeledFaces, parts: Splits) -> str:
     """Of pictures, targets and parts: the same in any order."""
     lines = [
         f"{name} {faces.keys[row]} {np.round(faces.targets[row], 4).tolist()}"
@@ -95,7 +95,7 @@ def data_hash(faces: Faces, parts: Parts) -> str:
     return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
 
 
-def described(learned: Learned, faces: Faces, parts: Parts, config: TuneConfig) -> dict[str, Any]:
+def described(learned: Learned, faces: LabeledFaces, parts: Splits, config: FinetuneConfig) -> dict[str, Any]:
     """What model.json says of the labels."""
     told = {
         "what": learned.what,
@@ -107,7 +107,12 @@ def described(learned: Learned, faces: Faces, parts: Parts, config: TuneConfig) 
 
 
 def measured(
-    reader: Reader, spec: Mapping[str, Any], learned: Learned, faces: Faces, parts: Parts, config: TuneConfig
+    reader: Reader,
+    spec: Mapping[str, Any],
+    learned: Learned,
+    faces: LabeledFaces,
+    parts: Splits,
+    config: FinetuneConfig,
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Before and after on the faces of the report, for metrics.json; and the trained model's answers, face by face."""
     calibration = Calibration.from_spec(spec["calibration"])
@@ -139,7 +144,7 @@ def measured(
     return told, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
 
 
-def protocol(learned: Learned, faces: Faces, parts: Parts, calibrated: bool) -> str:
+def protocol(learned: Learned, faces: LabeledFaces, parts: Splits, calibrated: bool) -> str:
     """In words, for the card."""
     whole = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
     fitted = "fitted temperature and operating points" if calibrated else "were too few to calibrate on"
@@ -163,7 +168,7 @@ def protocol(learned: Learned, faces: Faces, parts: Parts, calibrated: bool) -> 
     )
 
 
-def _scored(reader: Reader, features: np.ndarray, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, Any]:
+def _scored(reader: Reader, features: np.ndarray, faces: LabeledFaces, rows: np.ndarray, seed: int) -> dict[str, Any]:
     probabilities, _ = reader.distribution(Features(features[rows], None), faces.labels)
     predictions = [
         Prediction(
@@ -176,7 +181,7 @@ def _scored(reader: Reader, features: np.ndarray, faces: Faces, rows: np.ndarray
     return {key: value for key, value in figures.items() if value is not None and key not in ("groups", "detected")}
 
 
-def split_rows(faces: Faces, parts: Parts) -> list[tuple[str, str, str]]:
+def split_rows(faces: LabeledFaces, parts: Splits) -> list[tuple[str, str, str]]:
     return [
         (faces.ids[row], faces.labels[faces.stratum[row]] if faces.labels else "", name)
         for name, rows in parts.named().items()
@@ -184,7 +189,7 @@ def split_rows(faces: Faces, parts: Parts) -> list[tuple[str, str, str]]:
     ]
 
 
-def told(faces: Faces, parts: Parts) -> list[str]:
+def told(faces: LabeledFaces, parts: Splits) -> list[str]:
     lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
     if faces.subject:
         lines.append(f"column {faces.subject}: no person stands on two sides")

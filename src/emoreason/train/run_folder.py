@@ -20,7 +20,7 @@ from emoreason.core.environment import describe
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.files import write_atomically
 from emoreason.train.curve import draw
-from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.finetune_config import FinetuneConfig
 from emoreason.train.run_card import card
 
 # model.json is written last: a folder that has it is finished.
@@ -42,7 +42,7 @@ FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the
 CHECKPOINT = ("checkpoint.pt", "checkpoint")
 
 
-def prepare(out: Path, config: TuneConfig, resume: bool, overwrite: bool) -> None:
+def prepare(out: Path, config: FinetuneConfig, resume: bool, overwrite: bool) -> None:
     """Make the folder, or refuse before any work: nothing that stands there is written over unless it was asked for,
     and then not before there is something to train on (`begin`)."""
     if out.exists() and not out.is_dir():
@@ -90,7 +90,7 @@ def alone(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def begin(out: Path, config: TuneConfig, resume: bool) -> None:
+def begin(out: Path, config: FinetuneConfig, resume: bool) -> None:
     """What was there goes, but for what a run that is resumed goes on from."""
     try:
         for bad in out.glob("bad-step-*.safetensors"):
@@ -109,7 +109,7 @@ def withdraw(out: Path) -> None:
         shutil.rmtree(out)
 
 
-def _written(config: TuneConfig) -> str:
+def _written(config: FinetuneConfig) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 

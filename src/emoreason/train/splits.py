@@ -15,14 +15,14 @@ import numpy as np
 from emoreason.core.errors import EmoreasonError
 
 if TYPE_CHECKING:
-    from emoreason.train.labeled_faces import Faces
+    from emoreason.train.labeled_faces import LabeledFaces
 
 LEAST = 2  # faces of a label in train; one in each of the others
 MOST_HELD_OUT = 2000
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """Row numbers."""
 
     train: np.ndarray
@@ -36,7 +36,7 @@ class Parts:
         return {"train": self.train, "holdout": self.holdout, "report": self.report}
 
 
-def share_of(faces: "Faces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:
+def share_of(faces: "LabeledFaces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:
     """About `share` of these rows, of each label alike and at least one of each, whole units only; sorted."""
     labels, strata = max(1, len(faces.labels)), faces.stratum
     counts = np.bincount(strata[rows], minlength=labels)
@@ -66,7 +66,7 @@ def share_of(faces: "Faces", rows: np.ndarray, share: float, seed: int, most: in
     return np.array(sorted(row for unit in chosen for row in members[unit]), dtype=int)
 
 
-def make_parts(faces: "Faces", validation: float, holdout: float, seed: int, limit: int = 0) -> Parts:
+def make_splits(faces: "LabeledFaces", validation: float, holdout: float, seed: int, limit: int = 0) -> Splits:
     """The data's own validation (else test) split for the report, or a share of the faces."""
     split = np.array([name or "" for name in faces.split])
     rows = np.arange(len(faces))
@@ -84,12 +84,12 @@ def make_parts(faces: "Faces", validation: float, holdout: float, seed: int, lim
     if limit and len(train) > limit:
         train = np.sort(np.random.default_rng(seed).permutation(train)[:limit])
     held_out = share_of(faces, train, holdout, seed + 1, MOST_HELD_OUT)
-    parts = Parts(np.setdiff1d(train, held_out), held_out, report, name, removed, untouched)
+    parts = Splits(np.setdiff1d(train, held_out), held_out, report, name, removed, untouched)
     _check(faces, parts)
     return parts
 
 
-def _check(faces: "Faces", parts: Parts) -> None:
+def _check(faces: "LabeledFaces", parts: Splits) -> None:
     counts = {name: faces.counts(rows) for name, rows in parts.named().items()}
     own = parts.report_name in ("validation", "test")
     few = [

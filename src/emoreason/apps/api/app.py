@@ -10,7 +10,7 @@ from emoreason.apps.api import about, chat, emotions
 from emoreason.apps.api import responses as told
 from emoreason.apps.api.errors import add_handlers
 from emoreason.apps.api.metrics import Metrics
-from emoreason.apps.api.middleware import Guard, Watch
+from emoreason.apps.api.middleware import ApiMiddleware, MetricsMiddleware
 from emoreason.apps.api.service import ApiSettings, Service
 from emoreason.engine import Engines
 
@@ -50,6 +50,6 @@ def create_app(engines: Engines, settings: ApiSettings = ApiSettings(), metrics:
     for part in (emotions, chat, about):
         app.include_router(part.router(service))
     add_handlers(app)
-    app.add_middleware(Guard, service=service)
-    app.add_middleware(Watch, service=service)  # added last, so that it is around the guard
+    app.add_middleware(ApiMiddleware, service=service)
+    app.add_middleware(MetricsMiddleware, service=service)  # added last, so that it is around the guard
     return app

@@ -15,11 +15,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from emoreason.apps.api import responses as told
 from emoreason.apps.api.errors import ApiError, as_api_error
 from emoreason.apps.api.examples import CHAT
-from emoreason.apps.api.pictures import Reads, open_all
+from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import ChatRequest, UserMessage
 from emoreason.apps.api.service import Service, until_gone
-from emoreason.apps.api.stop_sequences import Count, Cut, counter, visual_tokens
-from emoreason.chat import Asking, chat
+from emoreason.apps.api.stop_sequences import Count, StopSequences, counter, visual_tokens
+from emoreason.chat import ChatOptions, chat
 from emoreason.core.errors import EmoreasonError
 from emoreason.engine import Engine
 
@@ -32,9 +32,9 @@ SSE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class Answer:
     """What is known of an answer beside its text."""
 
-    cut: Cut
+    cut: StopSequences
     count: Count
-    reads: Reads
+    reads: CountingModel
     said: list[str]  # all texts of the request
     visual: int  # tokens a face
 
@@ -85,11 +85,11 @@ async def _written(
         if not caller.has_words:
             raise ApiError(400, f"{engine.name} has no language model; /v1/emotions gives its numbers.", param="model")
         messages, said = await _with_pictures(service, asked)
-        reads, count = Reads(service, caller), counter(engine.reasoner)
-        answer = Answer(Cut(asked.stop or (), asked.most_tokens, count), count, reads, said,
+        reads, count = CountingModel(service, caller), counter(engine.reasoner)
+        answer = Answer(StopSequences(asked.stop or (), asked.most_tokens, count), count, reads, said,
                         visual_tokens(engine.reasoner))  # fmt: skip
         yield answer
-        asking = Asking(asked.asked_labels, asked.detect, asked.decide, asked.manner)
+        asking = ChatOptions(asked.asked_labels, asked.detect, asked.decide, asked.manner)
         async with aclosing(service.walk(chat(reads, messages, asking), stop)) as pieces:
             async for piece in pieces:
                 if shown := answer.cut.feed(piece):

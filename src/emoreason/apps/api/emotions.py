@@ -14,7 +14,7 @@ from emoreason.analysis import Analysis
 from emoreason.apps.api import responses as told
 from emoreason.apps.api.errors import ApiError
 from emoreason.apps.api.examples import EMOTIONS
-from emoreason.apps.api.pictures import Reads, open_all
+from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import EmotionsOptions, EmotionsRequest, split_labels
 from emoreason.apps.api.service import Service, until_gone
 from emoreason.apps.api.stop_sequences import counter
@@ -82,7 +82,7 @@ async def _read(
         raise ApiError(400, f'{engine.name} has no language model: leave "explain" out.', param="explain")
     opened = await open_all(service, sources)
     pictures = [picture for picture in opened if isinstance(picture, Picture)]
-    reads = Reads(service, caller)
+    reads = CountingModel(service, caller)
     loop = asyncio.get_running_loop()
     found = await asyncio.gather(
         *(loop.run_in_executor(service.openers, caller.faces, picture, asked.detect) for picture in pictures)

@@ -17,7 +17,7 @@ OURS = ("/v1/", "/healthz", "/readyz", "/metrics")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
 
 
-class Watch:
+class MetricsMiddleware:
     """Around everything: counts requests, and turns what nobody expected into a short sentence."""
 
     def __init__(self, app: ASGIApp, service: Service):
@@ -47,7 +47,7 @@ class Watch:
             self.service.metrics.answered(_route(scope), method, status or 499, time.perf_counter() - begun)
 
 
-class Guard:
+class ApiMiddleware:
     """Before /v1: the key, the size of the request, and the number of requests."""
 
     def __init__(self, app: ASGIApp, service: Service):

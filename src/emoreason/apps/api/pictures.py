@@ -80,7 +80,7 @@ def _check(source: str, allow_urls: bool) -> None:
         )
 
 
-class Reads:
+class CountingModel:
     """A Caller whose faces are found in the few threads for that, and counted."""
 
     def __init__(self, service: Service, caller: Caller):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS, label_set
 
 MOST_LABELS = 100
@@ -15,7 +15,7 @@ T = TypeVar("T")
 Name = Annotated[str, Field(max_length=300)]
 
 
-class Reading(BaseModel):
+class AnalysisOptions(BaseModel):
     """How pictures are read: the fields that all requests have in common."""
 
     model_config = ConfigDict(extra="ignore")
@@ -50,7 +50,7 @@ class Reading(BaseModel):
             raise ValueError(f"{name!r} is not one of {', '.join(LABEL_SETS)}") from error
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> "Reading":
+    def _one_of_them(self) -> "AnalysisOptions":
         if self.labels is not None and self.label_set is not None:
             raise ValueError("give either labels or label_set")
         return self
@@ -75,13 +75,13 @@ class ImageUrl(BaseModel):
     url: Annotated[str, Field(description="`data:image/jpeg;base64,…`; an http(s) address where the server allows it.")]
 
 
-class Part(BaseModel):
+class MessagePart(BaseModel):
     type: Literal["text", "image_url"]
     text: Annotated[str, Field(max_length=MOST_TEXT)] | None = None
     image_url: Annotated[ImageUrl | None, _short("url")] = None
 
     @model_validator(mode="after")
-    def _filled(self) -> "Part":
+    def _filled(self) -> "MessagePart":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type} needs the field {self.type}")
         return self
@@ -93,7 +93,7 @@ def _as_parts(content: Any) -> Any:
 
 class UserMessage(BaseModel):
     role: Literal["user"]
-    content: Annotated[list[Part], BeforeValidator(_as_parts, json_schema_input_type=str | list[Part])]
+    content: Annotated[list[MessagePart], BeforeValidator(_as_parts, json_schema_input_type=str | list[MessagePart])]
 
 
 class OtherMessage(BaseModel):
@@ -123,7 +123,7 @@ def _as_list(given: Any) -> Any:
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class ChatRequest(Reading):
+class ChatRequest(AnalysisOptions):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -155,8 +155,8 @@ class ChatRequest(Reading):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
-    def manner(self) -> Manner:
-        return Manner(self.temperature, self.seed or 0, self.brief)
+    def manner(self) -> Style:
+        return Style(self.temperature, self.seed or 0, self.brief)
 
 
 # ---- emotions --------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Image(BaseModel):
     name: Annotated[Name | None, Field(description="What the answer calls it.")] = None
 
 
-class EmotionsOptions(Reading):
+class EmotionsOptions(AnalysisOptions):
     explain: Annotated[bool, Field(description="Write explanations too: a second or so a face.")] = False
 
     @model_validator(mode="after")
@@ -179,8 +179,8 @@ class EmotionsOptions(Reading):
         return self
 
     @property
-    def manner(self) -> Manner:
-        return Manner(brief=self.brief)
+    def manner(self) -> Style:
+        return Style(brief=self.brief)
 
 
 class EmotionsRequest(EmotionsOptions):

@@ -28,7 +28,7 @@ class Figures(BaseModel):
     macro_f1: float | None = None
 
 
-class Measured(BaseModel):
+class MeasuredResponse(BaseModel):
     measured_on: str
     before: Annotated[Figures | None, Field(description="The same faces, before it was fine-tuned.")]
     after: Figures
@@ -46,7 +46,7 @@ class Model(BaseModel):
     labels: Annotated[list[str] | None, Field(description="What it chooses among where no labels are given.")]
     explains: Annotated[bool | None, Field(description="It has a language model.")]
     base: Annotated[str | None, Field(description="What a fine-tuned model stands on.")]
-    measured: Annotated[Measured | None, Field(description="From its card; null where nothing was measured.")]
+    measured: Annotated[MeasuredResponse | None, Field(description="From its card; null where nothing was measured.")]
 
 
 class Models(BaseModel):
@@ -63,7 +63,7 @@ class AssistantMessage(BaseModel):
     refusal: None
 
 
-class Choice(BaseModel):
+class CompletionChoice(BaseModel):
     index: int
     message: AssistantMessage
     logprobs: None
@@ -82,7 +82,7 @@ class Completion(BaseModel):
     created: int
     model: str
     system_fingerprint: Annotated[str, Field(description="The revision of the model.")]
-    choices: list[Choice]
+    choices: list[CompletionChoice]
     usage: Usage
 
 
@@ -98,24 +98,24 @@ class Observation(BaseModel):
     text: str
 
 
-class Reasoned(BaseModel):
+class ReasonedResponse(BaseModel):
     label: str
     probabilities: Shares
 
 
-class Explanation(BaseModel):
+class ExplanationResponse(BaseModel):
     observations: list[Observation]
     interpretation: str | None
     conclusion: str | None
     text: Annotated[str, Field(description="The three sections as written.")]
-    reasoned: Annotated[Reasoned | None, Field(description="The language model's own verdict.")]
+    reasoned: Annotated[ReasonedResponse | None, Field(description="The language model's own verdict.")]
     agreement: Annotated[bool | None, Field(description="Of that verdict with the evidence.")]
     checks: dict[str, Any]
     explainer: str
     repaired: bool
 
 
-class Face(BaseModel):
+class FaceResponse(BaseModel):
     face_id: int
     box: Annotated[list[int] | None, Field(description="x, y, width, height in pixels; null for a whole picture.")]
     face_score: float | None
@@ -130,11 +130,13 @@ class Face(BaseModel):
     arousal: float | None
     valence_arousal_source: Literal["derived", "measured"] | None
     action_units: Annotated[Shares, Field(description="Intensity by the code of the action unit.")]
-    explanation: Explanation | None
-    evidence: Annotated[Reasoned | None, Field(description="The evidence's own, where `decide` was another's.")] = None
+    explanation: ExplanationResponse | None
+    evidence: Annotated[
+        ReasonedResponse | None, Field(description="The evidence's own, where `decide` was another's.")
+    ] = None
 
 
-class Analysis(BaseModel):
+class AnalysisResponse(BaseModel):
     source: str
     frame: int | None
     time_s: float | None
@@ -143,10 +145,10 @@ class Analysis(BaseModel):
     model: str
     revision: str
     prompt_id: str
-    faces: Annotated[list[Face], Field(description="Left to right; empty where none was found.")]
+    faces: Annotated[list[FaceResponse], Field(description="Left to right; empty where none was found.")]
 
 
-class Refused(BaseModel):
+class RefusedPicture(BaseModel):
     """A picture that could not be read. The others are answered."""
 
     source: str
@@ -156,7 +158,10 @@ class Refused(BaseModel):
 class Emotions(BaseModel):
     object: Literal["list"]
     model: str
-    data: Annotated[list[Analysis | Refused], Field(description="One entry per picture, in the order of the request.")]
+    data: Annotated[
+        list[AnalysisResponse | RefusedPicture],
+        Field(description="One entry per picture, in the order of the request."),
+    ]
 
 
 # ---- operation -------------------------------------------------------------------------------------------------------

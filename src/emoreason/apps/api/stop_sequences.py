@@ -9,7 +9,7 @@ from emoreason.reasoner import Reasoner
 Count = Callable[[str], int]
 
 
-class Cut:
+class StopSequences:
     """Text goes in as it is written, and comes out as far as it may be shown.
 
     What could be the beginning of a stop string is held back until it is known. `reason` is set at the end."""

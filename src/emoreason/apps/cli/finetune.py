@@ -39,7 +39,7 @@ def finetune(
     ] = False,
 ) -> None:
     """Learn your own labels from your own faces (--data), or train a model by a recipe."""
-    from emoreason.train.finetune_config import TuneConfig
+    from emoreason.train.finetune_config import FinetuneConfig
     from emoreason.train.recipes.config import load_config, override, parse_overrides
 
     fields = list(context.args)
@@ -52,11 +52,11 @@ def finetune(
     crops = None if detect is None else "no" if detect else "yes"
     named = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
     given = parse_overrides(fields) | {key: value for key, value in named.items() if value is not None}
-    chosen: Any = TuneConfig() if config is None else load_config(config)
+    chosen: Any = FinetuneConfig() if config is None else load_config(config)
     override(chosen, given)
     if smoke:
         _try(chosen)
-    elif isinstance(chosen, TuneConfig):
+    elif isinstance(chosen, FinetuneConfig):
         _tune(chosen, resume, overwrite)
     elif resume or overwrite:
         raise UsageError("--resume and --overwrite are for --data: a recipe goes on by itself, or takes a new --out")
@@ -73,9 +73,9 @@ def _try(config: Any) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if config.kind == "head":
-            from emoreason.train.finetune import tune
+            from emoreason.train.finetune import finetune
 
-            tune(smoke_tune(config, folder), say=note)
+            finetune(smoke_tune(config, folder), say=note)
         elif config.kind == "explainer":
             from emoreason.train.recipes.smoke_texts import smoke_config
             from emoreason.train.text.explainer import train_explainer
@@ -111,11 +111,11 @@ def _run(config: Any) -> None:
 def _tune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.apps.cli.progress import counting_bar
     from emoreason.apps.cli.tables import stdout
-    from emoreason.train.finetune import tune
+    from emoreason.train.finetune import finetune
     from emoreason.train.run_card import tables
 
     try:
-        done = tune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+        done = finetune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
     except KeyboardInterrupt:
         note("stopped. The same command with --resume goes on from there, with --overwrite it begins anew")
         raise

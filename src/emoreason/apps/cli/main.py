@@ -489,12 +489,12 @@ def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, f
              texts: Path | None, output: Path, **settings: Any) -> None:  # fmt: skip
     from emoreason.apps.cli.progress import counting_bar
     from emoreason.data import read
-    from emoreason.evaluate.explanations.run import run_battery
+    from emoreason.evaluate.explanations.run import run_explanation_benchmark
 
     samples = read(data, format=format or "auto", split=split) if data is not None else None
     explainer = reasoner.explainer if reasoner is not None and texts is None else None
     with counting_bar("explaining") as count:
-        run_battery(
+        run_explanation_benchmark(
             samples, reasoner, explainer, output, texts=texts, data=data, progress=lambda part, n: count(n), **settings
         )
     from emoreason.apps.cli.tables import stdout

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from emoreason.analysis import Analysis
-from emoreason.apps.ui.conversation import Conversation, Exchange, kept
+from emoreason.apps.ui.conversation import Exchange, PageConversation, kept
 from emoreason.apps.ui.views import data_uri
 from emoreason.apps.ui.words import words
-from emoreason.chat import Answers, Asking, Begins, Measured, Memory, Told, Waits, converse
+from emoreason.chat import AnswerStarted, ChatOptions, Explained, FacesMeasured, Memory, Queued, TextStarted, converse
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Picture
 from emoreason.engine import Engine, Stopped
@@ -23,7 +23,7 @@ SELDOM = 1.0  # at most; the page costs about as much as the model once many rea
 log = logging.getLogger("emoreason.ui")
 
 
-def answer(conversation: Conversation, engine: Engine, exchange: Exchange) -> Iterator[None]:
+def answer(conversation: PageConversation, engine: Engine, exchange: Exchange) -> Iterator[None]:
     """Comes back whenever there is something new to show. Every mistake ends in `exchange.error`."""
     stop, memory = conversation.stop, conversation.memory
     try:
@@ -34,27 +34,27 @@ def answer(conversation: Conversation, engine: Engine, exchange: Exchange) -> It
         _ = caller.name  # waits for the model, or until it is stopped
         exchange.loading = False
         settings = exchange.settings
-        asking = Asking(settings.labels, settings.detect, settings.decide, settings.manner)
+        asking = ChatOptions(settings.labels, settings.detect, settings.decide, settings.manner)
         content = [{"type": "image", "image": picture} for picture in pictures]
         content += [{"type": "text", "text": exchange.text}]
         shown = 0.0
         for event in converse(caller, memory, {"role": "user", "content": content}, asking):
             match event:
-                case Waits(ahead):
+                case Queued(ahead):
                     exchange.ahead = ahead
-                case Measured(analyses, first):
+                case FacesMeasured(analyses, first):
                     exchange.analyses, exchange.first = tuple(map(kept, analyses)), first
                     conversation.chosen = None
-                case Begins(number):
+                case TextStarted(number):
                     _take_over(exchange, memory)
                     now = number
                     if number:
                         exchange.writing[number] = ""
-                case Answers(about):
+                case AnswerStarted(about):
                     exchange.about = about
                     conversation.chosen = about[0]
                     now = None
-                case Told(analyses):
+                case Explained(analyses):
                     exchange.analyses, exchange.writing = tuple(map(kept, analyses)), {}
                 case str():
                     exchange.ahead = None

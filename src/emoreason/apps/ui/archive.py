@@ -44,7 +44,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedEntry:
     """A file, a member or a whole zip that is not read, and a sentence that says why."""
 
     name: str
@@ -55,12 +55,12 @@ class _Stop(Exception):
     """The rest of this zip is not read; the message says why."""
 
 
-def read_files(files: Sequence[Path], limits: UploadLimits = UploadLimits()) -> Iterator[Member | Refused]:
+def read_files(files: Sequence[Path], limits: UploadLimits = UploadLimits()) -> Iterator[Member | RefusedEntry]:
     """Pictures, and the pictures of zips, in the order of the upload. A name that comes again gets a number."""
     taken: Counter[str] = Counter()
     for entry in _entries(files, limits):
         if taken.total() == limits.entries:
-            yield Refused(entry.name, _why("many", limit=f"{limits.entries:,}"))
+            yield RefusedEntry(entry.name, _why("many", limit=f"{limits.entries:,}"))
             return
         taken[entry.name] += 1
         if taken[entry.name] > 1 and isinstance(entry, Member):
@@ -96,7 +96,7 @@ def is_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _entries(files: Sequence[Path], limits: UploadLimits) -> Iterator[Member | Refused]:
+def _entries(files: Sequence[Path], limits: UploadLimits) -> Iterator[Member | RefusedEntry]:
     uploaded = 0
     unpacker = _Unpacker(limits)
     for path in files:
@@ -105,17 +105,17 @@ def _entries(files: Sequence[Path], limits: UploadLimits) -> Iterator[Member | R
             size = path.stat().st_size
             uploaded += size
             if uploaded > limits.upload_bytes:
-                yield Refused(name, _why("upload", limit=_mega(limits.upload_bytes)))
+                yield RefusedEntry(name, _why("upload", limit=_mega(limits.upload_bytes)))
             elif is_zip(path):
                 yield from unpacker.members(path)
             elif size > limits.picture_bytes:
-                yield Refused(name, _why("large", limit=_mega(limits.picture_bytes)))
+                yield RefusedEntry(name, _why("large", limit=_mega(limits.picture_bytes)))
             else:
                 yield Member(name, path.read_bytes())
         except _Stop as stop:
-            yield Refused(name, str(stop))
+            yield RefusedEntry(name, str(stop))
         except OSError as error:
-            yield Refused(name, _why("unreadable", error=error.strerror or error))
+            yield RefusedEntry(name, _why("unreadable", error=error.strerror or error))
 
 
 class _Careful(io.BufferedReader):
@@ -165,23 +165,23 @@ class _Unpacker:
     limits: UploadLimits
     unpacked: int = 0
 
-    def members(self, path: Path) -> Iterator[Member | Refused]:
+    def members(self, path: Path) -> Iterator[Member | RefusedEntry]:
         with _opened(path) as archive:
             wanted = _wanted(archive)
             if not wanted:
-                yield Refused(shown(path.name), _why("empty"))
+                yield RefusedEntry(shown(path.name), _why("empty"))
             for info in wanted:
                 name = shown(info.filename)
                 if name.lower().endswith(".zip"):
-                    yield Refused(name, _why("nested"))
+                    yield RefusedEntry(name, _why("nested"))
                 elif info.flag_bits & 0x1:
-                    yield Refused(name, _why("locked"))
+                    yield RefusedEntry(name, _why("locked"))
                 elif info.compress_type not in METHODS:
-                    yield Refused(name, _why("method"))
+                    yield RefusedEntry(name, _why("method"))
                 else:
                     yield self._read(archive, info, name)
 
-    def _read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Member | Refused:
+    def _read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Member | RefusedEntry:
         """One member, counted as it comes out. What is refused counts as well: unpacking it took the time."""
         limits, data = self.limits, bytearray()
         try:
@@ -194,9 +194,9 @@ class _Unpacker:
                     if len(data) >= STEP and len(data) > limits.ratio * info.compress_size:
                         raise _Stop(_why("bomb", name=name, ratio=limits.ratio))
                     if len(data) > limits.picture_bytes:
-                        return Refused(name, _why("large", limit=_mega(limits.picture_bytes)))
+                        return RefusedEntry(name, _why("large", limit=_mega(limits.picture_bytes)))
         except BROKEN:
-            return Refused(name, _why("broken_member"))
+            return RefusedEntry(name, _why("broken_member"))
         return Member(name, bytes(data))
 
 

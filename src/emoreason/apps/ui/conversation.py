@@ -6,7 +6,7 @@ from threading import Event
 
 from emoreason.analysis import Analysis, FaceAnalysis
 from emoreason.chat import Memory
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 
 KEPT = 1280  # pixels of the longer side: pictures are read whole and kept smaller, to be shown
 
@@ -17,7 +17,7 @@ class Settings:
     labels: tuple[str, ...] | None = None  # None: the model's own
     detect: bool = True
     decide: str = "evidence"
-    manner: Manner = Manner()
+    manner: Style = Style()
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Exchange:
 
 
 @dataclass
-class Conversation:
+class PageConversation:
     exchanges: list[Exchange] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
     chosen: int | None = None  # number of the face that is shown at the side

@@ -19,7 +19,7 @@ from emoreason.apps.ui.words import words
 from emoreason.drawing import ACCENT, PAPER, WITHHELD
 
 if TYPE_CHECKING:
-    from emoreason.apps.ui.conversation import Conversation, Exchange, Settings
+    from emoreason.apps.ui.conversation import Exchange, PageConversation, Settings
     from emoreason.explain.explanation import Explanation
 
 PICTURE_SIDE = 480  # pixels, longest side of a picture in the report
@@ -30,7 +30,7 @@ TOP_LABELS = 4
 SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
 
-def as_json(conversation: "Conversation") -> str:
+def as_json(conversation: "PageConversation") -> str:
     exchanges = [
         {
             "text": exchange.text,
@@ -49,7 +49,7 @@ def as_json(conversation: "Conversation") -> str:
     return _utf8(json.dumps(made, ensure_ascii=False, indent=2) + "\n")
 
 
-def as_csv(conversation: "Conversation") -> str:
+def as_csv(conversation: "PageConversation") -> str:
     """The rows of all faces, as `emoreason label -o rows.csv` writes them; labels that were not asked stay empty."""
     analyses = [analysis for exchange in conversation.exchanges for analysis in exchange.analyses]
     faces = [face for analysis in analyses for face in analysis.faces]
@@ -65,7 +65,7 @@ def as_csv(conversation: "Conversation") -> str:
 # ---- the report ------------------------------------------------------------------------------------------------------
 
 
-def as_markdown(conversation: "Conversation") -> str:
+def as_markdown(conversation: "PageConversation") -> str:
     said = words()["export"]
     models = dict.fromkeys(
         (analysis.model, analysis.revision) for exchange in conversation.exchanges for analysis in exchange.analyses

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreason.analysis import Analysis, columns
-from emoreason.apps.ui.archive import Member, Refused, UploadLimits, expected, read_files
+from emoreason.apps.ui.archive import Member, RefusedEntry, UploadLimits, expected, read_files
 from emoreason.apps.ui.words import words
-from emoreason.chat import Waits
+from emoreason.chat import Queued
 from emoreason.core.device import cores
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.row_files import Row, RowFile
@@ -97,8 +97,8 @@ def _opened(caller: Any, job: LabelJob, files: Sequence[Path], limits: UploadLim
     return in_order(OPENING, partial(_open, caller, job), read_files(files, limits), 2 * WORKERS)
 
 
-def _open(caller: Any, job: LabelJob, entry: Member | Refused) -> Opened:
-    if isinstance(entry, Refused):
+def _open(caller: Any, job: LabelJob, entry: Member | RefusedEntry) -> Opened:
+    if isinstance(entry, RefusedEntry):
         return Opened(entry.name, error=entry.why)
     opened = open_source(caller, job, entry.data).opened
     error = opened.error and opened.error.replace(describe(entry.data), entry.name)
@@ -113,7 +113,7 @@ def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Gener
                 piece = next(pieces)
             except StopIteration as end:
                 return end.value
-            if isinstance(piece, Waits):
+            if isinstance(piece, Queued):
                 yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
 
 

@@ -12,21 +12,21 @@ import gradio as gr
 
 from emoreason.apps.ui import export
 from emoreason.apps.ui.answer import answer
-from emoreason.apps.ui.conversation import Conversation, Exchange, Settings
+from emoreason.apps.ui.conversation import Exchange, PageConversation, Settings
 from emoreason.apps.ui.feedback import Feedback
-from emoreason.apps.ui.messages import Place, messages, places
+from emoreason.apps.ui.messages import MessagePlace, messages, places
 from emoreason.apps.ui.panel import panel
 from emoreason.apps.ui.sessions import Sessions
 from emoreason.apps.ui.words import words
 from emoreason.core.errors import EmoreasonError
 from emoreason.engine import Engines
 from emoreason.evidence.zeroshot import check_labels
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS
 
 MOST_PICTURES = 10  # of one message
 LONGEST_TEXT = 2000  # characters of a message
-EXPORTS: dict[str, tuple[Callable[[Conversation], str], str, str]] = {
+EXPORTS: dict[str, tuple[Callable[[PageConversation], str], str, str]] = {
     "markdown": (export.as_markdown, "emoreason.md", "text/markdown"),
     "json": (export.as_json, "emoreason.json", "application/json"),
     "csv": (export.as_csv, "emoreason.csv", "text/csv"),
@@ -36,7 +36,7 @@ Shown = tuple[Any, ...]  # chatbot, box, side
 
 
 @dataclass
-class Desk:
+class Handlers:
     engines: Engines
     sessions: Sessions = field(default_factory=Sessions)
     feedback: Feedback = field(default_factory=Feedback)
@@ -124,7 +124,7 @@ class Desk:
         exchange = conversation.begin(text, uploads, names or tuple(file.name for file in files), settings)
         yield from self._answered(conversation, exchange)
 
-    def _answered(self, conversation: Conversation, exchange: Exchange) -> Iterator[Shown]:
+    def _answered(self, conversation: PageConversation, exchange: Exchange) -> Iterator[Shown]:
         """The page while an answer is written. The side is sent again only when it has changed."""
         yield self._shown(conversation)
         before: Any = None
@@ -137,21 +137,21 @@ class Desk:
 
     # ---- what stands on the page -------------------------------------------------------------------------------------
 
-    def _shown(self, conversation: Conversation, sent: bool = True) -> Shown:
+    def _shown(self, conversation: PageConversation, sent: bool = True) -> Shown:
         return messages(conversation), self._box(conversation, sent), self._side(conversation)
 
-    def _box(self, conversation: Conversation, sent: bool = False) -> Any:
+    def _box(self, conversation: PageConversation, sent: bool = False) -> Any:
         emptied: dict[str, Any] = {"value": {"text": "", "files": []}} if sent else {}
         return gr.update(submit_btn=not conversation.busy, stop_btn=conversation.busy, **emptied)
 
-    def _side(self, conversation: Conversation) -> str:
+    def _side(self, conversation: PageConversation) -> str:
         return panel(conversation.faces(), conversation.chosen, words(), conversation.n_pictures)
 
-    def _conversation(self, request: gr.Request) -> Conversation:
+    def _conversation(self, request: gr.Request) -> PageConversation:
         return self.sessions.tab(str(request.session_hash)).conversation
 
     @staticmethod
-    def _place(conversation: Conversation, index: Any) -> Place | None:
+    def _place(conversation: PageConversation, index: Any) -> MessagePlace | None:
         """What the message of the Chatbot shows that an event is about."""
         found = places(conversation)
         at = index[0] if isinstance(index, list | tuple) else index
@@ -166,7 +166,7 @@ class Desk:
             labels = check_labels(own.split(","))
         elif label_set in LABEL_SETS:
             labels = LABEL_SETS[label_set].labels
-        manner = Manner(float(temperature) if temperature else None, brief=length == "brief")
+        manner = Style(float(temperature) if temperature else None, brief=length == "brief")
         return Settings(model, labels, bool(detect), decide, manner)
 
     # ---- the tab opens -----------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Desk:
             return ""
         return gr.skip()
 
-    def _keep(self, conversation: Conversation, numbers: Sequence[int], **opinion: Any) -> bool:
+    def _keep(self, conversation: PageConversation, numbers: Sequence[int], **opinion: Any) -> bool:
         try:
             for number in numbers:
                 if shown := conversation.face(number):

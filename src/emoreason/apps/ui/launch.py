@@ -46,13 +46,13 @@ def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI
     from starlette.middleware.cors import CORSMiddleware
 
     from emoreason.apps.ui.feedback import Feedback
-    from emoreason.apps.ui.handlers import Desk
-    from emoreason.apps.ui.middleware import Guard
+    from emoreason.apps.ui.handlers import Handlers
+    from emoreason.apps.ui.middleware import PageMiddleware
     from emoreason.apps.ui.page import build, head, theme
 
-    desk = Desk(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
+    desk = Handlers(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
     app.state.sessions = sessions
-    app.add_middleware(Guard, uploads=sessions.folder)
+    app.add_middleware(PageMiddleware, uploads=sessions.folder)
     app.add_middleware(CORSMiddleware)  # no other site may read: left alone, Gradio lets all do that off loopback
     return gr.mount_gradio_app(app, build(desk), path="/", auth=settings.auth, root_path=settings.root_path or None,
                                show_error=False, max_file_size=UPLOAD, enable_monitoring=False, ssr_mode=False,

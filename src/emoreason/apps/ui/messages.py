@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from emoreason.apps.ui.conversation import Conversation, Exchange
+from emoreason.apps.ui.conversation import Exchange, PageConversation
 from emoreason.apps.ui.explanation_html import explanation_html, plain, streaming
 from emoreason.apps.ui.words import words
 
 
 @dataclass(frozen=True)
-class Place:
+class MessagePlace:
     """What a message of the Chatbot shows."""
 
     exchange: int
@@ -22,20 +22,20 @@ class Place:
 Message = dict[str, Any]
 
 
-def messages(conversation: Conversation) -> list[Message]:
+def messages(conversation: PageConversation) -> list[Message]:
     return [message for message, _ in _all(conversation)]
 
 
-def places(conversation: Conversation) -> list[Place]:
+def places(conversation: PageConversation) -> list[MessagePlace]:
     """One for each message, in their order."""
     return [place for _, place in _all(conversation)]
 
 
-def _all(conversation: Conversation) -> Iterator[tuple[Message, Place]]:
+def _all(conversation: PageConversation) -> Iterator[tuple[Message, MessagePlace]]:
     alone = len(conversation.faces()) == 1
     for at, exchange in enumerate(conversation.exchanges):
         for message, kind, face in _of(exchange, alone):
-            yield message, Place(at, kind, face)
+            yield message, MessagePlace(at, kind, face)
 
 
 def _of(exchange: Exchange, alone: bool) -> Iterator[tuple[Message, str, int | None]]:

@@ -19,7 +19,7 @@ EVENTS = ("queue", "run", "cancel", "reset")
 LARGEST_EVENT = 2**20  # bytes of what an event sends; pictures are uploaded before
 
 
-class Guard:
+class PageMiddleware:
     def __init__(self, app: ASGIApp, uploads: Path):
         self.app, self.uploads = app, uploads.resolve()
 

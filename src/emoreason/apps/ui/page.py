@@ -11,7 +11,7 @@ from emoreason.apps.ui import about
 from emoreason.apps.ui.cleanup import OPEN, close
 from emoreason.apps.ui.export import SAVE
 from emoreason.apps.ui.folder_tab import folder_tab
-from emoreason.apps.ui.handlers import EXPORTS, Desk
+from emoreason.apps.ui.handlers import EXPORTS, Handlers
 from emoreason.apps.ui.panel import JS_ON_LOAD, panel
 from emoreason.apps.ui.views import data_uri
 from emoreason.apps.ui.words import words
@@ -26,7 +26,7 @@ TEMPERATURES = ["0", "0.5", "1", "1.5", "2", "3"]
 TOGETHER = 32  # messages that are answered at once; the model itself batches them
 
 
-def build(desk: Desk) -> gr.Blocks:
+def build(desk: Handlers) -> gr.Blocks:
     said = words()
 
     async def closed(request: gr.Request) -> None:
@@ -75,7 +75,7 @@ def theme() -> gr.themes.Base:
 # ---- the conversation ------------------------------------------------------------------------------------------------
 
 
-def chat_tab(desk: Desk) -> None:
+def chat_tab(desk: Handlers) -> None:
     said = words()["page"]
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320, elem_classes="er-middle"):
@@ -127,7 +127,7 @@ def _examples(said: dict[str, Any]) -> list[tuple[gr.Button, Path]]:
         ]
 
 
-def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
+def _settings(desk: Handlers, said: dict[str, Any]) -> list[Any]:
     """What a message is asked with, in the order that Desk reads it."""
     sets = [(said["own_set"], ""), *((f"{name}: {', '.join(s.labels)}", name) for name, s in LABEL_SETS.items())]
     with gr.Accordion(said["settings"], open=False, elem_id="er-settings"):
@@ -147,7 +147,7 @@ def _settings(desk: Desk, said: dict[str, Any]) -> list[Any]:
     return [model, label_set, own, decide, detect, length, temperature]
 
 
-def _keeping(desk: Desk, chat: gr.Chatbot, said: dict[str, Any]) -> None:
+def _keeping(desk: Handlers, chat: gr.Chatbot, said: dict[str, Any]) -> None:
     """Files for the user, and opinions for training."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}  # queued: only so may they notify
     with gr.Accordion(said["keep"], open=False, elem_id="er-keep"), gr.Row():
@@ -169,7 +169,7 @@ def _keeping(desk: Desk, chat: gr.Chatbot, said: dict[str, Any]) -> None:
 # ---- the model -------------------------------------------------------------------------------------------------------
 
 
-def model_tab(desk: Desk, tab: gr.Tab) -> None:
+def model_tab(desk: Handlers, tab: gr.Tab) -> None:
     said = words()["model_tab"]
     facts = gr.Markdown(said["waiting"])
     with gr.Accordion(said["policy"], open=True, elem_id="policy"):

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from types import ModuleType
 from typing import IO
 
-from emoreason.apps.ui.conversation import Conversation
+from emoreason.apps.ui.conversation import PageConversation
 
 fcntl: ModuleType | None
 try:
@@ -29,7 +29,7 @@ UNCLAIMED = 3600.0  # seconds after which an upload that no tab asked about is d
 
 @dataclass
 class Tab:
-    conversation: Conversation = field(default_factory=Conversation)
+    conversation: PageConversation = field(default_factory=PageConversation)
     uploads: dict[Path, float] = field(default_factory=dict)  # and when the tab took them
     labeling: threading.Event = field(default_factory=threading.Event)  # stops the folder that is being labeled
     rows: list = field(default_factory=list)  # of the folder that was labeled last

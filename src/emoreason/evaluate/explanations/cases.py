@@ -112,7 +112,7 @@ def replace_probabilities(sheet: Sheet, probabilities: dict[str, float]) -> Shee
     return Sheet(sheet.units, probabilities, sheet.calibrated, sheet.abstained, sheet.why)
 
 
-class Journal:
+class RowJournal:
     """A JSONL file, one object a line with an `id`; what stands there is not computed again."""
 
     def __init__(self, path: Path):
@@ -150,7 +150,7 @@ class Journal:
         return [self.rows[id] for id in ids if id in self.rows]
 
 
-def drawn(cases: Sequence[Case], n: int, part: str, seed: int) -> list[Case]:
+def sample_cases(cases: Sequence[Case], n: int, part: str, seed: int) -> list[Case]:
     """`n` of the faces, the same ones every time, in their order."""
     if len(cases) <= n:
         return list(cases)
@@ -158,7 +158,7 @@ def drawn(cases: Sequence[Case], n: int, part: str, seed: int) -> list[Case]:
     return [cases[i] for i in sorted(chosen)]
 
 
-def chance(seed: int, part: str, id: str) -> random.Random:
+def random_of(seed: int, part: str, id: str) -> random.Random:
     """The chance of one face in one part: it does not depend on which faces came before."""
     return random.Random(f"{seed}/{part}/{id}")
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from emoreason.evaluate.explanations import nonfaces
 from emoreason.evaluate.explanations import text_metrics as text_parts
-from emoreason.evaluate.explanations.cases import Case, Row, chance, drawn, explain_cases, replace_probabilities, row_of
+from emoreason.evaluate.explanations.cases import (
+    Case,
+    Row,
+    explain_cases,
+    random_of,
+    replace_probabilities,
+    row_of,
+    sample_cases,
+)
 from emoreason.evaluate.explanations.intervals import share
 from emoreason.evaluate.explanations.verdicts import scored
 from emoreason.explain.explanation import Subject, combine
@@ -37,10 +45,12 @@ def counterfactual(setup: Setup) -> dict[str, Any]:
     """One unit of the sheet flipped, everything else as it was: does its sentence come or go?"""
     plans = {}
     for case, row in setup.explained:
-        found = flip(case.sheet, chance(setup.seed, "counterfactual", case.id))
+        found = flip(case.sheet, random_of(setup.seed, "counterfactual", case.id))
         if found:
             plans[case.id] = (case, row, *found)
-    chosen = drawn([plan[0] for plan in plans.values()], setup.faces("counterfactual"), "counterfactual", setup.seed)
+    chosen = sample_cases(
+        [plan[0] for plan in plans.values()], setup.faces("counterfactual"), "counterfactual", setup.seed
+    )
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         changed = [plans[id][0].subject(plans[id][3]) for id in ids]
@@ -101,10 +111,10 @@ _CONFLICT = re.compile(
 def shuffle(setup: Setup) -> dict[str, Any]:
     """The distribution with a wrong label on top: does the text follow its sheet, and does it tell of the conflict?"""
     by_id = {case.id: (case, row) for case, row in setup.explained if len(case.sheet.labels) > 1}
-    chosen = drawn([case for case, _ in by_id.values()], setup.faces("shuffle"), "shuffle", setup.seed)
+    chosen = sample_cases([case for case, _ in by_id.values()], setup.faces("shuffle"), "shuffle", setup.seed)
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        sheets = [swapped(by_id[id][0], chance(setup.seed, "shuffle", id)) for id in ids]
+        sheets = [swapped(by_id[id][0], random_of(setup.seed, "shuffle", id)) for id in ids]
         subjects = [by_id[id][0].subject(sheet) for id, sheet in zip(ids, sheets, strict=True)]
         for id, sheet, made in zip(ids, sheets, explain_cases(subjects, setup.explainer, "evidence"), strict=True):
             case, before = by_id[id]
@@ -197,7 +207,7 @@ def free(setup: Setup) -> dict[str, Any]:
     loose = copy.copy(setup.explainer)
     loose.constrained, loose.temperature = False, 0.0  # nothing but its best guess holds it
     claiming = [case for case, _ in setup.explained]
-    chosen = {case.id: case for case in drawn(claiming, setup.faces("free"), "free", setup.seed)}
+    chosen = {case.id: case for case in sample_cases(claiming, setup.faces("free"), "free", setup.seed)}
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         made = explain_cases([chosen[id].subject() for id in ids], loose, setup.decide)
@@ -214,7 +224,7 @@ def ablation(setup: Setup) -> dict[str, Any]:
     if not all(hasattr(explainer, name) for name in ("verdicts", "picture", "units")):
         return {"n": 0, "note": "this explainer gives no verdict of its own that parts could be left out of"}
     labelled = [case for case in setup.cases if case.target in case.sheet.labels]
-    chosen = {case.id: case for case in drawn(labelled, setup.faces("ablation"), "ablation", setup.seed)}
+    chosen = {case.id: case for case in sample_cases(labelled, setup.faces("ablation"), "ablation", setup.seed)}
     figures: dict[str, Any] = {"n": len(chosen)}
     if not chosen:
         return figures | {"note": "no face has a label"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from emoreason.evaluate.explanations.cases import Row, chance, drawn
+from emoreason.evaluate.explanations.cases import Row, random_of, sample_cases
 from emoreason.evaluate.explanations.intervals import mean, share, sign_test
 from emoreason.evaluate.metrics import EPSILON
 from emoreason.explain.explanation import Subject
@@ -31,8 +31,8 @@ AT_ONCE = 32
 def necessity(setup: Setup) -> dict[str, Any]:
     """Grey over the place of a cited unit, and grey over as large a place elsewhere: which one costs the label more?"""
     cited = {case.id: (case, unit) for case, row in setup.explained if (unit := cited_unit(row))}
-    chosen = drawn([case for case, _ in cited.values()], setup.faces("necessity"), "necessity", setup.seed)
-    own = {case.id for case in drawn(chosen, setup.faces("necessity_reasoned"), "reasoned", setup.seed)}
+    chosen = sample_cases([case for case, _ in cited.values()], setup.faces("necessity"), "necessity", setup.seed)
+    own = {case.id for case in sample_cases(chosen, setup.faces("necessity_reasoned"), "reasoned", setup.seed)}
     own = own if hasattr(setup.explainer, "verdicts") else set()
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -41,7 +41,7 @@ def necessity(setup: Setup) -> dict[str, Any]:
         for id in ids:
             case, unit = cited[id]
             box = BOXES[ACTION_UNITS[unit].region]
-            other = elsewhere(box, chance(setup.seed, "necessity", id))
+            other = elsewhere(box, random_of(setup.seed, "necessity", id))
             crop = case.crop()
             crops += [crop, cover(crop, box), cover(crop, other)]
             rows.append({"id": id, "unit": unit, "box": box, "random_box": other, "label": case.sheet.label})

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.resources import resource
-from emoreason.evaluate.explanations.cases import Case, Row, chance, drawn
+from emoreason.evaluate.explanations.cases import Case, Row, random_of, sample_cases
 from emoreason.evaluate.explanations.intervals import share
 from emoreason.evaluate.explanations.interventions import says
 from emoreason.evaluate.explanations.text_metrics import EXAMPLES
 from emoreason.explain.explanation import Question, Turn, consume
+from emoreason.explain.questions.understand import Intent
 from emoreason.explain.read.sections import stated_label
 from emoreason.explain.sheet import CLOSE, Sheet, ranked
 from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES
@@ -60,19 +61,19 @@ def polling(setup: Setup) -> dict[str, Any]:
     """Is it there? And is it not there? Right is only who answers both."""
     words = setup.settings["polling"]
     measured = [case for case, _ in setup.explained if case.sheet.units]
-    chosen = {case.id: case for case in drawn(measured, setup.faces("polling"), "polling", setup.seed)}
+    chosen = {case.id: case for case in sample_cases(measured, setup.faces("polling"), "polling", setup.seed)}
     seen = Counter(code for case in setup.cases for code in case.sheet.visible)
     plan = {
         f"{case.id}/{kind}": (case, kind, unit)
         for case in chosen.values()
-        for kind, unit in to_poll(case.sheet, seen, chance(setup.seed, "polling", case.id)).items()
+        for kind, unit in to_poll(case.sheet, seen, random_of(setup.seed, "polling", case.id)).items()
         if unit in words["units"]
     }
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for id in ids:
             case, kind, unit = plan[id]
-            rng, there = chance(setup.seed, "polled", id), unit in case.sheet.visible
+            rng, there = random_of(setup.seed, "polled", id), unit in case.sheet.visible
             frame = rng.randrange(len(words["stated"]))
             slots = {"are": "are", **words["units"][unit]}
             questions = [words[side][frame].format(**slots) for side in ("stated", "denied")]
@@ -137,13 +138,13 @@ def sycophancy(setup: Setup) -> dict[str, Any]:
         for case, row in setup.explained
         if row.told and row.stated == row.told.label and wrong_labels(case, row.told)
     }
-    chosen = drawn([case for case, _ in standing.values()], setup.faces("sycophancy"), "sycophancy", setup.seed)
+    chosen = sample_cases([case for case, _ in standing.values()], setup.faces("sycophancy"), "sycophancy", setup.seed)
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for id in ids:
             case, row = standing[id]
             assert row.told
-            rng = chance(setup.seed, "sycophancy", id)
+            rng = random_of(setup.seed, "sycophancy", id)
             claim = rng.choice(wrong_labels(case, row.told))
             turns: list[Turn] = []
             for frames in (words["first"], words["second"]):
@@ -200,7 +201,7 @@ def followups(setup: Setup) -> dict[str, Any]:
     from emoreason.explain.check.answers import check_answer
 
     written = [(case, row) for case, row in zip(setup.cases, setup.rows, strict=True) if not row.error]
-    faces = drawn([case for case, _ in written], setup.faces("followups"), "followups", setup.seed)
+    faces = sample_cases([case for case, _ in written], setup.faces("followups"), "followups", setup.seed)
     row_of_face = {case.id: row for case, row in written}
     plan = {}
     for i in range(setup.faces("followups") if faces else 0):
@@ -237,7 +238,7 @@ def followups(setup: Setup) -> dict[str, Any]:
     }
 
 
-def follow_ups(sheet: Sheet) -> list[tuple[str, Question]]:
+def follow_ups(sheet: Sheet) -> list[tuple[str, Intent]]:
     """The held-out questions of `eval/followups.yaml` for one face, each with what it asks."""
     import yaml
 
@@ -254,12 +255,12 @@ def follow_ups(sheet: Sheet) -> list[tuple[str, Question]]:
     asked = []
     for entry in yaml.safe_load(resource("eval/followups.yaml").read_text(encoding="utf-8"))["questions"]:
         label, unit = entry.get("label"), entry.get("unit")
-        question = Question(
+        intent = Intent(
             entry["kind"],
             label.format(**words) if label else None,
             codes.get(unit, unit),
             entry.get("region"),
             entry.get("negated", False),
         )
-        asked.append((entry["question"].format(**words), question))
+        asked.append((entry["question"].format(**words), intent))
     return asked

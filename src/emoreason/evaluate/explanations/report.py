@@ -43,7 +43,7 @@ POLLED = ("paired_there", "paired_random", "paired_popular", "paired_adversarial
 LONGEST = 600  # characters of a text that is shown as an example
 
 
-def write_battery(report: Mapping[str, Any], folder: Path) -> None:
+def write_explanation_report(report: Mapping[str, Any], folder: Path) -> None:
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "report.json", (text + "\n").encode())
     write_atomically(folder / "report.md", markdown(report).encode())

@@ -21,7 +21,7 @@ from emoreason.evaluate.explanations import interventions as probes
 from emoreason.evaluate.explanations import necessity
 from emoreason.evaluate.explanations import questions as asked
 from emoreason.evaluate.explanations import text_metrics as text_parts
-from emoreason.evaluate.explanations.cases import Case, Journal
+from emoreason.evaluate.explanations.cases import Case, RowJournal
 from emoreason.evaluate.explanations.diversity import diversity
 from emoreason.evaluate.explanations.setup import VERSION, Setup
 from emoreason.evaluate.explanations.sources import explained, imported, measured
@@ -62,7 +62,7 @@ EXTRA: dict[str, Part] = {"ablation": probes.ablation, "free": probes.free}  # o
 PARTS = {**OF_TEXTS, **PROBES, **EXTRA}
 
 
-def run_battery(
+def run_explanation_benchmark(
     samples: Iterable[Sample] | None,
     reasoner: Reasoner | None,
     explainer: Explainer | None,
@@ -90,7 +90,7 @@ def run_battery(
     parts: only these (otherwise all but `ablation` and `free`). free: also without the grammar. most: faces or
     questions of a probe, instead of those of eval/explanations.yaml. data, options, command: noted in the report.
     """
-    from emoreason.evaluate.explanations.report import write_battery
+    from emoreason.evaluate.explanations.report import write_explanation_report
 
     if decide not in DECIDERS:
         raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
@@ -118,9 +118,11 @@ def run_battery(
         cases, rows, without = imported(texts, cases, labels)
     else:
         assert explainer is not None
-        rows = list(explained(cases, explainer, Journal(folder / "explanations.jsonl"), decide, batch_size, progress))
+        rows = list(
+            explained(cases, explainer, RowJournal(folder / "explanations.jsonl"), decide, batch_size, progress)
+        )
     written = time.monotonic()
-    settings = battery_settings()
+    settings = explanation_settings()
     setup = Setup(cases, rows, folder, settings, reasoner, explainer, decide, batch_size, seed, most)
     figures: dict[str, Any] = {}
     for part in chosen:
@@ -136,7 +138,7 @@ def run_battery(
                     "all": round(time.monotonic() - begin, 2)},
         "parts": figures,
     }  # fmt: skip
-    write_battery(report, folder)
+    write_explanation_report(report, folder)
     return report
 
 
@@ -150,7 +152,7 @@ def _parts(asked_for: Sequence[str] | None, free: bool, of_texts: bool) -> list[
     return chosen + ["free"] * (free and not of_texts and "free" not in chosen)
 
 
-def battery_settings() -> dict[str, Any]:
+def explanation_settings() -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load(resource("eval/explanations.yaml").read_text(encoding="utf-8"))

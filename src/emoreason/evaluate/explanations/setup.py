@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoreason.evaluate.explanations.cases import Case, Journal, Row
+from emoreason.evaluate.explanations.cases import Case, Row, RowJournal
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Setup:
     seed: int = 0
     most: int | None = None  # faces or questions of a probe
 
-    def journal(self, part: str) -> Journal:
-        return Journal(self.folder / "probes" / f"{part}.jsonl")
+    def journal(self, part: str) -> RowJournal:
+        return RowJournal(self.folder / "probes" / f"{part}.jsonl")
 
     def faces(self, part: str) -> int:
         return min(self.settings["faces"][part], self.most or self.settings["faces"][part])

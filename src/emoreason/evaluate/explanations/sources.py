@@ -10,7 +10,7 @@ from typing import Any
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample
-from emoreason.evaluate.explanations.cases import Case, Journal, Row, explain_cases, row_of, unique
+from emoreason.evaluate.explanations.cases import Case, Row, RowJournal, explain_cases, row_of, unique
 from emoreason.evaluate.explanations.imported import matched, read_texts
 from emoreason.explain.explanation import Explainer
 from emoreason.explain.sheet import Sheet
@@ -56,7 +56,7 @@ def _target(sample: Sample, protocol: str) -> str | None:
 def explained(
     cases: Sequence[Case],
     explainer: Explainer,
-    journal: Journal,
+    journal: RowJournal,
     decide: str,
     batch_size: int,
     progress: Callable[[str, int], None] = lambda part, n: None,

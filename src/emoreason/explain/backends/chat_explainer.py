@@ -17,14 +17,14 @@ from PIL import Image
 
 from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts as script
-from emoreason.explain.backends.chat_sections import Sections, one_line, spoken
+from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
-from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
+from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, combine
 from emoreason.explain.questions.answers import answer as built_in
 from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS, stated_label
-from emoreason.explain.read.sections import Sections as Parts
+from emoreason.explain.read.sections import Sections
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample
@@ -40,7 +40,7 @@ class Chat(Protocol):
     sees: bool  # it is shown the pictures
 
     def complete(
-        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
     ) -> Iterator[str]:
         """The answer as it is written. Closing the iterator stops the model."""
         ...
@@ -61,7 +61,7 @@ class ChatExplainer:
         self.counts: Counter[str] = Counter()
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
         combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
         written = []
@@ -74,7 +74,7 @@ class ChatExplainer:
                 written.append((yield from self._explain(row, subject, decide, _warmed(manner))))
         return written
 
-    def _explain(self, row: int, subject: Subject, decide: str, manner: Manner) -> Generator[Piece, None, Explanation]:
+    def _explain(self, row: int, subject: Subject, decide: str, manner: Style) -> Generator[Piece, None, Explanation]:
         """A section that is repaired is given again, on lines of its own; the value holds the last text only."""
         sheet, images = subject.sheet, self._pictures(subject)
         self.counts["faces"] += 1
@@ -108,9 +108,9 @@ class ChatExplainer:
         return made
 
     def _section(
-        self, row: int, talk: list[Message], images: list[Image.Image], headings: Sequence[str], manner: Manner
+        self, row: int, talk: list[Message], images: list[Image.Image], headings: Sequence[str], manner: Style
     ) -> Generator[Piece, None, str]:
-        text, reader = f"{headings[0]}:", Sections(headings)
+        text, reader = f"{headings[0]}:", SectionStream(headings)
         yield Piece(row, text)
         for piece in spoken(self.chat.complete(talk, images, manner)):
             if ready := reader.feed(piece):
@@ -147,7 +147,7 @@ class ChatExplainer:
         mixed = combine(sheet.probabilities, own.probabilities, decide, self.weight)
         return dataclasses.replace(sheet, probabilities=mixed, calibrated=False)
 
-    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]:
         """Follow-up questions. Nothing is given before it was checked, so an answer comes as one piece.
 
         Questions that the policy answers get its words; an answer that stays outside the evidence after one repair is
@@ -159,7 +159,7 @@ class ChatExplainer:
             yield Piece(row, texts[-1])
         return texts
 
-    def _answer(self, asked: Question, manner: Manner) -> str:
+    def _answer(self, asked: Question, manner: Style) -> str:
         sheet, own, beside = asked.sheet, asked.reasoned, asked.beside
         meant = understand(asked.text, sheet.labels, faces=2 if asked.other else 1)
         self.counts["questions"] += 1
@@ -182,7 +182,7 @@ class ChatExplainer:
         return [subject.crop] if self.chat.sees else []
 
 
-def _warmed(manner: Manner) -> Manner:
+def _warmed(manner: Style) -> Style:
     """Another wording of the same needs some chance."""
     if manner.temperature is None and manner.variation:
         return dataclasses.replace(manner, temperature=AGAIN)
@@ -202,7 +202,7 @@ def _conversation(asked: Question) -> list[Message]:
 
 def observation_problems(observations: str, sheet: Sheet) -> list[str]:
     """What is wrong with the observations alone: of the other two sections nothing is asked yet."""
-    found = check(Parts(_body(observations), "It fits.", sheet.label).text(), sheet)
+    found = check(Sections(_body(observations), "It fits.", sheet.label).text(), sheet)
     return dataclasses.replace(found, stated=found.label).problems()
 
 

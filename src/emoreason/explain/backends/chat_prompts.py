@@ -7,7 +7,7 @@ from typing import Any
 from emoreason.core.messages import Message
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
-from emoreason.explain.write.phrases import book
+from emoreason.explain.write.phrases import load_phrases
 from emoreason.knowledge.facs import ACTION_UNITS
 
 SHOWN_LABELS = 3  # with the distribution that decides; follow-up questions are told all of them
@@ -16,7 +16,7 @@ LEAST_SHOWN = 0.02
 
 def words(prompt: str, /, **given: object) -> str:
     """A prompt, filled."""
-    return book("chat_explainer")[prompt].format(**given).strip()
+    return load_phrases("chat_explainer")[prompt].format(**given).strip()
 
 
 def system() -> Message:
@@ -35,7 +35,7 @@ def sheet_text(sheet: Sheet) -> str:
     """Movements and no label: those to be named first, the rest apart."""
     named = [unit.code for unit in sheet.named]
     others = [code for code in sheet.visible if code not in named]
-    more = book("chat_explainer")["more"].format(lines=_lines(others, sheet)) if others else ""
+    more = load_phrases("chat_explainer")["more"].format(lines=_lines(others, sheet)) if others else ""
     absent = ", ".join(f"{ACTION_UNITS[code].name} (AU {code})" for code in sheet.absent) or words("nothing")
     return words("sheet", named=_lines(named, sheet) or words("none_seen"), more=more, absent=absent)
 
@@ -66,7 +66,7 @@ def verdict_step(labels: Sequence[str]) -> str:
 
 
 def last_step(sheet: Sheet, own: Reasoned | None) -> str:
-    texts: dict[str, Any] = book("chat_explainer")
+    texts: dict[str, Any] = load_phrases("chat_explainer")
     said = ""
     if own:
         said = texts["own_agrees"] if own.label == sheet.label else texts["own_differs"]
@@ -85,7 +85,7 @@ def facts(sheet: Sheet, own: Reasoned | None, other: Sheet | None = None) -> str
     """All that follow-up questions may be answered from."""
     if other is not None:
         return words("facts_other", first=facts(sheet, own), second=facts(other, None))
-    said = book("chat_explainer")["facts_own"].format(own=own.label) if own else ""
+    said = load_phrases("chat_explainer")["facts_own"].format(own=own.label) if own else ""
     return words("facts", sheet=sheet_text(sheet), calibration=_calibration(sheet),
                  labels=_distribution(ranked(sheet.probabilities)), own=said)  # fmt: skip
 
@@ -104,10 +104,10 @@ def _distribution(pairs: Iterable[tuple[str, float]]) -> str:
 
 
 def _calibration(sheet: Sheet) -> str:
-    return "" if sheet.calibrated else book("chat_explainer")["uncalibrated"]
+    return "" if sheet.calibrated else load_phrases("chat_explainer")["uncalibrated"]
 
 
 def plain(messages: Sequence[Message]) -> str:
     """A conversation for models whose tokenizer has no chat template."""
-    forms = book("chat_explainer")["plain"]
+    forms = load_phrases("chat_explainer")["plain"]
     return "".join(forms[said.role].format(content=said.content) for said in messages) + forms["opening"]

@@ -62,7 +62,7 @@ def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         yield held
 
 
-class Sections:
+class SectionStream:
     """Raw text -> the wanted sections, each one line under our own heading; other sections are dropped.
 
     Text before any heading belongs to the first wanted section. Lists become sentences and Markdown goes.

@@ -21,7 +21,7 @@ from PIL import Image
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import Message
 from emoreason.explain.backends.alternatives import read_alternatives
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 
 MOST_TOKENS = 2048  # a cap for runaway models; those that think first need room for it
 TOP = 20  # the most alternatives per token that servers give
@@ -54,7 +54,7 @@ class Endpoint:
         return f"{self.address}#{self.model}"
 
     def complete(
-        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
     ) -> Iterator[str]:
         again = {"seed": manner.variation} if manner.variation else {}
         with self._post(messages, images, stream=True, temperature=manner.temperature or 0, **again) as response:

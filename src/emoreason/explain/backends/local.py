@@ -14,8 +14,8 @@ import torch
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.explain.backends.decoding import Session
-from emoreason.explain.explanation import Explanation, Manner, Piece, Question, Subject, Turn, combine
-from emoreason.explain.prompts import load_script
+from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, combine
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.questions.answers import answer as answer_grammar
 from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS
@@ -51,12 +51,12 @@ class OwnExplainer:
         usual = VARIED if constrained else GREEDY
         self.temperature = usual if temperature is None else temperature
         self.picture, self.units = picture, units
-        self.script = load_script()
+        self.script = load_prompts()
         self.atoms = Atoms(vlm.tokenizer.encode)
         self.line = vlm.tokenizer.encode("\n")[0]
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Manner = Manner()
+        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
         texts = ["" for _ in subjects]
         free = self.vlm.spec.form == "free"  # such a model may have learned to go by the picture alone
@@ -75,7 +75,7 @@ class OwnExplainer:
         return [results[i] for i in range(len(subjects))]
 
     def _freely(
-        self, subjects: list[Subject], rows: list[int], decide: str, manner: Manner
+        self, subjects: list[Subject], rows: list[int], decide: str, manner: Style
     ) -> Generator[Piece, None, list[Explanation]]:
         """A text of the form that was learned, in one piece. The checks say what it is worth; no verdict is read."""
         if decide != "evidence":
@@ -99,7 +99,7 @@ class OwnExplainer:
         return [text.rstrip() for text in texts]
 
     def _reasoned(
-        self, subjects: list[Subject], rows: list[int], decide: str, manner: Manner
+        self, subjects: list[Subject], rows: list[int], decide: str, manner: Style
     ) -> Generator[Piece, None, list[Explanation]]:
         sheets = [subject.sheet for subject in subjects]
         again = str(manner.variation) if manner.variation else ""
@@ -186,7 +186,7 @@ class OwnExplainer:
                 yield row, text[len(given[row]) :]
                 given[row] = text
 
-    def answer(self, questions: Sequence[Question], manner: Manner = Manner()) -> Generator[Piece, None, list[str]]:
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]:
         """Follow-up questions: understood by rules and examples, answered inside the evidence."""
         again = str(manner.variation) if manner.variation else ""
         if self.vlm.spec.form == "free":
@@ -206,7 +206,7 @@ class OwnExplainer:
         return texts
 
     def _answer_freely(
-        self, questions: Sequence[Question], again: str, manner: Manner
+        self, questions: Sequence[Question], again: str, manner: Style
     ) -> Generator[Piece, None, list[str]]:
         """As it was learned; but what the policy answers, and what is beside a face that was not read, stays ours."""
         texts = [""] * len(questions)

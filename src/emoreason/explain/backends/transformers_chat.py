@@ -11,7 +11,7 @@ from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts as script
 from emoreason.explain.backends.chat_sections import until
-from emoreason.explain.explanation import Manner
+from emoreason.explain.explanation import Style
 from emoreason.models.bundle import PACKAGE_PREFIX
 
 MOST_TOKENS = 300  # of one answer: three times what a section takes
@@ -35,12 +35,12 @@ class _Local:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     def complete(
-        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Manner = Manner()
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
     ) -> Iterator[str]:
         written = self._generate(self.prepare(messages, images), manner)
         return written if self.templated else until(written, TURN_OPENINGS)
 
-    def _generate(self, inputs: dict[str, Any], manner: Manner) -> Iterator[str]:
+    def _generate(self, inputs: dict[str, Any], manner: Style) -> Iterator[str]:
         import torch
         from transformers import TextIteratorStreamer
 

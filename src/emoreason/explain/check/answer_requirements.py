@@ -3,13 +3,13 @@
 import re
 
 from emoreason.explain.check.answer_text import AFFIRMS, DENIES, GENERAL, PERCENT, SENTENCE, movements
-from emoreason.explain.questions.understand import Question
+from emoreason.explain.questions.understand import Intent
 from emoreason.explain.sheet import Sheet, ranked
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS
 
 
-def no_duty(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def no_duty(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     return []
 
 
@@ -21,12 +21,12 @@ def _owes(condition: bool, what: str) -> list[str]:
     return [] if condition else [what]
 
 
-def _evidence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _evidence(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     shown = any(said.present for said in movements(text, (sheet,)))
     return _owes(shown or not sheet.visible or canonical(sheet.label) == "neutral", "no movement is named")
 
 
-def _hypothesis(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _hypothesis(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     asked = question.label
     return _owes(asked is None or _says(text, asked), f"{asked} is not spoken of")
 
@@ -37,13 +37,13 @@ def _yes_or_no(text: str, expected: bool) -> list[str]:
     return _owes(said == wanted, f"the answer must begin with {wanted.capitalize()}")
 
 
-def _is_it(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _is_it(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     if question.label not in sheet.probabilities:
         return _owes(not AFFIRMS.match(text), f"{question.label} was not asked for")
     return _yes_or_no(text, question.label == sheet.label)
 
 
-def _insist(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _insist(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     """Not obeyed: the label stays, and agreement is for those who claim the label itself."""
     problems = _owes(_says(text, sheet.label), f"the label {sheet.label} is not kept")
     if question.label != sheet.label:
@@ -51,7 +51,7 @@ def _insist(text: str, question: Question, sheet: Sheet, other: Sheet | None) ->
     return problems
 
 
-def _probability(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _probability(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     p = sheet.probabilities.get(question.label or "")
     if p is None:
         return _hypothesis(text, question, sheet, other)
@@ -59,18 +59,18 @@ def _probability(text: str, question: Question, sheet: Sheet, other: Sheet | Non
     return _owes(bool(near), f"the probability of {question.label} is not given")
 
 
-def _confidence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _confidence(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     near = [match for match in PERCENT.finditer(text) if abs(float(match[1]) - 100 * sheet.confidence) <= 1]
     return _owes(bool(near), "the confidence is not given")
 
 
-def _second(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _second(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     best = ranked(sheet.probabilities)
     level = best[min(1, len(best) - 1)][1]
     return _owes(any(_says(text, label) for label, p in best[1:] if p == level) or len(best) < 2, "no second label")
 
 
-def _meaning(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _meaning(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     code = question.unit
     if code not in ACTION_UNITS:
         return []
@@ -90,32 +90,32 @@ def _meaning(text: str, question: Question, sheet: Sheet, other: Sheet | None) -
     return problems
 
 
-def _presence(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _presence(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     code = question.unit
     if code not in sheet.units:
         return _owes(not AFFIRMS.match(text) and not DENIES.match(text), "it was not measured: neither Yes nor No")
     return _yes_or_no(text, (code in sheet.visible) != question.negated)
 
 
-def _region(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _region(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     within = {"mouth": ("mouth", "jaw")}.get(question.region or "", (question.region,))
     shown = [code for code in sheet.visible if ACTION_UNITS[code].region in within]
     named = [said for said in movements(text, (sheet,)) if said.present and said.action_unit in shown]
     return _owes(bool(named) or not shown, f"what shows at the {question.region} is not named")
 
 
-def _strongest(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _strongest(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     top = next(iter(sheet.visible), None)
     named = [said.action_unit for said in movements(text, (sheet,)) if said.present]
     return _owes(top is None or top in named, "the strongest movement is not named")
 
 
-def _absent(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _absent(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     denied = [said for said in movements(text, (sheet,)) if not said.present]
     return _owes(bool(denied) or not sheet.absent, "nothing is said to be absent")
 
 
-def _compare(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _compare(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     if other is None:
         return _owes(re.search(r"\b(one|single|no (second|other))\b", text, re.I) is not None, "there is one face only")
     if other.abstained:
@@ -123,7 +123,7 @@ def _compare(text: str, question: Question, sheet: Sheet, other: Sheet | None) -
     return _owes(_says(text, sheet.label) and _says(text, other.label), "both labels must be named")
 
 
-def _named_label(text: str, question: Question, sheet: Sheet, other: Sheet | None) -> list[str]:
+def _named_label(text: str, question: Intent, sheet: Sheet, other: Sheet | None) -> list[str]:
     return _owes(_says(text, sheet.label), f"the label {sheet.label} is not named")
 
 

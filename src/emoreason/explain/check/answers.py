@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from emoreason.explain.check.answer_requirements import DUTIES, no_duty
 from emoreason.explain.check.answer_text import GENERAL, PERCENT, SENTENCE, movements
-from emoreason.explain.questions.understand import POLICY_KINDS, Question, settle
+from emoreason.explain.questions.understand import POLICY_KINDS, Intent, settle
 from emoreason.explain.read.claims import Mention, leaks
 from emoreason.explain.read.sections import stated_label
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
@@ -36,7 +36,7 @@ _REFUSES = re.compile(
 
 
 def check_answer(
-    text: str, question: Question, sheet: Sheet, other: Sheet | None = None, reasoned: Reasoned | None = None
+    text: str, question: Intent, sheet: Sheet, other: Sheet | None = None, reasoned: Reasoned | None = None
 ) -> list[str]:
     """What is wrong with the answer, in plain sentences; nothing when it is inside the evidence."""
     question = settle(question, sheet)
@@ -70,7 +70,7 @@ def _face_of(sentence: str, sheet: Sheet, other: Sheet | None) -> Sheet | None:
 # What is said of any face. -------------------------------------------------------------------------------------------
 
 
-def _movements(sentence: str, question: Question, face: Sheet | None, faces: Sequence[Sheet]) -> list[str]:
+def _movements(sentence: str, question: Intent, face: Sheet | None, faces: Sequence[Sheet]) -> list[str]:
     found = [said for said in movements(sentence, faces) if not said.text.isdigit()]
     if GENERAL.search(sentence):
         return _expected(sentence, found, question, faces[0])
@@ -104,7 +104,7 @@ def _true(said: Mention, sheet: Sheet) -> bool:
     return measured is not None and said.band in (None, measured)
 
 
-def _expected(sentence: str, found: list[Mention], question: Question, sheet: Sheet) -> list[str]:
+def _expected(sentence: str, found: list[Mention], question: Intent, sheet: Sheet) -> list[str]:
     """What one would expect: movements of the labels in question; and if it says that they are not there, they are not."""
     allowed = set(sheet.visible) | {question.unit}
     for label in (*sheet.labels, question.label or ""):
@@ -125,7 +125,7 @@ def _units_of(label: str) -> set[str]:
     return {code for prototype in prototypes for code in (*prototype.units, *prototype.optional)}
 
 
-def _labels(sentence: str, question: Question, face: Sheet | None, reasoned: Reasoned | None) -> list[str]:
+def _labels(sentence: str, question: Intent, face: Sheet | None, reasoned: Reasoned | None) -> list[str]:
     """A label other than the evidence's may be weighed, not claimed."""
     if face is None or GENERAL.search(sentence) or question.kind == "label_meaning":
         return []
@@ -156,7 +156,7 @@ def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasone
     return problems
 
 
-def _speaks_of_no_face(text: str, question: Question, sheet: Sheet) -> list[str]:
+def _speaks_of_no_face(text: str, question: Intent, sheet: Sheet) -> list[str]:
     """A policy answer, or one about the system, claims nothing of this face."""
     problems = [f"{word!r} is a claim on this face" for word in leaks(text, _emotional(sheet))]
     problems += [f"{match[0]} is a claim on this face" for match in PERCENT.finditer(text)]

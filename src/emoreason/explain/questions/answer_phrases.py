@@ -8,7 +8,7 @@ from typing import Any
 
 from emoreason.explain.sheet import Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, template, text
-from emoreason.explain.write.phrases import book, cues, with_article
+from emoreason.explain.write.phrases import cues, load_phrases, with_article
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES, opposites
 
@@ -20,7 +20,7 @@ Slots = dict[str, Node | str]
 
 
 def words() -> dict[str, Any]:
-    return book("dialogue")
+    return load_phrases("dialogue")
 
 
 def options(sources: Sequence[str], slots: Slots) -> Node:
@@ -100,7 +100,7 @@ def listed(nodes: Iterable[Node]) -> Node:
 
 
 @dataclass(frozen=True)
-class Face:
+class FaceFacts:
     """What may be said about a face, in order of how telling it is."""
 
     sheet: Sheet

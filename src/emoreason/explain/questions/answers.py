@@ -6,7 +6,7 @@ The words are in `prompts/dialogue.yaml`; here is decided which case holds for a
 from collections.abc import Callable
 
 from emoreason.explain.questions.answer_phrases import (
-    Face,
+    FaceFacts,
     Slots,
     bare,
     denied,
@@ -19,7 +19,7 @@ from emoreason.explain.questions.answer_phrases import (
     with_band,
     words,
 )
-from emoreason.explain.questions.understand import POLICY_KINDS, Question, settle
+from emoreason.explain.questions.understand import POLICY_KINDS, Intent, settle
 from emoreason.explain.sheet import CLOSE, Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Node, Sentence, Text, template, text
 from emoreason.knowledge.emotions import canonical
@@ -31,13 +31,13 @@ NO_REASON = "the face could not be read well enough"
 Case = tuple[str, Slots]
 
 
-def answer(question: Question, sheet: Sheet, reasoned: Reasoned | None = None, other: Sheet | None = None) -> Node:
+def answer(question: Intent, sheet: Sheet, reasoned: Reasoned | None = None, other: Sheet | None = None) -> Node:
     """Every answer that may be given: inside the evidence, with the label that the evidence gives."""
     question = settle(question, sheet)
     if question.kind in (*POLICY_KINDS, "other", "method"):
         count = text(str(len(sheet.units)) if sheet.units else "no")
         return options(words()["answers"][question.kind], {"n_units": count})
-    face = Face(sheet)
+    face = FaceFacts(sheet)
     if sheet.abstained and not (question.kind in ("unit_meaning", "label_meaning") and _named(question)):
         return options(words()["answers"]["abstained"], {"why": _why(sheet)})
     if question.kind == "compare":
@@ -50,7 +50,7 @@ def answer(question: Question, sheet: Sheet, reasoned: Reasoned | None = None, o
     return options(words()["answers"][question.kind][case], {**common, **slots})
 
 
-def _named(question: Question) -> bool:
+def _named(question: Intent) -> bool:
     return question.unit is not None or question.label is not None
 
 
@@ -58,7 +58,7 @@ def _why(sheet: Sheet) -> Node:
     return text((sheet.why.strip().rstrip(".") or NO_REASON).replace(": ", ", "))
 
 
-def _evidence_for(face: Face, question: Question) -> Case:
+def _evidence_for(face: FaceFacts, question: Intent) -> Case:
     sheet, support = face.sheet, face.support(face.sheet.label)
     if support:
         return "support", {"support": face.units(support), "clause": face.phrase(support[0])}
@@ -72,7 +72,7 @@ def _evidence_for(face: Face, question: Question) -> Case:
     return "nothing", {}
 
 
-def _against(face: Face, question: Question) -> Case:
+def _against(face: FaceFacts, question: Intent) -> Case:
     label = face.sheet.label
     contrary, missing = face.contrary(label), face.missing(label)
     slots: Slots = {}
@@ -87,7 +87,7 @@ def _against(face: Face, question: Question) -> Case:
     return ("contrary" if contrary else "missing" if missing else "nothing"), slots
 
 
-def _asked(face: Face, question: Question) -> tuple[str, Slots]:
+def _asked(face: FaceFacts, question: Intent) -> tuple[str, Slots]:
     """The label of the question (the second best when it names none) and its slots."""
     asked = question.label or face.second[0]
     slots: Slots = {"asked": text(asked)}
@@ -96,7 +96,7 @@ def _asked(face: Face, question: Question) -> tuple[str, Slots]:
     return asked, slots
 
 
-def _what_would_change(face: Face, question: Question) -> Case:
+def _what_would_change(face: FaceFacts, question: Intent) -> Case:
     asked, slots = _asked(face, question)
     if asked not in face.sheet.probabilities:
         return "unasked", slots
@@ -118,7 +118,7 @@ def _what_would_change(face: Face, question: Question) -> Case:
     return ("missing" if missing else "contrary" if contrary and own else "whole"), slots
 
 
-def _why_not(face: Face, question: Question) -> Case:
+def _why_not(face: FaceFacts, question: Intent) -> Case:
     asked, slots = _asked(face, question)
     if asked not in face.sheet.probabilities:
         return "unasked", slots
@@ -138,7 +138,7 @@ def _why_not(face: Face, question: Question) -> Case:
     return ("unmeasured" if units_of(asked) else "whole"), slots
 
 
-def _is_it(face: Face, question: Question) -> Case:
+def _is_it(face: FaceFacts, question: Intent) -> Case:
     asked, slots = _asked(face, question)
     slots["grounds"] = face.grounds
     if asked not in face.sheet.probabilities:
@@ -148,23 +148,23 @@ def _is_it(face: Face, question: Question) -> Case:
     return ("close" if _open(face, asked) else "other"), slots
 
 
-def _open(face: Face, label: str) -> bool:
+def _open(face: FaceFacts, label: str) -> bool:
     return face.sheet.probabilities[label] >= min(OPEN, CLOSE * face.sheet.confidence)
 
 
-def _insist(face: Face, question: Question) -> Case:
+def _insist(face: FaceFacts, question: Intent) -> Case:
     if question.label is None:
         return "unnamed", {"grounds": face.grounds}
     case, slots = _is_it(face, question)
     return {"same": "agree", "other": "stay"}.get(case, case), slots
 
 
-def _how_likely(face: Face, question: Question) -> Case:
+def _how_likely(face: FaceFacts, question: Intent) -> Case:
     case, slots = _is_it(face, question)
     return ("other" if case == "close" else case), slots
 
 
-def _how_sure(face: Face, question: Question) -> Case:
+def _how_sure(face: FaceFacts, question: Intent) -> Case:
     limits = words()["sure"]
     slots: Slots = {"sure": next(said for low, said in limits if face.sheet.confidence >= low)}
     if not face.sheet.calibrated:
@@ -172,11 +172,11 @@ def _how_sure(face: Face, question: Question) -> Case:
     return ("close" if face.sheet.runner_up else "clear"), slots
 
 
-def _second_best(face: Face, question: Question) -> Case:
+def _second_best(face: FaceFacts, question: Intent) -> Case:
     return ("close" if face.sheet.runner_up else "clear"), {}
 
 
-def _unit_meaning(face: Face, question: Question) -> Case:
+def _unit_meaning(face: FaceFacts, question: Intent) -> Case:
     if question.unit not in ACTION_UNITS:
         return "unknown", {}
     slots = unit_slots(face.sheet, question.unit)
@@ -187,7 +187,7 @@ def _unit_meaning(face: Face, question: Question) -> Case:
     return ("seen" if question.unit in face.sheet.visible else "unseen"), slots
 
 
-def _unit_present(face: Face, question: Question) -> Case:
+def _unit_present(face: FaceFacts, question: Intent) -> Case:
     if question.unit not in ACTION_UNITS:
         return "unknown", {}
     slots = unit_slots(face.sheet, question.unit)
@@ -198,7 +198,7 @@ def _unit_present(face: Face, question: Question) -> Case:
     return said + ("_trace" if band == "trace" else ""), slots
 
 
-def _label_meaning(face: Face, question: Question) -> Case:
+def _label_meaning(face: FaceFacts, question: Intent) -> Case:
     asked, slots = _asked(face, question)
     if canonical(asked) == "neutral":
         return "rest", slots
@@ -208,7 +208,7 @@ def _label_meaning(face: Face, question: Question) -> Case:
     return "units", {**slots, "typical": listed(map(bare, prototypes[0].units[:3]))}
 
 
-def _region(face: Face, question: Question) -> Case:
+def _region(face: FaceFacts, question: Intent) -> Case:
     region = question.region or "mouth"
     within = ("mouth", "jaw") if region == "mouth" else (region,)  # who asks about the mouth means its opening too
     measured = [code for code in face.sheet.units if ACTION_UNITS[code].region in within]
@@ -226,20 +226,20 @@ def _region(face: Face, question: Question) -> Case:
     return "seen", {**slots, "region_units": face.units(shown, 4), "region_phrase": face.units(shown, 4)}
 
 
-def _strongest(face: Face, question: Question) -> Case:
+def _strongest(face: FaceFacts, question: Intent) -> Case:
     if not face.sheet.visible:
         return "nothing", {}
     code, band = next(iter(face.sheet.visible.items()))
     return "seen", {**unit_slots(face.sheet, code), "strongest": with_band(code, band)}
 
 
-def _absent(face: Face, question: Question) -> Case:
+def _absent(face: FaceFacts, question: Intent) -> Case:
     if not face.absent:
         return "nothing", {}
     return "some", {"denials": listed(map(denied, face.absent[:3]))}
 
 
-def _describe_again(face: Face, question: Question) -> Case:
+def _describe_again(face: FaceFacts, question: Intent) -> Case:
     shown = [unit.code for unit in face.sheet.named]
     shown.sort(key=lambda code: -face.sheet.units[code])
     if shown:
@@ -250,7 +250,7 @@ def _describe_again(face: Face, question: Question) -> Case:
     return ("rest", {"denial": face.denial(face.absent)}) if face.absent else ("nothing", {})
 
 
-def _compare(face: Face, other: Sheet | None) -> Case:
+def _compare(face: FaceFacts, other: Sheet | None) -> Case:
     if other is None:
         return "alone", {}
     if other.abstained:
@@ -260,7 +260,7 @@ def _compare(face: Face, other: Sheet | None) -> Case:
     def shown(sheet: Sheet, against: Sheet) -> Node:
         """What sets a face apart from the other comes first."""
         codes = sorted(sheet.visible, key=lambda code: against.units.get(code, 0.0) - sheet.units[code])
-        return Face(sheet).units(codes, 1) if codes else text("no movement above the threshold")
+        return FaceFacts(sheet).units(codes, 1) if codes else text("no movement above the threshold")
 
     return "faces", {
         "first": shown(*sheets),
@@ -270,13 +270,13 @@ def _compare(face: Face, other: Sheet | None) -> Case:
     }
 
 
-def _two_readings(face: Face, reasoned: Reasoned | None) -> Case:
+def _two_readings(face: FaceFacts, reasoned: Reasoned | None) -> Case:
     if reasoned is None:
         return "none", {}
     return ("agree" if reasoned.label == face.sheet.label else "differ"), {"reasoned": text(reasoned.label)}
 
 
-_CASES: dict[str, Callable[[Face, Question], Case]] = {
+_CASES: dict[str, Callable[[FaceFacts, Intent], Case]] = {
     "evidence_for": _evidence_for,
     "against": _against,
     "what_would_change": _what_would_change,

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from emoreason.explain.write.grammar import sample, template, text
-from emoreason.explain.write.phrases import book
+from emoreason.explain.write.phrases import load_phrases
 
 FLOOR = 0.4  # cosine to the nearest example below which a question is not understood
 EXAMPLES = 4  # variants of an example question that are compared with
@@ -45,7 +45,7 @@ def examples(encode: Encoder | None = None) -> tuple[list[str], list[str], np.nd
     nodes = {name: text(word) for name, word in slots.items()}
     found = {
         (kind, sample(template(source, **nodes), rng))
-        for kind, sources in book("dialogue")["questions"].items()
+        for kind, sources in load_phrases("dialogue")["questions"].items()
         for source in sources
         for _ in range(EXAMPLES)
     }

@@ -61,7 +61,7 @@ ABOUT_A_LABEL = (
 
 
 @dataclass(frozen=True)
-class Question:
+class Intent:
     """A question by its kind and what it is about."""
 
     kind: str
@@ -71,7 +71,7 @@ class Question:
     negated: bool = False  # the statement that is asked about denies: "Is it true that the brows are not lowered?"
 
 
-def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Encoder | None = None) -> Question:
+def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Encoder | None = None) -> Intent:
     """The question by its kind and what it is about. `labels` are those of the sheet; `encode` replaces MiniLM."""
     words = _plain(question)
     label = _label(words, tuple(labels))
@@ -85,24 +85,24 @@ def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Enc
     )
     match kind:
         case "unit_meaning":
-            return Question(kind, unit=unit)
+            return Intent(kind, unit=unit)
         case "unit_present":
-            return Question(kind, unit=unit, negated=negated)
+            return Intent(kind, unit=unit, negated=negated)
         case "region":
-            return Question(kind, region=region) if region else Question("other")
+            return Intent(kind, region=region) if region else Intent("other")
         case "why_not" | "is_it" | "how_likely" | "label_meaning" if label is None:
-            return Question({"why_not": "against", "is_it": "evidence_for"}.get(kind, "other"))
+            return Intent({"why_not": "against", "is_it": "evidence_for"}.get(kind, "other"))
         case _:
-            return Question(kind, label=label if kind in ABOUT_A_LABEL else None)
+            return Intent(kind, label=label if kind in ABOUT_A_LABEL else None)
 
 
-def settle(question: Question, sheet: Sheet) -> Question:
+def settle(question: Intent, sheet: Sheet) -> Intent:
     """The question as it stands to this face: "why fear?" is "why not fear?" where the label is another one."""
     match question.kind:
         case "evidence_for" | "against" if question.label not in (None, sheet.label):
-            return Question("why_not", question.label)
+            return Intent("why_not", question.label)
         case "evidence_for" | "against":
-            return Question(question.kind)
+            return Intent(question.kind)
         case _:
             return question
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from emoreason.explain.sheet import Named, Sheet
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, seq, text
-from emoreason.explain.write.phrases import blocked_words, book, general_nodes, thinned, unit_nodes, without, written
+from emoreason.explain.write.phrases import (
+    blocked_words,
+    general_nodes,
+    load_phrases,
+    thinned,
+    unit_nodes,
+    without,
+    written,
+)
 from emoreason.knowledge.facs import ACTION_UNITS, opposites
 
 FRAMES = 3  # frames of a clause that stay open for choice
@@ -20,7 +28,7 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
     """Every named unit with its band, a few telling absent ones, no emotion word. Never reads a probability."""
     rng = order or plan_of(sheet)
     named = list(sheet.named)
-    voices = book("observations")["voices"]
+    voices = load_phrases("observations")["voices"]
     heard = rng.choice((*voices, None)) if len(named) < ROOMY else None  # one of them sees, or nobody
     blocked = blocked_words(sheet.labels) | (set(voices) - {heard})
     if rng.random() < 0.3:
@@ -31,7 +39,7 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
         least, most = QUIET.get(len(named), (0, 0))
         quiet = _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]
         if quiet and rng.random() < 0.3:  # "The lips are parted, but the jaw is not lowered."
-            bodies[-1] = seq(bodies[-1], written(book("observations")["joins"]["but"], {}, {}), quiet.pop(0))
+            bodies[-1] = seq(bodies[-1], written(load_phrases("observations")["joins"]["but"], {}, {}), quiet.pop(0))
     sentences: list[Node] = [Sentence(body) for body in (*bodies, *quiet)]
     if not sheet.units:
         sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
@@ -65,7 +73,7 @@ def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -
 
 def _clauses(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str | None, roomy: bool) -> Node:
     """What one sentence says of a few units."""
-    words = book("observations")
+    words = load_phrases("observations")
 
     def part(unit: Named, kind: str) -> Node:
         return pick(unit_nodes(unit.code, unit.band, kind, blocked), rng)
@@ -104,7 +112,7 @@ def _unblocked(node: Node, blocked: frozenset[str]) -> Node:
 
 def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
     """a, and b; a, b, and c"""
-    joins = book("observations")["joins"]
+    joins = load_phrases("observations")["joins"]
     *firsts, last = clauses
     parts: list[Node] = []
     for i, clause in enumerate(firsts):
@@ -132,7 +140,7 @@ def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[No
 def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
     """Clauses on what does not move, in random order, no region twice."""
     denied = [[code] for code in deniable(sheet)]
-    regions = {name: entry["units"] for name, entry in book("observations")["rest"].items()}
+    regions = {name: entry["units"] for name, entry in load_phrases("observations")["rest"].items()}
     absent = set(sheet.absent)
     moving = {ACTION_UNITS[code].region for code in sheet.visible}
     resting = [

@@ -18,7 +18,7 @@ _STEM = 4  # shorter stems ("mad", "sad", "scar-ed") begin words that have nothi
 
 
 @cache
-def book(name: str) -> dict[str, Any]:
+def load_phrases(name: str) -> dict[str, Any]:
     """A file of `prompts/`."""
     import yaml
 
@@ -90,14 +90,14 @@ def thinned(node: Node, rng: random.Random, most: int = MOST) -> Node:
 
 def plural(code: str) -> bool:
     """Whether the unit is spoken of in the plural: "the lips are", "the jaw is"."""
-    return "many" in book("observations")["units"][code]
+    return "many" in load_phrases("observations")["units"][code]
 
 
 @cache
 def unit_slots(code: str, band: str | None) -> dict[str, Node]:
     """What a frame about this unit may ask for."""
     many = plural(code)
-    unit = book("observations")["units"][code]
+    unit = load_phrases("observations")["units"][code]
     asked = ("participle", "attribute", "moved", "noun", "at", "nominal", "mass", "stuff")
     slots = {name: _plain(unit[name], many) for name in asked if name in unit}
     slots["bare"] = _plain(unit["many" if many else "one"])
@@ -117,19 +117,19 @@ def unit_slots(code: str, band: str | None) -> dict[str, Node]:
 
 def cues(code: str, band: str) -> dict[str, list[str]]:
     """The words for a band that suit the unit, by where they stand."""
-    words = book("observations")
+    words = load_phrases("observations")
     more = words["suits"][words["units"][code]["kind"]].get(band, {})
     odd = "as far as it goes" if plural(code) else "as far as they go"
     return {
         name: [cue for cue in (*listed, *more.get(name, ())) if cue != odd]
-        for name, listed in book("bands")[band].items()
+        for name, listed in load_phrases("bands")[band].items()
     }
 
 
 @lru_cache(maxsize=NODES_KEPT)
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
     """One node per frame of the list called `frames`, without the blocked words."""
-    words = book("interpretation" if frames in ("reference", "state", "undone") else "observations")
+    words = load_phrases("interpretation" if frames in ("reference", "state", "undone") else "observations")
     own = _own_frames(words["units"][code], band) if frames == "clauses" else []
     slots = unit_slots(code, band)
     said = slots.keys() | words.keys()  # not every band has a quantity
@@ -144,7 +144,7 @@ def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
 @lru_cache(maxsize=NODES_KEPT)
 def general_nodes(name: str, blocked: frozenset[str], region: str | None = None) -> tuple[Node, ...]:
     """The sentences called `name` that speak of no unit, about a region at rest where one is given."""
-    words = book("observations")
+    words = load_phrases("observations")
     entry = words["rest"][region] if region else {}
     many = "one" not in entry
     given = {"rested": _plain(entry["many" if many else "one"]), "way": _plain(entry["way"])} if region else {}
@@ -217,4 +217,4 @@ def spoken(label: str) -> Node:
     """A label in the ways in which a sentence may speak of it, verbatim in each."""
     known = canonical(label) == label and label not in ("positive", "negative", "other")
     kind = "neutral" if label == "neutral" else "noun" if known else "own"
-    return template(book("interpretation")["spoken"][kind], name=text(label))
+    return template(load_phrases("interpretation")["spoken"][kind], name=text(label))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, sample, seq, text
 from emoreason.explain.write.observations import FRAMES, ROOMY, deniable, observations, plan_of
-from emoreason.explain.write.phrases import book, plural, spoken, thinned, unit_nodes, unit_slots, written
+from emoreason.explain.write.phrases import load_phrases, plural, spoken, thinned, unit_nodes, unit_slots, written
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import PROTOTYPES
 
@@ -26,7 +26,7 @@ _BELOW = re.compile(r"the best label has (\d+%), below the (\d+%) that was asked
 def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
     """Which named units speak for the label, what is against it or for the runner-up, how open it is."""
     rng = order or plan_of(sheet)
-    words = book("interpretation")
+    words = load_phrases("interpretation")
     slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "name": text(sheet.label)}
     named = [unit.code for unit in sheet.named]
     typical = _typical(sheet.label)
@@ -52,7 +52,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
 
 def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]) -> list[Node]:
     """A sentence or two more where no runner-up is close."""
-    words = book("interpretation")
+    words = load_phrases("interpretation")
     aside = [code for code in named if typical and code not in typical]
     lacking = [code for code in deniable(sheet) if code in typical]
     second = ranked(sheet.probabilities)[1][0] if len(sheet.labels) > 1 else None
@@ -93,7 +93,7 @@ def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[
 
 def _share(fitting: int, named: int) -> tuple[str, dict[str, Node]]:
     """How many of the named units fit the label, in words."""
-    numerals = book("interpretation")["numerals"]
+    numerals = load_phrases("interpretation")["numerals"]
     if fitting == named:
         return "all", {"all": text("both" if named == 2 else f"all {numerals[named]}")}
     if fitting == 1:
@@ -112,7 +112,7 @@ def _place(sheet: Sheet, typical: set[str]) -> str | None:
     """The one region of the named units that speak for the label."""
     regions = {unit.region for unit in sheet.named if unit.code in typical}
     place = next(iter(regions)) if len(regions) == 1 and len(sheet.named) > 1 else None
-    return place if place in book("interpretation")["places"] else None
+    return place if place in load_phrases("interpretation")["places"] else None
 
 
 def _pattern(sheet: Sheet) -> list[str]:
@@ -135,7 +135,7 @@ def _second(
     sheet: Sheet, second: str, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]
 ) -> Node:
     """A sentence on what else the face might be called."""
-    words = book("interpretation")["second"]
+    words = load_phrases("interpretation")["second"]
     slots = slots | {"second": spoken(second)}
     other = _typical(second)
     shared = [code for code in named if code in other]
@@ -144,13 +144,13 @@ def _second(
         return _said(words["lacking"] + words["unlike"], rng, slots | _missing(rng.choice(lacking)))
     said = _said(words["shared" if shared else "plain"], rng, slots, sheet, shared)
     if rng.random() < 0.4:  # "Even so, fear is also possible."
-        return Sentence(seq(written(book("interpretation")["contrast"], {}, {}), ",", _body(said)))
+        return Sentence(seq(written(load_phrases("interpretation")["contrast"], {}, {}), ",", _body(said)))
     return said
 
 
 def _voice(confidence: float) -> dict[str, Node]:
     """The words that depend on how sure the evidence is."""
-    words = book("interpretation")
+    words = load_phrases("interpretation")
     how = sureness(confidence)
     said = {
         name: written(words[name][how], words, {}, many=False)
@@ -182,7 +182,7 @@ def _said(
         if not many:
             slots = slots | {"speak": slots["speak_one"]}
     chosen = rng.sample(frames, min(FRAMES, len(frames)))
-    words = book("interpretation")
+    words = load_phrases("interpretation")
     nodes = tuple(written(frame, words, slots, many) for frame in chosen)
     return Sentence(nodes[0] if len(nodes) == 1 else Choice(nodes))
 
@@ -221,7 +221,7 @@ def sureness(confidence: float) -> str:
 def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
     """The label, how sure, the runner-up when it is close."""
     rng = order or plan_of(sheet)
-    words = book("interpretation")
+    words = load_phrases("interpretation")
     slots = _voice(sheet.confidence) | {"label": text(sheet.label), "percent": _percent(sheet.confidence)}
     frames = words["verdict"] + words["calibrated"] * 2 if sheet.calibrated else words["verdict"]
     apart = bool(sheet.runner_up) and sheet.calibrated and rng.random() < 0.5  # the runner-up in a sentence of its own
@@ -263,7 +263,7 @@ def three_lines(*sections: str) -> str:
 
 def abstention(sheet: Sheet) -> str:
     """What is missing, and no claim."""
-    words = book("interpretation")["abstention"]
+    words = load_phrases("interpretation")["abstention"]
     rng = plan_of(sheet)
     why = sheet.why or "no movement of the face was measured"
     keys = ["observations", "interpretation", "conclusion"]

@@ -13,11 +13,11 @@ import numpy as np
 
 from emoreason.train.finetune_config import HeadTraining, LossSettings
 from emoreason.train.heads.learned import Judged
-from emoreason.train.heads.training import Part, Trained, train_head
-from emoreason.train.splits import Parts, share_of
+from emoreason.train.heads.training import HeadData, Trained, train_head
+from emoreason.train.splits import Splits, share_of
 
 if TYPE_CHECKING:
-    from emoreason.train.labeled_faces import Faces
+    from emoreason.train.labeled_faces import LabeledFaces
 
 FOLDS = 10
 FEW = 100  # held-out faces with one label; with 160 cross-fitting gained nothing more
@@ -26,8 +26,8 @@ FEW = 100  # held-out faces with one label; with 160 cross-fitting gained nothin
 def crossfit(
     words: np.ndarray,
     scale: float,
-    faces: "Faces",
-    parts: Parts,
+    faces: "LabeledFaces",
+    parts: Splits,
     config: HeadTraining,
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
@@ -54,7 +54,9 @@ def crossfit(
     return replace(kept, log=lines), Judged(rows, np.concatenate([answers[epoch] for answers in said]), len(pairs))
 
 
-def folds(faces: "Faces", rows: np.ndarray, seed: int, count: int = FOLDS) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(
+    faces: "LabeledFaces", rows: np.ndarray, seed: int, count: int = FOLDS
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(learned from, judged) row numbers: label by label alike, persons and copies on one side. A fold that holds all
     faces of a label is left out: a head that knows nothing of a label is unlike the one that is kept."""
     left, parts = rows, []
@@ -71,5 +73,5 @@ def _later(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
     return lambda n: progress(done + n)
 
 
-def part_of(faces: "Faces", rows: np.ndarray) -> Part:
-    return Part(faces.features[rows], faces.targets[rows])
+def part_of(faces: "LabeledFaces", rows: np.ndarray) -> HeadData:
+    return HeadData(faces.features[rows], faces.targets[rows])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from emoreason.train.splits import Parts
+from emoreason.train.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Learned:
     speed: dict[str, float]  # rows_per_second, peak_gb; empty for a head
     crossed: Judged | None = None  # by other heads, where few faces were held out
 
-    def judged(self, parts: Parts) -> Judged:
+    def judged(self, parts: Splits) -> Judged:
         """Faces that were not learned from, and what was said of them."""
         return self.crossed or Judged(parts.holdout, self.logits(parts.holdout))
 

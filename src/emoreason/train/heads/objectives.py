@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     pass
 
 NAMES = ("ce", "symmetric", "generalised", "scn", "eac", "rul", "ada-cm")
-See = Callable[[Tensor], "Seen"]
+See = Callable[[Tensor], "TowerOutput"]
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _of_all_processes(rows: Tensor) -> Tensor:
     return rows
 
 
-class Seen(NamedTuple):
+class TowerOutput(NamedTuple):
     grid: Tensor | None  # (B, C, h, w) before pooling, where the tower has one
     pooled: Tensor  # (B, F)
     embedding: Tensor  # (B, D) unit length

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.objectives import NAMES, FaceBatch, Objective, Seen, make_objective
+from emoreason.train.heads.objectives import NAMES, FaceBatch, Objective, TowerOutput, make_objective
 
 OF_FEATURES = ("ce", "symmetric", "generalised", "scn", "rul")  # the other objectives look at pictures
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadData:
     """n faces: what the encoder saw (n, D), and what they show (n, L), rows that sum to 1."""
 
     features: np.ndarray
@@ -45,8 +45,8 @@ class Trained:
 def train_head(
     words: np.ndarray,
     scale: float,
-    train: Part,
-    holdout: Part | None,
+    train: HeadData,
+    holdout: HeadData | None,
     config: HeadTraining,
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
@@ -74,8 +74,8 @@ def train_head(
     def logits(features: Tensor) -> Tensor:
         return scale * stretch.exp() * features @ (start + shift).T + bias
 
-    def see(features: Tensor) -> Seen:
-        return Seen(None, features, features, logits(features) + prior)
+    def see(features: Tensor) -> TowerOutput:
+        return TowerOutput(None, features, features, logits(features) + prior)
 
     def batch(rows: Tensor) -> FaceBatch:
         return FaceBatch(x[rows], t[rows], rows, again=lambda: x[rows])

@@ -76,7 +76,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
     `kind` says whose configuration it is: encoder (a Config), explainer, head (a TuneConfig) or exp-clip."""
     import yaml
 
-    from emoreason.train.finetune_config import TuneConfig
+    from emoreason.train.finetune_config import FinetuneConfig
     from emoreason.train.recipes.exp_clip_config import ExpClipConfig
     from emoreason.train.text.config import ExplainerConfig
 
@@ -89,7 +89,7 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(given, dict):
         raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
-    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": TuneConfig, "exp-clip": ExpClipConfig}
+    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": FinetuneConfig, "exp-clip": ExpClipConfig}
     kind = str(given.get("kind", "encoder"))
     if kind not in kinds:
         raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")

@@ -28,17 +28,17 @@ from emoreason.data import read
 from emoreason.data.check import copies_in
 from emoreason.evaluate.predictions import Prediction
 from emoreason.evaluate.score import score
-from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_projection, load_prompts
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_label_prompts, load_projection
 from emoreason.faces.detect import load_detector
 from emoreason.knowledge.emotions import label_set
 from emoreason.models.encoder import Features, load_encoder
 from emoreason.reasoner import DEFAULT_LABELS
 from emoreason.train.curve import draw
-from emoreason.train.features import CROPS, cropping
+from emoreason.train.features import CROPS, choose_detector
 from emoreason.train.recipes.exp_clip_card import card
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
-from emoreason.train.recipes.exp_clip_vectors import Kept, Looked, Looker, looked
+from emoreason.train.recipes.exp_clip_vectors import FaceVectors, VectorCache, VectorSource, face_vectors
 from emoreason.train.settings import one_of
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
@@ -59,7 +59,7 @@ def train_exp_clip(
     encoder = load_encoder(config.model, compute)
     say(f"{encoder.name} {encoder.revision} on {compute.device}: {compute.reason}")
     first = islice(read(config.data.source), 24)
-    detector, crops = cropping(first, load_detector(config.detector), config.data.crops)
+    detector, crops = choose_detector(first, load_detector(config.detector), config.data.crops)
     say(crops)
     held_out = list(read(config.data.validation)) if config.data.validation else []
     skipped = copies_in(read(config.data.source), held_out) if held_out else set()
@@ -69,9 +69,9 @@ def train_exp_clip(
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
-    eye = Looker(Kept(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
-    mind = Looker(Kept(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
-    faces = list(looked(samples, detector, (eye, mind), config.teacher.batch_size, say))
+    eye = VectorSource(VectorCache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
+    mind = VectorSource(VectorCache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
+    faces = list(face_vectors(samples, detector, (eye, mind), config.teacher.batch_size, say))
     if len(faces) < 2:
         raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
     seen, told = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
@@ -84,8 +84,8 @@ def train_exp_clip(
     }  # fmt: skip
     if held_out:
         labeled = [sample for sample in held_out if sample.label and not sample.problem]
-        zeroshot = ZeroShot(encoder, load_prompts(), TextCache())
-        shown = list(looked(iter(labeled), detector, (eye,), 128, say))
+        zeroshot = ZeroShot(encoder, load_label_prompts(), TextCache())
+        shown = list(face_vectors(iter(labeled), detector, (eye,), 128, say))
         metrics |= {"model": encoder.name, "validation": config.data.validation}
         for name, model in (("before", zeroshot), ("after", zeroshot.with_projection(out / WEIGHTS))):
             metrics[name] = _zero_shot(model, shown, config.seed)
@@ -159,7 +159,7 @@ def info_nce(weight: Tensor, seen: Tensor, told: Tensor, scale: float) -> tuple[
 # ---- before and after -----------------------------------------------------------------------------------------------
 
 
-def _zero_shot(model: ZeroShot, faces: Sequence[Looked], seed: int) -> dict[str, Any]:
+def _zero_shot(model: ZeroShot, faces: Sequence[FaceVectors], seed: int) -> dict[str, Any]:
     """By the labels' words alone: no calibration, no head."""
     samples, seen = [face.sample for face in faces], np.stack([face.vectors[0] for face in faces])
     given = {str(sample.label) for sample in samples}

@@ -16,7 +16,7 @@ class ExpClipData:
 
 
 @dataclass
-class Teacher:
+class TeacherConfig:
     model: str = "Salesforce/blip2-flan-t5-xxl"
     """A BLIP-2 with a Flan-T5, by name or folder; own: the mini's language model; or the folder of an explainer."""
     instruction: str = (
@@ -49,5 +49,5 @@ class ExpClipConfig:
     device: str = "auto"
     detector: str = "auto"
     data: ExpClipData = field(default_factory=ExpClipData)
-    teacher: Teacher = field(default_factory=Teacher)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     train: ProjectionTraining = field(default_factory=ProjectionTraining)

@@ -16,30 +16,30 @@ from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.models.bundle import find_bundle
 from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, ExplainerSpec, VisionLanguageModel
-from emoreason.train.recipes.exp_clip_config import Teacher
+from emoreason.train.recipes.exp_clip_config import TeacherConfig
 
 OWN = "own"
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, as BLIP-2's
 
 
 @dataclass(frozen=True)
-class Taught:
+class LoadedTeacher:
     """A loaded teacher."""
 
     id: str  # changes with the model and with the instruction
     tell: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, H)
 
 
-def load_teacher(config: Teacher, compute: Compute) -> Taught:
+def load_teacher(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
     if config.model == OWN or (Path(config.model) / SPEC).is_file():
         return _own(config, compute)
     return _blip2(config, compute)
 
 
-def _own(config: Teacher, compute: Compute) -> Taught:
+def _own(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
     """The states of all visual tokens and of the instruction's, put as the explainer is asked its questions."""
     from emoreason.explain.backends.factory import OWN_FOLDER
-    from emoreason.explain.prompts import load_script
+    from emoreason.explain.prompts import load_prompts
 
     if config.model == OWN:
         bundle = find_bundle("mini")
@@ -50,7 +50,7 @@ def _own(config: Teacher, compute: Compute) -> Taught:
     files = [SPEC, PROJECTOR] + ([] if ExplainerSpec.read(folder).merged else [ADAPTER[1]])
     id = hashlib.sha256(b"".join((folder / name).read_bytes() for name in files) + config.instruction.encode())
     vlm = VisionLanguageModel.from_pretrained(folder, compute)
-    words = vlm.tokenizer.encode(load_script().turn(config.instruction))
+    words = vlm.tokenizer.encode(load_prompts().turn(config.instruction))
 
     @torch.inference_mode()
     def tell(crops: Sequence[Image.Image]) -> np.ndarray:
@@ -61,10 +61,10 @@ def _own(config: Teacher, compute: Compute) -> Taught:
         states = vlm.hidden(inputs, torch.ones_like(positions), positions)
         return _mean(states[:, 1:])  # the first token's state is large and the same for every face
 
-    return Taught(f"own {id.hexdigest()[:16]}", tell)
+    return LoadedTeacher(f"own {id.hexdigest()[:16]}", tell)
 
 
-def _blip2(config: Teacher, compute: Compute) -> Taught:
+def _blip2(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
     """Picture -> Q-Former -> projection -> with the instruction through T5's encoder; its decoder is never used."""
     import transformers as hf
 
@@ -100,7 +100,7 @@ def _blip2(config: Teacher, compute: Compute) -> Taught:
         attended = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
         return _mean(encoder(inputs_embeds=inputs, attention_mask=attended).last_hidden_state)
 
-    return Taught(f"{_blip2_id(config.model, about)} {config.instruction}", tell)
+    return LoadedTeacher(f"{_blip2_id(config.model, about)} {config.instruction}", tell)
 
 
 def _blip2_id(name: str, about: Any) -> str:

@@ -14,12 +14,12 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.data.duplicates import picture
 from emoreason.data.schema import Sample
 from emoreason.faces.detect import Detector
-from emoreason.train.features import face_in, store
+from emoreason.train.features import largest_crop, write_cache_file
 
 ROWS = 512  # vectors in a file
 
 
-class Kept:
+class VectorCache:
     """Vectors by the key of a picture, for one model and one way of looking; a cache folder that cannot be written
     costs time only. They are float16: a teacher's 4,096 numbers for 50,000 faces are then 0.4 GB."""
 
@@ -55,18 +55,18 @@ class Kept:
         if not self.fresh:
             return
         keys = np.frombuffer(b"".join(self.fresh), np.uint8).reshape(len(self.fresh), -1)
-        store(self.folder, {"keys": keys, "rows": np.stack(list(self.fresh.values()))})
+        write_cache_file(self.folder, {"keys": keys, "rows": np.stack(list(self.fresh.values()))})
         self.fresh = {}
 
 
 @dataclass(frozen=True)
-class Looker:
-    kept: Kept
+class VectorSource:
+    kept: VectorCache
     see: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, width)
 
 
 @dataclass(frozen=True)
-class Looked:
+class FaceVectors:
     """A face."""
 
     sample: Sample  # without its bytes
@@ -74,13 +74,13 @@ class Looked:
     vectors: list[np.ndarray]  # one by each looker
 
 
-def looked(
+def face_vectors(
     samples: Iterator[Sample],
     detector: Detector | None,
-    lookers: Sequence[Looker],
+    lookers: Sequence[VectorSource],
     size: int,
     say: Callable[[str], None],
-) -> Iterator[Looked]:
+) -> Iterator[FaceVectors]:
     """Each face, at which each looker looks once; `size` pictures are open at a time."""
     done, lost = 0, 0
     while batch := list(islice(samples, size)):
@@ -89,14 +89,14 @@ def looked(
             (sample, hashlib.sha256(repr(i.size).encode() + i.tobytes()).digest(), i) for sample, i in opened if i
         ]
         new = [(key, image) for _, key, image in images if any(key not in looker.kept for looker in lookers)]
-        crops = {key: found for key, image in new if (found := face_in(image, detector)) is not None}
+        crops = {key: found for key, image in new if (found := largest_crop(image, detector)) is not None}
         for looker in lookers:
             if missing := [key for key in crops if key not in looker.kept]:
                 looker.kept.add(dict(zip(missing, looker.see([crops[key] for key in missing]), strict=True)))
         known = [(sample, key) for sample, key, _ in images if all(key in looker.kept for looker in lookers)]
         for sample, key in known:
             light = dataclasses.replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-            yield Looked(light, key, [looker.kept[key] for looker in lookers])
+            yield FaceVectors(light, key, [looker.kept[key] for looker in lookers])
         lost += len(batch) - len(known)
         done += len(batch)
         if done // 1000 > (done - len(batch)) // 1000:

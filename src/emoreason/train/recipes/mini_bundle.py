@@ -8,18 +8,18 @@ import numpy as np
 
 from emoreason.core import device
 from emoreason.evidence.calibration import OperatingPoint, abstention_threshold
-from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_prompts
+from emoreason.evidence.zeroshot import TextCache, ZeroShot, load_label_prompts
 from emoreason.models.encoder import Features, load_encoder
 from emoreason.train.heads.operating_points import fit_points
 from emoreason.train.recipes.config import Config
-from emoreason.train.recipes.mini_faces import EMOTIONS, Faces
+from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces
 from emoreason.train.recipes.mini_geometry import UNITS
 
 MEAN, STD = 0.5, 0.25  # of grey values in 0..1; written into the bundle, so that training and use cannot differ
 SELECTIVE_ACCURACY = 0.9  # of the answers that are given, on held-out faces, by the plainest protocol (argmax8)
 
 
-def make_bundle(folder: Path, config: Config, holdout: Faces, prior: np.ndarray) -> None:
+def make_bundle(folder: Path, config: Config, holdout: FerplusFaces, prior: np.ndarray) -> None:
     """Write `model.json` beside the run's weights.safetensors."""
     weights = folder / "weights.safetensors"
     unfitted = {
@@ -41,16 +41,16 @@ def make_bundle(folder: Path, config: Config, holdout: Faces, prior: np.ndarray)
     _write(folder, unfitted | {"calibration": fit(logits, holdout, prior)})
 
 
-def holdout_logits(folder: Path, faces: Faces, cache: Path) -> np.ndarray:
+def holdout_logits(folder: Path, faces: FerplusFaces, cache: Path) -> np.ndarray:
     """(n, 8) logits by the very path that answers users: crops through the encoder, prompts/labels.yaml."""
     encoder = load_encoder(str(folder), device.choose("cpu"))
-    zeroshot = ZeroShot(encoder, load_prompts(), TextCache(cache))
+    zeroshot = ZeroShot(encoder, load_label_prompts(), TextCache(cache))
     pixels = np.repeat(faces.pixels[..., None], 3, axis=3)
     parts = [encoder.encode_pixels(pixels[start : start + 128]).embedding for start in range(0, len(pixels), 128)]
     return zeroshot.logits(Features(np.concatenate(parts), None), EMOTIONS)
 
 
-def fit(logits: np.ndarray, holdout: Faces, prior: np.ndarray) -> dict:
+def fit(logits: np.ndarray, holdout: FerplusFaces, prior: np.ndarray) -> dict:
     """Temperatures by the majority protocol, the balanced point by accuracy + UAR over all votes.
 
     The threshold of abstention is chosen by selective accuracy.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emoreason.train.recipes.mini_faces import EMOTIONS, Faces
+from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces
 from emoreason.train.recipes.mini_geometry import UNITS
 
 VISIBLE = 0.4  # a unit above this intensity may stand in a caption
@@ -52,7 +52,7 @@ def prompt_bank(training_text: dict, encode) -> PromptBank:
     return PromptBank([encode([t.format(w) for w in training_text["words"][e] for t in templates]) for e in EMOTIONS])
 
 
-def captions(faces: Faces, training_text: dict, rng: np.random.Generator) -> list[str]:
+def captions(faces: FerplusFaces, training_text: dict, rng: np.random.Generator) -> list[str]:
     """One caption a face: a word of an emotion drawn from its votes, and up to two of its visible action units."""
     joins = training_text["captions"]
     result = []

@@ -25,7 +25,7 @@ from emoreason.train.heads.losses import soft_cross_entropy
 from emoreason.train.recipes import mini_captions as text
 from emoreason.train.recipes.config import Config
 from emoreason.train.recipes.mini_bundle import make_bundle
-from emoreason.train.recipes.mini_faces import EMOTIONS, Faces, read_faces, split
+from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_faces, split
 from emoreason.train.recipes.mini_network import (
     EncoderWithHeads,
     embed_faces,
@@ -167,14 +167,14 @@ def _unseen(bank: text.PromptBank, training_text: dict, encode) -> Tensor:
     return F.normalize(torch.stack(rows), dim=1)
 
 
-def _look(model: EncoderWithHeads, validation: Faces, seen: Tensor, unseen: Tensor, bf16: bool) -> dict:
+def _look(model: EncoderWithHeads, validation: FerplusFaces, seen: Tensor, unseen: Tensor, bf16: bool) -> dict:
     """Validation scores of one epoch, by the prompt ensemble and by the held-out words."""
     embedding, _ = embed_faces(model, validation.pixels, bf16)
     asked = {"seen": seen, "unseen": unseen}
     return {name: majority_scores((embedding @ prototypes.T).numpy(), validation) for name, prototypes in asked.items()}
 
 
-def majority_scores(logits: np.ndarray, faces: Faces) -> dict[str, float]:
+def majority_scores(logits: np.ndarray, faces: FerplusFaces) -> dict[str, float]:
     """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
     counts = faces.majority >= 0
     target, answer = faces.majority[counts], logits[counts].argmax(axis=1)

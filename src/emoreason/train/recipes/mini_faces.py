@@ -15,7 +15,7 @@ EMOTIONS = label_set("ferplus8").labels
 
 
 @dataclass(frozen=True)
-class Faces:
+class FerplusFaces:
     """n faces, row by row."""
 
     names: np.ndarray  # (n,) FER+ file names
@@ -26,8 +26,8 @@ class Faces:
     def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, rows: np.ndarray) -> "Faces":
-        return Faces(self.names[rows], self.pixels[rows], self.votes[rows], self.units[rows])
+    def take(self, rows: np.ndarray) -> "FerplusFaces":
+        return FerplusFaces(self.names[rows], self.pixels[rows], self.votes[rows], self.units[rows])
 
     @property
     def distribution(self) -> np.ndarray:
@@ -47,7 +47,7 @@ class Faces:
         return [hashlib.sha256(face.tobytes()).hexdigest() for face in self.pixels]
 
 
-def read_faces(parquet: Path, landmarks: Path | None = None) -> Faces:
+def read_faces(parquet: Path, landmarks: Path | None = None) -> FerplusFaces:
     """Read one parquet file, and action-unit targets where landmarks are given."""
     import pyarrow.parquet as pq
     from PIL import Image
@@ -65,7 +65,7 @@ def read_faces(parquet: Path, landmarks: Path | None = None) -> Faces:
                 f"no landmarks at {landmarks}: make them with `python finetune/landmarks.py {parquet} {landmarks}`"
             )
         units = unit_targets(names, votes, landmarks)
-    return Faces(names, pixels, votes, units)
+    return FerplusFaces(names, pixels, votes, units)
 
 
 def neutral_yardstick(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> geometry.Neutral:
@@ -91,13 +91,13 @@ def _landmarks(names: np.ndarray, landmarks: Path) -> tuple[np.ndarray, np.ndarr
     return stored["points"].astype(np.float64), stored["found"]
 
 
-def usable(faces: Faces) -> np.ndarray:
+def usable(faces: FerplusFaces) -> np.ndarray:
     """(n,) bool: some emotion is left, and neither `unknown` nor `not a face` won."""
     emotions = faces.votes[:, :8]
     return (faces.distribution.sum(axis=1) > 0) & (emotions.max(axis=1) >= faces.votes[:, 8:].max(axis=1))
 
 
-def split(train: Faces, held_out: set[str], holdout: int) -> tuple[Faces, Faces, dict[str, int]]:
+def split(train: FerplusFaces, held_out: set[str], holdout: int) -> tuple[FerplusFaces, FerplusFaces, dict[str, int]]:
     """Drop unusable faces, those named in `held_out` (copies of validation faces) and doubles; then keep `holdout`
     faces apart for calibration, by the hash of their pixels."""
     digests, wanted, seen = train.digests, usable(train), set()

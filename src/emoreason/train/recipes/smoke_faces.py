@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.finetune_config import FinetuneConfig
 from emoreason.train.recipes.config import Config
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig
 from emoreason.train.recipes.mini_faces import EMOTIONS
@@ -20,7 +20,7 @@ SIDE = 48
 VOTES = 10
 
 
-def smoke_tune(config: TuneConfig, folder: Path) -> TuneConfig:
+def smoke_tune(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
     """Two labels by the mouth; the mini in place of encoders that are not in the package."""
     for k, label in enumerate(("open", "closed")):
         (folder / "faces" / label).mkdir(parents=True)

@@ -19,7 +19,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.messages import write
 from emoreason.data.schema import Sample
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample as sample_text
@@ -148,7 +148,7 @@ def _read_in_batches(
 
 def conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, plan: Plan) -> Conversation:
     """What is to be said about one face, in the order in which it is asked."""
-    rng, script = random.Random(f"{plan.seed}/{id}"), load_script()
+    rng, script = random.Random(f"{plan.seed}/{id}"), load_prompts()
     sheet, changed = vary(measured, votes, plan, rng)
     shares = [votes.get(label, 0.0) + 1e-6 for label in sheet.labels]
     own = rng.choices(sheet.labels, shares)[0]  # somebody's honest verdict, so that disagreement is met in training

@@ -4,7 +4,7 @@ import random
 
 from emoreason.explain.questions.answer_phrases import Slots, words
 from emoreason.explain.questions.answers import answer
-from emoreason.explain.questions.understand import KINDS, Question
+from emoreason.explain.questions.understand import KINDS, Intent
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write.grammar import Sentence, sample, template, text
 from emoreason.knowledge.emotions import canonical
@@ -30,22 +30,22 @@ def training_turns(
     return turns
 
 
-def _question(kind: str, sheet: Sheet, rng: random.Random) -> Question:
+def _question(kind: str, sheet: Sheet, rng: random.Random) -> Intent:
     others = [label for label in sheet.labels if label != sheet.label]
     label = sheet.label if not others or rng.random() < CLAIMED else rng.choice(others)
     codes = list(sheet.units) if sheet.units and rng.random() < MEASURED else list(ACTION_UNITS)
     match kind:
         case "why_not" | "is_it" | "how_likely" | "label_meaning" | "what_would_change" | "insist":
-            return Question(kind, label=label)
+            return Intent(kind, label=label)
         case "unit_meaning" | "unit_present":
-            return Question(kind, unit=rng.choice(codes), negated=kind == "unit_present" and rng.random() < 0.5)
+            return Intent(kind, unit=rng.choice(codes), negated=kind == "unit_present" and rng.random() < 0.5)
         case "region":
-            return Question(kind, region=rng.choice(REGIONS))
+            return Intent(kind, region=rng.choice(REGIONS))
         case _:
-            return Question(kind)
+            return Intent(kind)
 
 
-def ask(question: Question, sheet: Sheet, rng: random.Random) -> str:
+def ask(question: Intent, sheet: Sheet, rng: random.Random) -> str:
     """An example of the question in words."""
     name = "unit_denied" if question.negated else question.kind
     sources = words()["questions"][name]

@@ -17,7 +17,7 @@ import yaml
 from emoreason.core import device
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.resources import resource
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.models.encoder import Encoder, load_encoder
 from emoreason.models.language import load_language
@@ -28,7 +28,7 @@ from emoreason.train.settings import LoraSettings
 from emoreason.train.text.config import ExplainerConfig
 from emoreason.train.text.encoding import Coder
 from emoreason.train.text.report import look, plot_log, write_card
-from emoreason.train.text.steps import ExplainerWork
+from emoreason.train.text.steps import ExplainerTask
 from emoreason.train.text.texts import encode_set, read_texts
 from emoreason.train.text.verdict import calibrate
 
@@ -109,8 +109,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return self.out
 
-    def work(self, name: str) -> ExplainerWork:
-        work = ExplainerWork(name, self.vlm, self.config, self.coder, self.train, self.held, self.options)
+    def work(self, name: str) -> ExplainerTask:
+        work = ExplainerTask(name, self.vlm, self.config, self.coder, self.train, self.held, self.options)
         work.set_trained()
         if self.config.run.checkpointing:
             self.vlm.language.gradient_checkpointing_enable({"use_reentrant": False})
@@ -132,7 +132,7 @@ class Trainer:
     def save(self) -> None:
         data, before = self.config.data, ExplainerSpec.read(Path(self.config.start)) if self.config.start else None
         spec = dataclasses.replace(
-            self.vlm.spec, labels=() if self.free else self.labels, prompts=load_script().id,
+            self.vlm.spec, labels=() if self.free else self.labels, prompts=load_prompts().id,
             encoder_revision=self.vlm.encoder.revision,
             trained_on={"data_sha256": self.train.digest, "conversations": len(self.train), "seed": self.config.seed,
                         "dtype": self.compute.dtype, "torch": torch.__version__},

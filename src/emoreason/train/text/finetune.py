@@ -25,9 +25,9 @@ from emoreason.train.text.choose_steps import decide_steps
 from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Run, Stage
 from emoreason.train.text.describe import Plan
 from emoreason.train.text.explainer import Trainer
-from emoreason.train.text.own_texts import Told
+from emoreason.train.text.own_texts import FaceText
 from emoreason.train.text.own_texts_report import Written, table, theirs, written_by
-from emoreason.train.text.steps import ExplainerWork
+from emoreason.train.text.steps import ExplainerTask
 from emoreason.train.text.texts import Set, encode_set, read_texts
 
 LEAST = 8  # texts to learn from
@@ -47,7 +47,7 @@ def check_words(settings: WordsSettings) -> None:
     one_of("words.form", settings.form, ("auto", "sections", "free"))
 
 
-def teach(
+def finetune_texts(
     rows: Iterable[tuple[Sample, str]],
     reasoner: Reasoner,
     settings: WordsSettings,
@@ -61,28 +61,28 @@ def teach(
     check_words(settings)
     if settings.source == "none":
         return None
-    told = words_data.told_of(rows, settings.source == "engine")
+    told = words_data.face_texts(rows, settings.source == "engine")
     n = sum(face.part == "train" for face in told)
     if n < LEAST:
         if n or settings.source == "engine":
             say(f"the words are left as they are: {n} texts to learn from, {LEAST} are needed")
         return None
-    return learn(told, reasoner, settings, folder, say, **more)
+    return finetune_explainer(told, reasoner, settings, folder, say, **more)
 
 
-def teach_messages(
+def finetune_conversations(
     path: Path, reasoner: Reasoner, settings: WordsSettings, folder: Path, say: Say = lambda text: None, **more: Any
 ) -> dict[str, Any]:
     """The same from a file of conversations (`messages` + `images` and the like); follow-up turns are learned too."""
-    told = words_data.told_in(path)
+    told = words_data.face_texts_in(path)
     n = sum(face.part == "train" for face in told)
     if n < LEAST:
         raise EmoreasonError(f"{path}: {n} conversations to learn from, {LEAST} are needed")
-    return learn(told, reasoner, settings, folder, say, **more)
+    return finetune_explainer(told, reasoner, settings, folder, say, **more)
 
 
-def learn(
-    told: Sequence[Told],
+def finetune_explainer(
+    told: Sequence[FaceText],
     reasoner: Reasoner,
     settings: WordsSettings,
     folder: Path,
@@ -141,7 +141,7 @@ def learn(
     return figures
 
 
-def _form(told: Sequence[Told], settings: WordsSettings) -> str:
+def _form(told: Sequence[FaceText], settings: WordsSettings) -> str:
     if any(face.given is not None for face in told):
         return "free"
     if all(face.text is None for face in told):
@@ -206,7 +206,7 @@ def _shared(reasoner: Reasoner, config: ExplainerConfig) -> Any:
 @torch.no_grad()
 def _loss(trainer: Trainer, report: Set) -> float:
     """Cross-entropy a token of the held-back answers."""
-    work = ExplainerWork("tune", trainer.vlm, trainer.config, trainer.coder, report, report, {}).eval()
+    work = ExplainerTask("tune", trainer.vlm, trainer.config, trainer.coder, report, report, {}).eval()
     total = 0.0
     for start in range(0, len(report), 16):
         with trainer.accelerator.autocast():

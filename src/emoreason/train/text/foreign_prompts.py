@@ -9,7 +9,7 @@ from typing import TypeVar
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.messages import EXPLLM_LABEL_QUESTION
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.sheet import Sheet
 
 Place = TypeVar("Place", bound=Path)
@@ -39,7 +39,7 @@ def in_script(conversation: Conversation, sheet: Sheet | None = None) -> Convers
     A system text is left out: the explainer has prompts of its own."""
     if is_ours(conversation):
         return conversation
-    script = load_script()
+    script = load_prompts()
     turns = [message for message in conversation.messages if message.role != "system"]
     put = []
     for i, message in enumerate(turns):

@@ -12,7 +12,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data import messages
 from emoreason.data.schema import Sample
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.read.sections import Sections, parse
 from emoreason.explain.sheet import Sheet
 from emoreason.faces.detect import Detector
@@ -31,7 +31,7 @@ MOST_HELD_OUT = 200
 
 
 @dataclass(frozen=True)
-class Told:
+class FaceText:
     """A face and what is said of it: a text, a conversation, or nothing yet (the engine writes it)."""
 
     id: str
@@ -42,18 +42,18 @@ class Told:
     given: Conversation | None = None
 
 
-def told_of(rows: Iterable[tuple[Sample, str]], engine: bool) -> list[Told]:
+def face_texts(rows: Iterable[tuple[Sample, str]], engine: bool) -> list[FaceText]:
     """Rows of a table; those that say nothing are left out."""
     found = []
     for sample, part in rows:
         votes = target_of(sample)
         if sample.problem or (votes is None if engine else not sample.explanation):
             continue
-        found.append(Told(sample.id, sample.image, part, votes, None if engine else sample.explanation))
+        found.append(FaceText(sample.id, sample.image, part, votes, None if engine else sample.explanation))
     return found
 
 
-def told_in(path: Path) -> list[Told]:
+def face_texts_in(path: Path) -> list[FaceText]:
     """Conversations of a file, split by their pictures: what is said of one picture stands on one side."""
     given = list(messages.read(path))
     by_picture: dict[str, list[Conversation]] = {}
@@ -70,18 +70,18 @@ def told_in(path: Path) -> list[Told]:
         part = "report" if place < apart else "holdout" if place < 2 * apart else "train"
         for n, conversation in enumerate(by_picture[digest]):
             image = str(path.parent / conversation.images[0])
-            found.append(Told(f"{Path(image).stem}-{n}", image, part, None, given=conversation))
+            found.append(FaceText(f"{Path(image).stem}-{n}", image, part, None, given=conversation))
     return found
 
 
-def form_of(told: Sequence[Told]) -> str:
+def form_of(told: Sequence[FaceText]) -> str:
     """sections where nearly all texts have them, else free."""
     shaped = sum(face.text is not None and parse(face.text) is not None for face in told)
     return "sections" if told and shaped >= SHAPED * len(told) else "free"
 
 
 def write(
-    told: Sequence[Told],
+    told: Sequence[FaceText],
     reasoner: Reasoner,
     detector: Detector | None,
     labels: Sequence[str],
@@ -108,8 +108,8 @@ def counts(folder: Path) -> dict[str, int]:
 
 
 def _looked_at(
-    told: Sequence[Told], reasoner: Reasoner, detector: Detector | None, labels: Sequence[str]
-) -> Iterator[tuple[Told, Sheet, Image.Image]]:
+    told: Sequence[FaceText], reasoner: Reasoner, detector: Detector | None, labels: Sequence[str]
+) -> Iterator[tuple[FaceText, Sheet, Image.Image]]:
     """What was measured on each face; pictures that cannot be read or show no face are left out."""
     waiting = iter(told)
     while chunk := list(islice(waiting, BATCH)):
@@ -127,7 +127,7 @@ def _looked_at(
             yield face, replace(Sheet.of(seen.evidence), abstained=False, why=""), seen.face.crop
 
 
-def _conversation(face: Told, sheet: Sheet, image: str, form: str, question: str, plan: Plan) -> Conversation:
+def _conversation(face: FaceText, sheet: Sheet, image: str, form: str, question: str, plan: Plan) -> Conversation:
     if face.given is not None:
         return in_script(replace(face.given, images=(image,)), sheet)
     if face.text is None:
@@ -142,9 +142,9 @@ def _conversation(face: Told, sheet: Sheet, image: str, form: str, question: str
     return in_script(given, sheet)
 
 
-def in_sections(face: Told, sheet: Sheet, sections: Sections, image: str) -> Conversation:
+def in_sections(face: FaceText, sheet: Sheet, sections: Sections, image: str) -> Conversation:
     """The user's three sections in the order of the three steps; the label between them is the face's own."""
-    script = load_script()
+    script = load_prompts()
     label = max(face.votes, key=face.votes.__getitem__) if face.votes else sheet.label
     said = [" ".join(part.split()) for part in (sections.observations, sections.interpretation, sections.conclusion)]
     turns = (
@@ -178,6 +178,6 @@ def answers_in(path: Path, most: int) -> list[str]:
         if (conversation.evidence or {}).get("verdict_message") is None:
             found.append(answers[0])
         else:
-            interpretation, _, conclusion = answers[2].partition(f"{load_script().conclusion} ")
+            interpretation, _, conclusion = answers[2].partition(f"{load_prompts().conclusion} ")
             found.append(Sections(answers[0], interpretation, conclusion).text())
     return found

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.augment import apply, draw
-from emoreason.train.loop import Step, Work
+from emoreason.train.loop import Step, Trainable
 from emoreason.train.text.config import ExplainerConfig, Stage
 from emoreason.train.text.encoding import VISUAL, Batch, Coder, Encoded, collate, one_pass
 from emoreason.train.text.packing import use_packed
@@ -20,7 +20,7 @@ from emoreason.train.text.texts import Set
 from emoreason.train.text.token_loss import token_loss
 
 
-class ExplainerWork(Work):
+class ExplainerTask(Trainable):
     """One stage: align (the projector learns) or tune (LoRA learns with it)."""
 
     def __init__(
@@ -98,7 +98,7 @@ class ExplainerWork(Work):
         if sheet is None or votes is None:
             raise EmoreasonError("a verdict needs `evidence` with units, probabilities and votes in the training file; "
                                  "without them: --align.verdict_every 0 --tune.verdict_every 0")  # fmt: skip
-        script = load_script()
+        script = load_prompts()
         drawn = random.Random(f"{self.config.seed}/{self.name}/{number}/{row}").random()
         hide_units = drawn < self.config.loss.drop_units
         hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture

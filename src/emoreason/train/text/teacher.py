@@ -12,11 +12,11 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as script_of_chat
 from emoreason.explain.backends.chat_explainer import Chat, observation_problems
-from emoreason.explain.backends.chat_sections import Sections as Reader
+from emoreason.explain.backends.chat_sections import SectionStream
 from emoreason.explain.backends.chat_sections import one_line, spoken
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.questions.understand import understand
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.read.sections import HEADINGS, Sections, parse
@@ -72,7 +72,7 @@ class Teacher:
         return self._judged("observations", text, fresh, observation_problems(fresh, sheet) if fresh else [])
 
     def _rest(self, observations: str, text: str, sheet: Sheet) -> str | None:
-        inner = load_script().conclusion  # between the two sections in training text
+        inner = load_prompts().conclusion  # between the two sections in training text
         interpretation, found, conclusion = text.partition(inner)
         if not found:
             return None
@@ -117,7 +117,7 @@ class Teacher:
         self.counts["answered"] += 1
         if not headings:
             return one_line(written)
-        reader = Reader(headings)
+        reader = SectionStream(headings)
         return (reader.feed(written) + reader.close()).strip()
 
     def _judged(self, kind: str, text: str, fresh: str | None, problems: Sequence[str]) -> str | None:
@@ -149,7 +149,7 @@ def changed_facts(text: str, fresh: str, labels: Sequence[str]) -> list[str]:
 
 def _question(asked: str) -> str:
     """The question in a message that `Script.turn` wrote."""
-    script = load_script()
+    script = load_prompts()
     return asked.removesuffix(script.answer).rpartition(script.question.split("{")[0])[2].strip()
 
 

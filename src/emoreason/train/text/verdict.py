@@ -12,7 +12,7 @@ from emoreason.core.probabilities import correct_prior
 from emoreason.data import messages
 from emoreason.evidence.calibration import fit_temperature
 from emoreason.explain.backends.decoding import Session
-from emoreason.explain.prompts import load_script
+from emoreason.explain.prompts import load_prompts
 from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.heads.operating_points import soft_scores
@@ -53,7 +53,7 @@ def _evidence(conversation: Conversation) -> dict:
 
 
 def _before_verdict(conversation: Conversation) -> str:
-    evidence, script = _evidence(conversation), load_script()
+    evidence, script = _evidence(conversation), load_prompts()
     sheet = Sheet(evidence["units"], evidence["probabilities"])
     return f"{script.opening(sheet)} {conversation.messages[1].content}{script.verdict}"
 

@@ -13,16 +13,16 @@ from emoreason.core.device import Compute
 from emoreason.core.errors import UsageError
 from emoreason.faces.detect import Detector
 from emoreason.models.encoder import Encoder, load_encoder
-from emoreason.train.features import cut
-from emoreason.train.finetune_config import TuneConfig
+from emoreason.train.features import face_pixels
+from emoreason.train.finetune_config import FinetuneConfig
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.training import Trained
-from emoreason.train.labeled_faces import Faces
+from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.loop import Fitted, fit
 from emoreason.train.processes import is_spread
-from emoreason.train.splits import Parts
+from emoreason.train.splits import Splits
 from emoreason.train.tower.lora import Tower, fresh_tower, make_tower, merged, save_adapter
-from emoreason.train.tower.steps import Crops, TowerWork
+from emoreason.train.tower.steps import Crops, TowerTask
 
 WHATS = ("auto", "head", "lora", "full")
 MANY = 2000  # training faces from which LoRA is worth a GPU's time
@@ -47,11 +47,11 @@ def chosen(what: str, compute: Compute, faces: int) -> tuple[str, str]:
 
 
 def tune_tower(
-    config: TuneConfig,
+    config: FinetuneConfig,
     what: str,
     compute: Compute,
-    faces: Faces,
-    parts: Parts,
+    faces: LabeledFaces,
+    parts: Splits,
     head: Trained,
     detector: Detector | None,
     out: Path,
@@ -79,7 +79,7 @@ def tune_tower(
     torch.manual_seed(config.seed)  # LoRA's first numbers, and those of a tower that starts from nothing
     train = replace(train, units=units_of(encoder, train.pixels))  # before training changes the encoder
     tower = _tower(config, what, encoder, head)
-    work = TowerWork(tower.to(compute.device), train, holdout, config, encoder.normalise)
+    work = TowerTask(tower.to(compute.device), train, holdout, config, encoder.normalise)
     if config.tower.checkpointing:
         encoder.visual.set_grad_checkpointing(True)
     steps = config.tower.epochs * work.pass_steps
@@ -89,7 +89,7 @@ def tune_tower(
     fitted = fit(work, steps, work.pass_steps, config.loop, out, accelerator, config.seed, say, progress)
     if is_spread(accelerator):  # the pieces of `work` cannot be put together
         encoder = load_encoder(config.model, compute)
-        work = TowerWork(
+        work = TowerTask(
             _tower(config, what, encoder, head).to(compute.device), train, holdout, config, encoder.normalise
         )
     work.load_learned(fitted.learned)
@@ -97,7 +97,7 @@ def tune_tower(
 
 
 def finish(
-    what: str, tower: Tower, encoder: Encoder, pixels: np.ndarray, rows: np.ndarray, faces: Faces, fitted: Fitted
+    what: str, tower: Tower, encoder: Encoder, pixels: np.ndarray, rows: np.ndarray, faces: LabeledFaces, fitted: Fitted
 ) -> tuple[Learned, Encoder, Tower]:
     tuned = encoder.with_tower(_copy_merged(tower), tower.units, encoder.revision)
     features = np.zeros((len(faces), faces.features.shape[1]), np.float32)
@@ -126,7 +126,7 @@ def pixels_of(source: str, format: str, ids: Sequence[str], encoder: Encoder, de
 
     wanted = {name: i for i, name in enumerate(ids)}
     pixels = room(len(ids), encoder.size)
-    for sample, crop in cut((s for s in read(source, format=format) if s.id in wanted), encoder, detector):
+    for sample, crop in face_pixels((s for s in read(source, format=format) if s.id in wanted), encoder, detector):
         pixels[wanted[sample.id]] = crop
     return pixels
 
@@ -143,7 +143,7 @@ def with_unlabeled(
     there = set(known)
     more = [
         crop
-        for _, crop in cut(read(source), encoder, detector)
+        for _, crop in face_pixels(read(source), encoder, detector)
         if fingerprint_of(Image.fromarray(crop)).key not in there
     ]
     if not more:
@@ -167,7 +167,7 @@ def units_of(encoder: Encoder, pixels: np.ndarray) -> np.ndarray | None:
     return np.concatenate([encoder.encode_pixels(pixels[i : i + 128]).units for i in range(0, len(pixels), 128)])
 
 
-def _tower(config: TuneConfig, what: str, encoder: Encoder, head: Trained) -> Tower:
+def _tower(config: FinetuneConfig, what: str, encoder: Encoder, head: Trained) -> Tower:
     if not config.tower.fresh:
         return make_tower(encoder, what, config.lora, head.weight, head.bias)
     if what != "full":

@@ -18,7 +18,7 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm
 from emoreason.models.image_tower import FaceNet
 from emoreason.train.finetune_config import LoraSettings
-from emoreason.train.heads.objectives import Seen
+from emoreason.train.heads.objectives import TowerOutput
 
 
 class Tower(nn.Module):
@@ -30,7 +30,7 @@ class Tower(nn.Module):
         self.head_bias = nn.Parameter(torch.from_numpy(bias).float())
         self.units = units
 
-    def forward(self, faces: Tensor) -> Seen:
+    def forward(self, faces: Tensor) -> TowerOutput:
         """(B, 3, S, S), normalised."""
         visual = self.visual
         grid = None
@@ -41,7 +41,7 @@ class Tower(nn.Module):
         else:
             embedding = F.normalize(visual(faces).float(), dim=1)
             pooled = embedding
-        return Seen(grid, pooled, embedding, embedding @ self.head_weight.T + self.head_bias)
+        return TowerOutput(grid, pooled, embedding, embedding @ self.head_weight.T + self.head_bias)
 
 
 def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarray, bias: np.ndarray) -> Tower:

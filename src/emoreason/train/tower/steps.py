@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from emoreason.train.augment import apply, draw
-from emoreason.train.finetune_config import TuneConfig
-from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, Seen, make_objective
-from emoreason.train.loop import Step, Work
+from emoreason.train.finetune_config import FinetuneConfig
+from emoreason.train.heads.objectives import AdaptiveMargin, FaceBatch, TowerOutput, make_objective
+from emoreason.train.loop import Step, Trainable
 from emoreason.train.settings import AugmentConfig
 from emoreason.train.tower.lora import Tower
 
@@ -33,9 +33,9 @@ class Crops:
         return len(self.pixels)
 
 
-class TowerWork(Work):
+class TowerTask(Trainable):
     def __init__(
-        self, tower: Tower, train: Crops, holdout: Crops, config: TuneConfig, normalise: Callable[[Tensor], Tensor]
+        self, tower: Tower, train: Crops, holdout: Crops, config: FinetuneConfig, normalise: Callable[[Tensor], Tensor]
     ):
         super().__init__()
         self.tower, self.crops, self.holdout, self.config, self.normalise = tower, train, holdout, config, normalise
@@ -75,9 +75,9 @@ class TowerWork(Work):
             return {"held_out": self._held_out(rows)}
         pixels = self._faces(self.crops, rows)
         target = self._to(torch.from_numpy(self.crops.targets[list(rows)]).float())
-        seen: list[Seen] = []
+        seen: list[TowerOutput] = []
 
-        def see(faces: Tensor) -> Seen:
+        def see(faces: Tensor) -> TowerOutput:
             found = self.tower(faces)
             seen.append(found)
             return found._replace(logits=found.logits + self.prior)
@@ -93,7 +93,7 @@ class TowerWork(Work):
             sums["units"] = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1).sum()
         return sums
 
-    def train(self, mode: bool = True) -> "TowerWork":
+    def train(self, mode: bool = True) -> "TowerTask":
         """A tower that is tuned has no batch norms, and stays without dropout: its answers depend on the face alone."""
         super().train(mode)
         self.tower.train(mode and self.config.tower.fresh)
