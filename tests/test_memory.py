@@ -112,7 +112,7 @@ def test_what_is_remembered_by_a_users_words_has_an_end():
 def test_threads_share_the_heaps():
     code = """
 import ctypes, threading, time
-from emoreason.heap import share_arenas
+from emoreason.core.malloc import share_arenas
 share_arenas()
 libc = ctypes.CDLL("libc.so.6")
 threads = [threading.Thread(target=lambda: (ctypes.create_string_buffer(2000), time.sleep(0.5))) for _ in range(8)]

@@ -128,7 +128,7 @@ def test_the_folder_is_its_users_and_goes_with_the_server(sessions, tmp_path):
 
 KILLED = """
 import sys, time
-from emoreason.ui.sessions import Sessions
+from emoreason.apps.ui.sessions import Sessions
 sessions = Sessions()
 folder = sessions.folder
 (folder / "face.jpg").write_bytes(b"")

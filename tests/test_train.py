@@ -133,8 +133,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(small_text, tmp_path):
     from safetensors.numpy import load_file
 
     program = (
-        "import sys; from pathlib import Path; from emoreason.train.config import load_config\n"
-        "from emoreason.train.encoder import train_encoder\n"
+        "import sys; from pathlib import Path; from emoreason.train.recipes.config import load_config\n"
+        "from emoreason.train.recipes.mini_encoder import train_encoder\n"
         "train_encoder(load_config(Path(sys.argv[1])))"
     )
 

@@ -288,10 +288,10 @@ import sys
 from pathlib import Path
 from PIL import Image
 from emoreason.analysis import Analysis, FaceAnalysis
-from emoreason.evidence import Evidence
-from emoreason.faces import whole_picture
-from emoreason.images import Picture
-from emoreason.ui.feedback import Feedback
+from emoreason.core.types import Evidence
+from emoreason.faces.detect import whole_picture
+from emoreason.core.types import Picture
+from emoreason.apps.ui.feedback import Feedback
 for number in range(60):
     picture = Picture("x", Image.new("RGB", (24, 24), (number, 0, 0)))
     face = FaceAnalysis(whole_picture(picture), Evidence({"neutral": 1.0}, "neutral", 1.0, True))
