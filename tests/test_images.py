@@ -622,6 +622,7 @@ def test_threads_open_pictures_side_by_side(tmp_path):
 def test_importing_is_light():
     import subprocess
 
-    code = "import sys, emoreason.media.images, emoreason.faces.detect; print({'torch', 'cv2', 'pandas'} & set(sys.modules))"
+    modules = "emoreason.media.images, emoreason.faces.detect"
+    code = f"import sys, {modules}; print({{'torch', 'cv2', 'pandas'}} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

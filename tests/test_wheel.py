@@ -60,7 +60,8 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
     assert not [name for name in names if "test" in Path(name).name or name.endswith((".pyc", ".parquet", ".ipynb"))]
     for needed in ("cli.py", "weights/mini/weights.safetensors", "weights/mini/model.json", "model_configs/",
                    "_resources/prompts/labels.yaml", "_resources/eval/ferplus.yaml",
-                   "_resources/examples/astronaut.jpg", "_resources/examples/two.jpg", "apps/ui/page.css", "apps/ui/page.js",
+                   "_resources/examples/astronaut.jpg", "_resources/examples/two.jpg",
+                   "apps/ui/page.css", "apps/ui/page.js",
                    "apps/ui/words/en.yaml", "_resources/finetune/mini-encoder.yaml"):  # fmt: skip
         assert any(name.startswith(f"emoreason/{needed}") for name in names), needed
     shipped = {Path(name).name for name in names if name.startswith("emoreason/_resources/eval/")}

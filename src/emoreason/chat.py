@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.probabilities import percent
 from emoreason.core.types import Picture
 from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, consume
 from emoreason.explain.read.sections import parse
@@ -251,7 +252,9 @@ def _bare(face: "FaceAnalysis") -> str:
     """What can be said without a language model."""
     if face.evidence.abstained:
         return f"No answer: {face.evidence.why}."
-    return f"The expression shown is read as {face.label} ({face.confidence:.0%}). This model has no words for why."
+    return (
+        f"The expression shown is read as {face.label} ({percent(face.confidence)}). This model has no words for why."
+    )
 
 
 def _texts(pieces: Generator[Any, None, Any]) -> Generator[Event, None, Any]:

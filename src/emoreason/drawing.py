@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from emoreason.core.probabilities import percent
 from emoreason.core.types import Picture
 
 INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 255), (0, 96, 160), (176, 96, 0)
@@ -97,13 +98,13 @@ def _card(face: Card) -> Image.Image:
     card = Image.new("RGB", (CARD_WIDTH, 62 + LINE * (len(ranked) + max(len(units), 1)) + 22), PAPER)
     draw = ImageDraw.Draw(card)
     colour = WITHHELD if face.abstained else ACCENT
-    head = "no answer" if face.abstained else f"{face.label}  {face.probabilities[face.label]:.0%}"
+    head = "no answer" if face.abstained else f"{face.label}  {percent(face.probabilities[face.label])}"
     draw.text((16, 14), _fit(draw, f"{face.number}   {head}", CARD_WIDTH - 28, 19), fill=colour, font=_font(19))
     y = 48
     for label, p in ranked:
         draw.text((16, y), _fit(draw, label, 105), fill=INK, font=_font(14))
         draw.rectangle((126, y + 3, 126 + 140 * p, y + 14), fill=colour)
-        draw.text((274, y), f"{p:.0%}", fill=PALE, font=_font(14))
+        draw.text((274, y), percent(p), fill=PALE, font=_font(14))
         y += LINE
     y += 6
     for code, name, band in units:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from emoreason.core.probabilities import percent
 from emoreason.core.types import Evidence, Face
 from emoreason.evidence import openset
 from emoreason.evidence.calibration import Calibration
@@ -115,7 +116,7 @@ class Reader:
         # A threshold that was fitted on eight calibrated labels says nothing about other words.
         limit = self.threshold if self.threshold is not None else limit or 0.0
         if confidence < limit:
-            return f"the best label has {confidence:.0%}, below the {limit:.0%} that was asked for"
+            return f"the best label has {percent(confidence)}, below the {percent(limit)} that was asked for"
         return ""
 
 

@@ -52,6 +52,7 @@ class Prompts:
 
 def _labels(sheet: Sheet) -> str:
     told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= LEAST_SHOWN]
+    # not core.probabilities.percent: the adapter was trained on prompts with these very digits
     return ", ".join(f"{label} {p:.0%}" for label, p in told)
 
 

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreason.core.probabilities import percent
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,17 +42,17 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
         console.print(f"{head}no answer, {evidence.why}")
     else:
         sure = "calibrated" if evidence.calibrated else "not calibrated for these labels"
-        console.print(f"{head}{evidence.label}, {evidence.confidence:.0%} ({sure})")
+        console.print(f"{head}{evidence.label}, {percent(evidence.confidence)} ({sure})")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, p in sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:8]:
-        table.add_row(label, f"{p:6.1%}", "█" * round(30 * p) or "▏")
+        table.add_row(label, f"{percent(p):>8}", "█" * round(30 * p) or "▏")
     console.print(table)
     if found.action_units:
         seen = [f"{name.lower()} (AU{code}, {band})" for code, name, band in found.visible_units()]
         console.print("seen: " + (", ".join(seen) or "no action unit above its threshold"))
     if found.measured is not None:
         measured = found.measured
-        console.print(f"the evidence alone: {measured.label}, {measured.confidence:.0%}")
+        console.print(f"the evidence alone: {measured.label}, {percent(measured.confidence)}")
     if points := [f"{name} {x:+.2f}" for name in ("valence", "arousal") if (x := getattr(evidence, name)) is not None]:
         console.print(", ".join(points) + ("" if evidence.point_measured else " (derived from the labels)"))
     if found.explanation is not None:
@@ -65,7 +67,7 @@ def _print_explanation(console: "Console", explanation: "Explanation") -> None:
         own = explanation.reasoned
         agreement = "agrees with" if explanation.agreement else "differs from"
         console.print(f"the model's own verdict, read before it saw a label: {own.label}, "
-                      f"{own.probabilities[own.label]:.0%}; it {agreement} the evidence")  # fmt: skip
+                      f"{percent(own.probabilities[own.label])}; it {agreement} the evidence")  # fmt: skip
     if explanation.unchecked:
         console.print(
             "not checked: the text has a form of its own, not the three sections that can be held to the evidence"

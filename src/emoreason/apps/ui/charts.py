@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 from emoreason.analysis import FaceAnalysis
+from emoreason.core.probabilities import percent
 from emoreason.knowledge.emotions import CIRCUMPLEX
 from emoreason.knowledge.facs import ACTION_UNITS, band
 
@@ -21,11 +22,6 @@ LANDMARKS = {
 }  # fmt: skip
 SCALE = 100  # SVG units from the middle of the circumplex to its rim
 MIDDLE = 0.1  # nearer to an axis than this is on neither side of it
-
-
-def percent(p: float) -> str:
-    """Whole percents; never 0 % or 100 %, which no measurement gives."""
-    return "<1%" if p < 0.01 else ">99%" if p > 0.99 else f"{p:.0%}"
 
 
 def distribution_bars(

@@ -16,6 +16,7 @@ from PIL import ImageDraw, ImageFont
 from emoreason import __version__
 from emoreason.analysis import Analysis, FaceAnalysis, columns
 from emoreason.apps.ui.words import words
+from emoreason.core.probabilities import percent
 from emoreason.drawing import ACCENT, PAPER, WITHHELD
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
     units = [f"{name.lower()} (AU{code}, {band})" for code, name, band in face.visible_units()]
     table = {
         "label": said["no_answer"].format(why=escaped(evidence.why)) if evidence.abstained else escaped(face.label),
-        "confidence": f"{face.confidence:.0%}, {sure}",
-        "top": ", ".join(f"{escaped(label)} {p:.0%}" for label, p in ranked),
+        "confidence": f"{percent(face.confidence)}, {sure}",
+        "top": ", ".join(f"{escaped(label)} {percent(p)}" for label, p in ranked),
         "units": ", ".join(units) or said["no_units"],
     }
     if evidence.valence is not None and evidence.arousal is not None:
@@ -157,7 +158,7 @@ def _explanation(explanation: "Explanation") -> Iterator[str]:
             yield f"**{said['sections'][key]}.** {escaped(getattr(sections, key))}"
     if own := explanation.reasoned:
         key = "agrees" if explanation.agreement else "differs"
-        yield said[key].format(label=escaped(own.label), confidence=f"{own.probabilities[own.label]:.0%}")
+        yield said[key].format(label=escaped(own.label), confidence=percent(own.probabilities[own.label]))
     problems = explanation.checks.problems()
     yield said["checked"] if not problems else "\n".join([said["failed"], "", *(f"- {escaped(p)}" for p in problems)])
 

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from emoreason.analysis import FaceAnalysis
-from emoreason.apps.ui.charts import circumplex, distribution_bars, percent, unit_list
+from emoreason.apps.ui.charts import circumplex, distribution_bars, unit_list
 from emoreason.apps.ui.views import Shown, data_uri, views
+from emoreason.core.probabilities import percent
 
 CHIP = 96  # pixels of a thumbnail
 POOR = (  # quality note, below or above, text

@@ -23,8 +23,7 @@ from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, combine
 from emoreason.explain.questions.answers import answer as built_in
 from emoreason.explain.questions.understand import POLICY_KINDS, understand
-from emoreason.explain.read.sections import HEADINGS, stated_label
-from emoreason.explain.read.sections import Sections
+from emoreason.explain.read.sections import HEADINGS, Sections, stated_label
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from emoreason.core.messages import Message
+from emoreason.core.probabilities import percent
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.phrases import load_phrases
@@ -92,11 +93,6 @@ def facts(sheet: Sheet, own: Reasoned | None, other: Sheet | None = None) -> str
 
 def question(text: str, sheet: Sheet) -> str:
     return words("question", question=" ".join(text.split()), label=sheet.label)
-
-
-def percent(probability: float) -> str:
-    """Rounded, but never a certainty that no measurement gives."""
-    return f"{min(99, max(1, round(100 * probability)))}%"
 
 
 def _distribution(pairs: Iterable[tuple[str, float]]) -> str:

@@ -8,6 +8,7 @@ of this face; it may name the movements of the labels and of the unit in questio
 import re
 from collections.abc import Sequence
 
+from emoreason.core.probabilities import percent
 from emoreason.explain.check.answer_requirements import DUTIES, no_duty
 from emoreason.explain.check.answer_text import GENERAL, PERCENT, SENTENCE, movements
 from emoreason.explain.questions.understand import POLICY_KINDS, Intent, settle
@@ -152,7 +153,7 @@ def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasone
         tied = rf"\b{name}\b,? (?:only )?(?:has|with|at|gets|comes to|stands at|reaches|keeps)(?: only)? (?:\w+ than )?(\d+)%"
         for match in re.finditer(rf"{tied}|(\d+)% for {name}\b", text, re.I):
             if abs(100 * p - float(match[1] or match[2])) > 1:
-                problems.append(f"{match[0]!r}: {label} has {p:.0%}")
+                problems.append(f"{match[0]!r}: {label} has {percent(p)}")
     return problems
 
 

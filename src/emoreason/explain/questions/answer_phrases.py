@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from emoreason.core.probabilities import percent
 from emoreason.explain.sheet import Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, template, text
 from emoreason.explain.write.phrases import cues, load_phrases, with_article
@@ -110,9 +111,9 @@ class FaceFacts:
         second, share = self.second
         return {
             "label": text(self.sheet.label),
-            "percent": percent(self.sheet.confidence),
+            "percent": text(percent(self.sheet.confidence)),
             "second": text(second),
-            "second_percent": percent(share),
+            "second_percent": text(percent(share)),
             "choices": listed(text(label) for label in self.sheet.labels),
         }
 
@@ -191,12 +192,6 @@ def no_opposites(codes: Iterable[str]) -> list[str]:
         if not set(opposites(code)).intersection(chosen):
             chosen.append(code)
     return chosen
-
-
-def percent(probability: float) -> Node:
-    if probability < 0.005:
-        return text("less than 1%")
-    return text("more than 99%" if probability > 0.995 else f"{round(100 * probability)}%")
 
 
 @lru_cache(maxsize=1024)

@@ -5,6 +5,7 @@ The words are in `prompts/dialogue.yaml`; here is decided which case holds for a
 
 from collections.abc import Callable
 
+from emoreason.core.probabilities import percent
 from emoreason.explain.questions.answer_phrases import (
     FaceFacts,
     Slots,
@@ -13,7 +14,6 @@ from emoreason.explain.questions.answer_phrases import (
     listed,
     no_opposites,
     options,
-    percent,
     unit_slots,
     units_of,
     with_band,
@@ -81,7 +81,7 @@ def _against(face: FaceFacts, question: Intent) -> Case:
     if contrary:
         rivals = [r for r, _ in ranked(face.sheet.probabilities) if r != label and contrary[0] in units_of(r)]
         slots |= {"contrary": face.units(contrary, 1), "rival": text(rivals[0])}
-        slots["rival_percent"] = percent(face.sheet.probabilities[rivals[0]])
+        slots["rival_percent"] = text(percent(face.sheet.probabilities[rivals[0]]))
     if contrary and missing:
         return "both", slots
     return ("contrary" if contrary else "missing" if missing else "nothing"), slots
@@ -92,7 +92,7 @@ def _asked(face: FaceFacts, question: Intent) -> tuple[str, Slots]:
     asked = question.label or face.second[0]
     slots: Slots = {"asked": text(asked)}
     if asked in face.sheet.probabilities:
-        slots["asked_percent"] = percent(face.sheet.probabilities[asked])
+        slots["asked_percent"] = text(percent(face.sheet.probabilities[asked]))
     return asked, slots
 
 
@@ -266,7 +266,7 @@ def _compare(face: FaceFacts, other: Sheet | None) -> Case:
         "first": shown(*sheets),
         "second_units": shown(*reversed(sheets)),
         "other_label": text(other.label),
-        "other_percent": percent(other.confidence),
+        "other_percent": text(percent(other.confidence)),
     }
 
 

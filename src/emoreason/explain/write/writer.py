@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Sequence
 
+from emoreason.core.probabilities import percent
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, sample, seq, text
 from emoreason.explain.write.observations import FRAMES, ROOMY, deniable, observations, plan_of
@@ -246,8 +247,9 @@ def _body(node: Node) -> Node:
 
 
 def _percent(probability: float) -> Node:
-    """Rounded, but never a certainty that no measurement gives."""
-    number = f"{min(99, max(1, round(100 * probability)))}%"
+    number = percent(probability)
+    if number[0] in "ou":  # over 99%, under 1%
+        return text(number)
     return choice(number, number, number, f"about {number}", f"around {number}", f"roughly {number}")
 
 

@@ -12,8 +12,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as script_of_chat
 from emoreason.explain.backends.chat_explainer import Chat, observation_problems
-from emoreason.explain.backends.chat_sections import SectionStream
-from emoreason.explain.backends.chat_sections import one_line, spoken
+from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.prompts import load_prompts
