@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from emoreason.analysis import columns
+from emoreason.analysis import FaceAnalysis, columns
 from emoreason.apps.cli.tables import print_analysis
 from emoreason.core.errors import EmoreasonError
+from emoreason.core.types import Evidence, Face
 from emoreason.data import Sample, read
 from emoreason.data.protocols import ferplus_target
 from emoreason.evidence.measures import FILE, Measures
@@ -171,13 +173,22 @@ def test_one_that_was_not_trained_is_not_made_up(mini, astronaut, capsys):
     assert "arousal +0.25" in capsys.readouterr().out
 
 
+def at(valence, arousal, measured=False) -> FaceAnalysis:
+    evidence = Evidence({"happiness": 1.0}, "happiness", 1.0, True, {}, valence, arousal, measured)
+    return FaceAnalysis(Face(0, None, None, Image.new("RGB", (48, 48)), {}), evidence)
+
+
 def test_the_page_says_what_was_measured():
     from emoreason.apps.ui.charts import circumplex
     from emoreason.apps.ui.words import words
 
     said = words()["charts"]
-    assert said["measured"] in circumplex(0.1, 0.2, said, True) and said["derived"] in circumplex(0.1, 0.2, said)
-    assert said["half_point"] in circumplex(None, 0.2, said, True) and said["no_point"] in circumplex(None, None, said)
+    assert said["measured"] in circumplex(at(0.1, 0.2, True), said) and said["derived"] in circumplex(
+        at(0.1, 0.2), said
+    )
+    assert said["half_point"] in circumplex(at(None, 0.2, True), said) and said["no_point"] in circumplex(
+        at(None, None), said
+    )
 
 
 def test_on_faces_of_ferplus(mini, ferplus, tmp_path: Path):

@@ -276,7 +276,8 @@ def test_charts_are_sound_whatever_was_measured(probabilities, units, calibrated
 @settings(max_examples=30, deadline=None)
 @given(st.one_of(st.none(), st.floats(-1, 1)), st.floats(-1, 1))
 def test_the_circumplex_says_where_the_point_is(valence, arousal):
-    page = Page(circumplex(valence, arousal, CHARTS))
+    evidence = replace(made().faces[0].evidence, valence=valence, arousal=arousal)
+    page = Page(circumplex(replace(made().faces[0], evidence=evidence), CHARTS))
     if valence is None:
         assert not page.of("er-point") and "Too little" in page.text
         return

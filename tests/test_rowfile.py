@@ -27,7 +27,8 @@ def picture(number: int, faces: int = 1) -> list[dict]:
         return [row(source=source, status="error", error="it is damaged, line\nbroken", **BY)]
     return [
         row(source=source, face_id=face, x=1, y=2, w=30, h=40, face_score=0.9, status="ok", label="none",
-            confidence=0.7, probabilities={"happiness": 0.3, "none": 0.7}, units={"12": 0.1}, valence=-0.1, **BY)
+            confidence=0.7, probabilities={"happiness": 0.3, "none": 0.7},
+            attributes={"au_12": 0.1, "valence": -0.1, "arousal": None}, **BY)
         for face in range(faces)
     ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from PIL import Image
 from emoreason.core.device import choose
 from emoreason.core.errors import EmoreasonError
 from emoreason.explain.backends.decoding import Session
-from emoreason.explain.backends.local import OwnExplainer
+from emoreason.explain.backends.local import LocalExplainer
 from emoreason.explain.sheet import Sheet
 from emoreason.explain.write.constrain import Walk
 from emoreason.explain.write.grammar import accepts, template
@@ -119,7 +119,7 @@ def test_labels_of_several_tokens_are_scored_as_if_each_was_read_alone(tiny):
 
 def test_the_walk_writes_only_what_the_grammar_accepts(tiny):
     node = template("[the|both] lips [are|look] [slightly|a little|clearly] [parted|raised], [and|while] so on.")
-    explainer = OwnExplainer(tiny, "tiny")
+    explainer = LocalExplainer(tiny, "tiny")
     session = Session(tiny, 2)
     session.read(["\nKey observations:", " the"], list(tiny.see(faces(2))))
     walks = [Walk(node, explainer.atoms, explainer.line) for _ in range(2)]
@@ -142,7 +142,7 @@ def test_explanations_of_a_random_model_are_true_to_the_sheet(tiny):
     from emoreason.explain.explanation import consume
 
     subjects = [subject(0), subject(1, **{"4": 0.9, "12": 0.0})]
-    explainer = OwnExplainer(tiny, "tiny")
+    explainer = LocalExplainer(tiny, "tiny")
     together = consume(explainer.explain(subjects))
     for made in together:
         assert made.checks.parsed and not made.checks.leaks and not made.checks.unsupported
@@ -155,7 +155,7 @@ def test_explanations_of_a_random_model_are_true_to_the_sheet(tiny):
 
 
 def test_the_text_streams_and_closing_stops_the_model(tiny):
-    pieces = OwnExplainer(tiny, "tiny").explain([subject(0)])
+    pieces = LocalExplainer(tiny, "tiny").explain([subject(0)])
     first = [next(pieces).text for _ in range(5)]
     assert "".join(first).startswith("Key observations:")
     pieces.close()
@@ -165,7 +165,7 @@ def test_an_abstained_sheet_is_given_no_claim(tiny):
     from emoreason.explain.explanation import Subject, consume
 
     sheet = dataclasses.replace(subject(0).sheet, abstained=True, why="the picture is almost even: nothing to read")
-    made = consume(OwnExplainer(tiny, "tiny").explain([Subject(sheet, faces(1)[0])]))[0]
+    made = consume(LocalExplainer(tiny, "tiny").explain([Subject(sheet, faces(1)[0])]))[0]
     assert made.reasoned is None and made.checks.parsed and made.checks.stated is None and "almost even" in made.text
 
 
@@ -173,7 +173,7 @@ def test_who_decides(tiny):
     from emoreason.core.errors import UsageError
     from emoreason.explain.explanation import combine, consume
 
-    explainer = OwnExplainer(tiny, "tiny")
+    explainer = LocalExplainer(tiny, "tiny")
     made = consume(explainer.explain([subject(0)], decide="reasoned"))[0]
     assert made.sheet.probabilities == pytest.approx(made.reasoned.probabilities)
     both = combine({"a": 0.8, "b": 0.2}, {"a": 0.5, "b": 0.5}, "both", 0.5)

@@ -12,7 +12,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.backends.factory import load_explainer
-from emoreason.explain.backends.local import OwnExplainer
+from emoreason.explain.backends.local import LocalExplainer
 from emoreason.explain.explanation import Question, Style, Subject, consume
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Sheet
@@ -97,7 +97,7 @@ def test_the_prompt_of_training_is_the_prompt_of_use(free, settings):
         (Message("user", f"{IMAGE}\nDescribe the facial expression."), Message("assistant", "Oh.")), ("x.png",)
     )
     prompt = in_script(given, sheet).messages[0].content.removeprefix(IMAGE)
-    explainer = OwnExplainer(load_explainer(str(folder / "explainer"), device="cpu").vlm, "x")
+    explainer = LocalExplainer(load_explainer(str(folder / "explainer"), device="cpu").vlm, "x")
     read = []
 
     class Listening:

@@ -1,7 +1,7 @@
 """What an answer looks like: an Analysis per picture, a FaceAnalysis per face, and the flat rows of a labeling run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,8 @@ from PIL import Image
 
 from emoreason.core.types import Evidence, Face, Picture
 from emoreason.drawing import Card, annotate
+from emoreason.evidence.attributes import ATTRIBUTES, Attribute, visible_units
 from emoreason.faces.regions import outline
-from emoreason.knowledge.facs import ACTION_UNITS, band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,12 @@ class FaceAnalysis:
 
     def visible_units(self) -> list[tuple[str, str, str]]:
         """(code, name, band) of the action units above the lowest threshold, strongest first."""
-        ranked = sorted(self.action_units.items(), key=lambda unit: -unit[1])
-        return [(code, ACTION_UNITS[code].name, name) for code, x in ranked if (name := band(x))]
+        return visible_units(self.evidence)
+
+    def described(self) -> list[tuple[Attribute, str]]:
+        """A line for people on each attribute that there is something to say about."""
+        lines = [(attribute, attribute.describe(self.face, self.evidence)) for attribute in ATTRIBUTES]
+        return [(attribute, line) for attribute, line in lines if line]
 
     def card(self) -> Card:
         """What is drawn of it."""
@@ -73,10 +77,7 @@ class FaceAnalysis:
             "confidence": round(evidence.confidence, 6),
             "calibrated": evidence.calibrated,
             "probabilities": {k: round(p, 6) for k, p in evidence.probabilities.items()},
-            "valence": _rounded(evidence.valence),
-            "arousal": _rounded(evidence.arousal),
-            "valence_arousal_source": _point_source(evidence),
-            "action_units": {code: round(x, 4) for code, x in evidence.action_units.items()},
+            **_merged(attribute.to_dict(self.face, evidence) for attribute in ATTRIBUTES),
             "explanation": self.explanation.to_dict() if self.explanation else None,
         } | self._measured()
 
@@ -127,8 +128,8 @@ class Analysis:
             rows.append(
                 row(**common, face_id=found.face.face_id, x=x, y=y, w=w, h=h, face_score=found.face.score,
                     status=found.status, label=evidence.label, confidence=round(evidence.confidence, 6),
-                    probabilities=evidence.probabilities, units=evidence.action_units,
-                    valence=_rounded(evidence.valence), arousal=_rounded(evidence.arousal),
+                    probabilities=evidence.probabilities,
+                    attributes=_merged(attribute.cells(found.face, evidence) for attribute in ATTRIBUTES),
                     explanation=found.explanation.text if found.explanation else "", error=evidence.why, **made_by)
             )  # fmt: skip
         return rows
@@ -149,9 +150,9 @@ class Analysis:
 def row(*, source: str, frame: int | None = None, time_s: float | None = None, face_id: int | None = None,
         x: int | None = None, y: int | None = None, w: int | None = None, h: int | None = None,
         face_score: float | None = None, status: str, label: str | None = None, confidence: float | None = None,
-        probabilities: dict[str, float] | None = None, units: dict[str, float] | None = None,
-        valence: float | None = None, arousal: float | None = None, explanation: str = "",
-        error: str = "", model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
+        probabilities: dict[str, float] | None = None, attributes: dict[str, Any] | None = None,
+        explanation: str = "", error: str = "",
+        model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
     """One row of the contract: long and tidy, names and never indices.
 
     Texts that most rows lack are empty and not None: readers take the type of a column from the beginning of a file,
@@ -159,25 +160,23 @@ def row(*, source: str, frame: int | None = None, time_s: float | None = None, f
     """
     head = {"source": source, "frame": frame, "time_s": time_s, "face_id": face_id, "x": x, "y": y, "w": w, "h": h,
             "face_score": face_score, "status": status, "label": label, "confidence": confidence}  # fmt: skip
-    middle = {f"p_{name}": round(p, 6) for name, p in (probabilities or {}).items()}
-    middle |= {f"au_{code}": round(value, 4) for code, value in (units or {}).items()}
-    tail = {"valence": valence, "arousal": arousal, "explanation": explanation, "error": error,
+    middle: dict[str, Any] = {f"p_{name}": round(p, 6) for name, p in (probabilities or {}).items()}
+    middle |= dict.fromkeys(_attribute_columns(())) if attributes is None else attributes
+    tail = {"explanation": explanation, "error": error,
             "model": model, "revision": revision, "prompt_id": prompt_id}  # fmt: skip
     return head | middle | tail
 
 
 def columns(labels: Sequence[str], unit_codes: Sequence[str]) -> list[str]:
     """Every column of a labeling run, in the order of the contract."""
-    empty = row(source="", status="ok", model="", revision="", prompt_id="",
-                probabilities=dict.fromkeys(labels, 0.0), units=dict.fromkeys(unit_codes, 0.0))  # fmt: skip
+    empty = row(source="", status="ok", model="", revision="", prompt_id="", probabilities=dict.fromkeys(labels, 0.0),
+                attributes=dict.fromkeys(_attribute_columns(unit_codes)))  # fmt: skip
     return list(empty)
 
 
-def _point_source(evidence: Evidence) -> str | None:
-    if evidence.valence is None and evidence.arousal is None:
-        return None
-    return "measured" if evidence.point_measured else "derived"
+def _attribute_columns(unit_codes: Sequence[str]) -> list[str]:
+    return [column for attribute in ATTRIBUTES for column in attribute.columns(unit_codes)]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for part in parts for key, value in part.items()}

@@ -25,12 +25,14 @@ from emoreason.chat import Queued
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Piece, Question, Style
+from emoreason.explain.explanation import Piece, Question, Style, check_decide
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis
     from emoreason.core.types import Face
+    from emoreason.evidence.reader import Reader
+    from emoreason.faces.detect import Detector
     from emoreason.reasoner import Reasoner
 
 TOGETHER = 8  # texts written side by side: more gain nothing on a processor and keep the first ones waiting
@@ -358,10 +360,6 @@ class Caller:
     def __init__(self, engine: Engine, stop: threading.Event):
         self._engine, self._stop = engine, stop
 
-    def __getattr__(self, name: str) -> Any:
-        """Name, revision, default labels and the like are the model's own."""
-        return getattr(self._reasoner(), name)
-
     def _reasoner(self) -> "Reasoner":
         """Once it is loaded; whoever stops does not wait for that."""
         while not self._stop.is_set():
@@ -370,13 +368,49 @@ class Caller:
                 return self._engine.reasoner
         raise Stopped("stopped")
 
+    # What is fixed once the model is loaded may be read from any thread.
+
     @property
     def name(self) -> str:
         return self._reasoner().name
 
     @property
+    def revision(self) -> str:
+        return self._reasoner().revision
+
+    @property
+    def prompt_id(self) -> str:
+        return self._reasoner().prompt_id
+
+    @property
+    def default_labels(self) -> tuple[str, ...]:
+        return self._reasoner().default_labels
+
+    @property
+    def reader(self) -> "Reader":
+        return self._reasoner().reader
+
+    @property
+    def detector(self) -> "Detector":
+        return self._reasoner().detector
+
+    @property
+    def explainer_name(self) -> str:
+        return self._reasoner().explainer_name
+
+    @property
     def has_words(self) -> bool:
         return self._reasoner().has_words
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens that stand for the picture of one face."""
+        explainer = self._reasoner().explainer
+        return explainer.visual_tokens if explainer is not None else 0
+
+    def count_tokens(self, text: str) -> int:
+        explainer = self._reasoner().explainer
+        return explainer.count_tokens(text) if explainer is not None else 0
 
     def faces(self, picture: Picture, detect: bool = True) -> "list[Face]":
         reasoner = self._reasoner()
@@ -418,9 +452,7 @@ class Caller:
     def explain(
         self, analyses: "Sequence[Analysis]", decide: str = "evidence", manner: Style = Style()
     ) -> "Generator[Piece | Queued, None, list[Analysis]]":
-        from emoreason.explain.explanation import combine
-
-        combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
+        check_decide(decide)
         faces = [face for analysis in analyses for face in analysis.faces]
         if not faces or not self.has_words:
             return list(analyses)

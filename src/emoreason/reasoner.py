@@ -90,10 +90,10 @@ class Reasoner:
         """Write the explanations of all faces at once, piece by piece; the value is the analyses with them.
 
         Piece.row counts the faces through all analyses. decide: evidence, reasoned or both (see `--decide`)."""
-        from emoreason.explain.explanation import Style, Subject, combine
+        from emoreason.explain.explanation import Style, Subject, check_decide
         from emoreason.explain.sheet import Sheet
 
-        combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
+        check_decide(decide)
         found = [face for analysis in analyses for face in analysis.faces]
         if self.explainer is None or not found:
             return list(analyses)

@@ -133,6 +133,15 @@ class Explainer(Protocol):
 
     name: str
 
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens that stand for the picture of one face."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text. Safe to call from any thread."""
+        ...
+
     def explain(
         self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]: ...
@@ -140,12 +149,17 @@ class Explainer(Protocol):
     def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]: ...
 
 
+def check_decide(decide: str) -> None:
+    """Refuse anything but one of DECIDERS, before any work is done."""
+    if decide not in DECIDERS:
+        raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
+
+
 def combine(
     evidence: Mapping[str, float], reasoned: Mapping[str, float], decide: str, weight: float
 ) -> dict[str, float]:
     """The distribution that decides: the evidence's, the model's, or their weighted product."""
-    if decide not in DECIDERS:
-        raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
+    check_decide(decide)
     share = {"evidence": 0.0, "reasoned": 1.0, "both": weight}[decide]
     product = {k: evidence[k] ** (1 - share) * reasoned[k] ** share for k in evidence}
     total = sum(product.values())

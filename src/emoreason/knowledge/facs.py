@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from emoreason.knowledge.emotions import canonical
 
 REGIONS = ("brows", "eyes", "cheeks", "nose", "mouth", "chin", "jaw")  # top to bottom: the order to describe a face in
 
@@ -401,6 +404,18 @@ PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     emotion: tuple(prototype for prototype in _PROTOTYPES if prototype.emotion == emotion)
     for emotion in dict.fromkeys(prototype.emotion for prototype in _PROTOTYPES)
 }
+
+
+def prototypes_of(label: str) -> tuple[Prototype, ...]:
+    """The prototypes of a label, or of the emotion that the word stands for; none for neutral and for other words."""
+    return PROTOTYPES.get(canonical(label) or "", ())
+
+
+@lru_cache(maxsize=1024)
+def typical_units(label: str) -> frozenset[str]:
+    """Every unit of a label's prototypes."""
+    return frozenset(code for known in prototypes_of(label) for code in (*known.units, *known.optional))
+
 
 # Movements that undo each other, or grades of one movement of which FACS scores one. Not here: 1 with 4 and 5 with 7,
 # which pull apart and still occur together, with a look of their own (`COMBINATIONS`).

@@ -18,10 +18,10 @@ from emoreason.apps.api.examples import CHAT
 from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import ChatRequest, UserMessage
 from emoreason.apps.api.service import Service, until_gone
-from emoreason.apps.api.stop_sequences import Count, StopSequences, counter, visual_tokens
+from emoreason.apps.api.stop_sequences import StopSequences
 from emoreason.chat import ChatOptions, chat
 from emoreason.core.errors import EmoreasonError
-from emoreason.engine import Engine
+from emoreason.engine import Caller, Engine
 
 HEARTBEAT = 10.0  # seconds of silence after which a comment is sent: proxies cut connections on which nothing comes
 REMEMBERED = 8000  # characters of an earlier answer; of those to many faces the rest is of no use
@@ -33,14 +33,14 @@ class Answer:
     """What is known of an answer beside its text."""
 
     cut: StopSequences
-    count: Count
-    reads: CountingModel
-    said: list[str]  # all texts of the request
-    visual: int  # tokens a face
+    caller: Caller
+    model: CountingModel
+    texts: list[str]  # of the request
 
     def usage(self) -> dict[str, int]:
-        asked = sum(map(self.count, self.said)) + self.visual * self.reads.measured
-        written = self.count(self.cut.shown)
+        count = self.caller.count_tokens
+        asked = sum(map(count, self.texts)) + self.caller.visual_tokens * self.model.measured
+        written = count(self.cut.shown)
         return {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
 
 
@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
         assert answer is not None
         message = {"role": "assistant", "content": answer.cut.shown, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.cut.reason}
-        usage, revision = await service.run(answer.usage), engine.reasoner.revision
+        usage, revision = await service.run(answer.usage), answer.caller.revision
         return JSONResponse({**common, "object": "chat.completion", "system_fingerprint": revision,
                              "choices": [choice], "usage": usage})  # fmt: skip
 
@@ -84,13 +84,12 @@ async def _written(
         caller = await service.caller(engine, stop)
         if not caller.has_words:
             raise ApiError(400, f"{engine.name} has no language model; /v1/emotions gives its numbers.", param="model")
-        messages, said = await _with_pictures(service, asked)
-        reads, count = CountingModel(service, caller), counter(engine.reasoner)
-        answer = Answer(StopSequences(asked.stop or (), asked.most_tokens, count), count, reads, said,
-                        visual_tokens(engine.reasoner))  # fmt: skip
+        messages, texts = await _with_pictures(service, asked)
+        model, count = CountingModel(service, caller), caller.count_tokens
+        answer = Answer(StopSequences(asked.stop or (), asked.most_tokens, count), caller, model, texts)
         yield answer
         asking = ChatOptions(asked.asked_labels, asked.detect, asked.decide, asked.manner)
-        async with aclosing(service.walk(chat(reads, messages, asking), stop)) as pieces:
+        async with aclosing(service.walk(chat(model, messages, asking), stop)) as pieces:
             async for piece in pieces:
                 if shown := answer.cut.feed(piece):
                     yield shown

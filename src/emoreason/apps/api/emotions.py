@@ -17,7 +17,6 @@ from emoreason.apps.api.examples import EMOTIONS
 from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import EmotionsOptions, EmotionsRequest, split_labels
 from emoreason.apps.api.service import Service, until_gone
-from emoreason.apps.api.stop_sequences import counter
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Picture
 from emoreason.engine import Caller, Engine
@@ -82,17 +81,16 @@ async def _read(
         raise ApiError(400, f'{engine.name} has no language model: leave "explain" out.', param="explain")
     opened = await open_all(service, sources)
     pictures = [picture for picture in opened if isinstance(picture, Picture)]
-    reads = CountingModel(service, caller)
+    model = CountingModel(service, caller)
     loop = asyncio.get_running_loop()
     found = await asyncio.gather(
         *(loop.run_in_executor(service.openers, caller.faces, picture, asked.detect) for picture in pictures)
     )
-    analyses = await service.run(reads.analyze_faces, list(zip(pictures, found, strict=True)), asked.asked_labels)
+    analyses = await service.run(model.analyze_faces, list(zip(pictures, found, strict=True)), asked.asked_labels)
     if asked.explain:
         analyses = await service.run(_explained, caller, analyses, asked)
-        count = counter(engine.reasoner)
         texts = [face.explanation.text for each in analyses for face in each.faces if face.explanation]
-        service.metrics.tokens.inc(sum(map(count, texts)))
+        service.metrics.tokens.inc(sum(map(caller.count_tokens, texts)))
     entries = iter(analyses)
     data = [
         next(entries).to_dict() if isinstance(picture, Picture) else _refused(source, name, picture)

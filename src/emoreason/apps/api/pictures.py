@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from emoreason.apps.api.service import Service
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Face, Picture
 from emoreason.engine import Caller
+from emoreason.explain.explanation import Question, Style
 from emoreason.media.images import Limits, describe, is_data_uri, is_url, open_picture
 
 DOWNLOAD_S = 10.0
@@ -87,8 +88,13 @@ class CountingModel:
         self._service, self._caller = service, caller
         self.measured = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._caller, name)
+    @property
+    def name(self) -> str:
+        return self._caller.name
+
+    @property
+    def has_words(self) -> bool:
+        return self._caller.has_words
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
         return self._service.openers.submit(self._caller.faces, picture, detect).result()
@@ -100,3 +106,11 @@ class CountingModel:
         self.measured += found
         self._service.metrics.faces.inc(found)
         return self._caller.analyze_faces(pictures, labels)
+
+    def explain(
+        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: Style = Style()
+    ) -> Generator[Any, None, list[Analysis]]:
+        return self._caller.explain(analyses, decide, manner)
+
+    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Any, None, list[str]]:
+        return self._caller.answer(questions, manner)

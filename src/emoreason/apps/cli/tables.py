@@ -47,14 +47,11 @@ def _print_face(console: "Console", found: "FaceAnalysis") -> None:
     for label, p in sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:8]:
         table.add_row(label, f"{percent(p):>8}", "█" * round(30 * p) or "▏")
     console.print(table)
-    if found.action_units:
-        seen = [f"{name.lower()} (AU{code}, {band})" for code, name, band in found.visible_units()]
-        console.print("seen: " + (", ".join(seen) or "no action unit above its threshold"))
+    for attribute, line in found.described():
+        console.print(f"{attribute.title}: {line}" if attribute.title else line)
     if found.measured is not None:
         measured = found.measured
         console.print(f"the evidence alone: {measured.label}, {percent(measured.confidence)}")
-    if points := [f"{name} {x:+.2f}" for name in ("valence", "arousal") if (x := getattr(evidence, name)) is not None]:
-        console.print(", ".join(points) + ("" if evidence.point_measured else " (derived from the labels)"))
     if found.explanation is not None:
         _print_explanation(console, found.explanation)
 

@@ -4,11 +4,12 @@ Nothing is told by colour alone: the chosen label is bold and marked, and beside
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 from emoreason.analysis import FaceAnalysis
 from emoreason.core.probabilities import percent
+from emoreason.evidence.attributes import Attribute
 from emoreason.knowledge.emotions import CIRCUMPLEX
 from emoreason.knowledge.facs import ACTION_UNITS, band
 
@@ -83,8 +84,17 @@ def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
     )
 
 
-def circumplex(valence: float | None, arousal: float | None, words: Words, measured: bool = False) -> str:
+def attribute_section(attribute: Attribute, face: FaceAnalysis, words: Words) -> str:
+    """An attribute by its own chart, or by its line of text where it has none."""
+    if (chart := CHARTS.get(attribute.name)) is not None:
+        return chart(face, words)
+    line = attribute.describe(face.face, face.evidence)
+    return _section("er-attribute", attribute.name.replace("_", " "), f"<p>{escape(line)}</p>") if line else ""
+
+
+def circumplex(face: FaceAnalysis, words: Words) -> str:
     """Where the face, or its distribution, lies between unpleasant and pleasant, calm and activated."""
+    valence, arousal, measured = face.evidence.valence, face.evidence.arousal, face.evidence.point_measured
     if valence is None or arousal is None:
         why = words["half_point" if measured else "no_point"]
         return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(why)}</p>')
@@ -106,6 +116,12 @@ def circumplex(valence: float | None, arousal: float | None, words: Words, measu
     how = words["measured" if measured else "derived"]
     notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(how)}</p>'
     return _section("er-circumplex", words["circumplex"], drawn + notes)
+
+
+CHARTS: Mapping[str, Callable[[FaceAnalysis, Words], str]] = {
+    "action_units": unit_list,
+    "valence_arousal": circumplex,
+}
 
 
 def _landmark(name: str, side: str, point: tuple[float, float]) -> str:

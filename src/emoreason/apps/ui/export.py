@@ -132,19 +132,16 @@ def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
     said, evidence = words()["export"], face.evidence
     sure = said["calibrated" if evidence.calibrated else "not_calibrated"]
     ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])[:TOP_LABELS]
-    units = [f"{name.lower()} (AU{code}, {band})" for code, name, band in face.visible_units()]
     table = {
         "label": said["no_answer"].format(why=escaped(evidence.why)) if evidence.abstained else escaped(face.label),
         "confidence": f"{percent(face.confidence)}, {sure}",
         "top": ", ".join(f"{escaped(label)} {percent(p)}" for label, p in ranked),
-        "units": ", ".join(units) or said["no_units"],
     }
-    if evidence.valence is not None and evidence.arousal is not None:
-        how = said["measured" if evidence.point_measured else "derived"]
-        point = {"valence": evidence.valence, "arousal": evidence.arousal}
-        table["circumplex"] = said["valence_arousal"].format(**point, how=how)
+    table |= {attribute.name: line for attribute, line in face.described()}
     yield f"### {said['face'].format(number=number)}"
-    yield "\n".join(["| | |", "| --- | --- |", *(f"| {said['table'][key]} | {cell} |" for key, cell in table.items())])
+    yield "\n".join(
+        ["| | |", "| --- | --- |", *(f"| {said['table'].get(key, key)} | {cell} |" for key, cell in table.items())]
+    )
     if face.explanation is not None:
         yield from _explanation(face.explanation)
 

@@ -8,9 +8,10 @@ from html import escape
 from typing import Any
 
 from emoreason.analysis import FaceAnalysis
-from emoreason.apps.ui.charts import circumplex, distribution_bars, unit_list
+from emoreason.apps.ui.charts import attribute_section, distribution_bars
 from emoreason.apps.ui.views import Shown, data_uri, views
 from emoreason.core.probabilities import percent
+from emoreason.evidence.attributes import ATTRIBUTES
 
 CHIP = 96  # pixels of a thumbnail
 POOR = (  # quality note, below or above, text
@@ -48,8 +49,7 @@ def panel(faces: Sequence[Shown], chosen: int | None, words: Mapping[str, Any], 
         _chips(faces, number, said),
         f'<div class="er-views {layout}">{drawn}{_answer(number, face, said)}</div>',
         distribution_bars(evidence.probabilities, evidence.label, evidence.calibrated, evidence.abstained, charts),
-        unit_list(face, charts),
-        circumplex(evidence.valence, evidence.arousal, charts, evidence.point_measured),
+        *(attribute_section(attribute, face, charts) for attribute in ATTRIBUTES),
     )
     return _aside("".join(parts), f' data-chosen="{number}"', said)
 

@@ -7,6 +7,7 @@ sent back once with what is wrong, at the step that failed: observations are rep
 
 import dataclasses
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -20,7 +21,7 @@ from emoreason.explain.backends import chat_prompts as script
 from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
-from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, combine
+from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, check_decide, combine
 from emoreason.explain.questions.answers import answer as built_in
 from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS, Sections, stated_label
@@ -59,10 +60,18 @@ class ChatExplainer:
         self.chat, self.name, self.weight = chat, name, weight
         self.counts: Counter[str] = Counter()
 
+    visual_tokens = 0  # unknown: the processor of the model decides
+
+    def count_tokens(self, text: str) -> int:
+        """By the model's tokenizer; words and punctuation marks where a server keeps it to itself."""
+        if (tokenizer := getattr(self.chat, "tokenizer", None)) is not None:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(re.findall(r"\w+|[^\w\s]", text))
+
     def explain(
         self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
-        combine({}, {}, decide, 0.0)  # a wrong word for it is told before any work
+        check_decide(decide)
         written = []
         for row, subject in enumerate(subjects):
             if subject.sheet.abstained or not subject.sheet.units:  # nothing may be claimed

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from emoreason.core.stop_strings import split_at_stop
 from emoreason.explain.read.sections import HEADINGS
 
 _MARKS = r"[\s#>*_\-+•]*(?:[(\[]?\d{1,2}[.):\]]+\s*)?[*_]*"
@@ -43,23 +44,16 @@ def spoken(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """Up to the first of `stops`, which is not given, nor a beginning of it that may become one."""
-    held = ""
-    longest = max(map(len, stops))
+    """The text up to the first of `stops`."""
+    waiting = ""
     for piece in pieces:
-        held += piece
-        found = [at for stop in stops if (at := held.find(stop)) >= 0]
-        if found:
-            yield held[: min(found)]
-            return
-        keep = next(
-            (n for n in range(min(longest, len(held)), 0, -1) if any(s.startswith(held[-n:]) for s in stops)), 0
-        )
-        ready, held = held[: len(held) - keep], held[len(held) - keep :]
+        ready, waiting, stopped = split_at_stop(waiting + piece, stops)
         if ready:
             yield ready
-    if held:
-        yield held
+        if stopped:
+            return
+    if waiting:
+        yield waiting
 
 
 class SectionStream:

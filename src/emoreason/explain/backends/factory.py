@@ -87,7 +87,7 @@ def load_chat(name: str, *, model: str = "", quantize: str | None = None, device
 
 
 def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None") -> "Explainer":
-    from emoreason.explain.backends.local import OwnExplainer
+    from emoreason.explain.backends.local import LocalExplainer
     from emoreason.models.bundle import read_bundle
     from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 
@@ -96,6 +96,6 @@ def _own(name: str, quantize: str | None, device: str, encoder: "Encoder | None"
     vlm = VisionLanguageModel.from_pretrained(name, devices.choose(device), encoder=encoder, quantize=quantize)
     folder = Path(name).resolve()
     if folder.name != OWN_FOLDER:
-        return OwnExplainer(vlm, folder.name)
+        return LocalExplainer(vlm, folder.name)
     bundle = read_bundle(folder.parent)
-    return OwnExplainer(vlm, str(bundle.spec["name"]) if bundle else folder.parent.name)
+    return LocalExplainer(vlm, str(bundle.spec["name"]) if bundle else folder.parent.name)

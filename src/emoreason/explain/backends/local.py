@@ -33,7 +33,7 @@ GREEDY = 0.0
 PLANS = 3  # plans of sentences that the model chooses among
 
 
-class OwnExplainer:
+class LocalExplainer:
     """A VisionLanguageModel under the grammar of prompts/*.yaml."""
 
     def __init__(
@@ -54,6 +54,13 @@ class OwnExplainer:
         self.script = load_prompts()
         self.atoms = Atoms(vlm.tokenizer.encode)
         self.line = vlm.tokenizer.encode("\n")[0]
+
+    @property
+    def visual_tokens(self) -> int:
+        return self.vlm.spec.grid**2
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.vlm.tokenizer.encode(text))
 
     def explain(
         self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()

@@ -16,7 +16,7 @@ from emoreason.explain.read.claims import Mention, leaks
 from emoreason.explain.read.sections import stated_label
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.knowledge.emotions import canonical
-from emoreason.knowledge.facs import PROTOTYPES
+from emoreason.knowledge.facs import typical_units
 
 LONGEST = 60  # words
 _GONE = re.compile(
@@ -110,20 +110,15 @@ def _expected(sentence: str, found: list[Mention], question: Intent, sheet: Shee
     allowed = set(sheet.visible) | {question.unit}
     for label in (*sheet.labels, question.label or ""):
         if re.search(rf"\b{re.escape(label)}\b", sentence, re.I) or label in (question.label, sheet.label):
-            allowed |= _units_of(label)
+            allowed |= typical_units(label)
     if question.kind == "what_would_change" and question.label is None:
-        allowed |= _units_of(ranked(sheet.probabilities)[min(1, len(sheet.labels) - 1)][0])
+        allowed |= typical_units(ranked(sheet.probabilities)[min(1, len(sheet.labels) - 1)][0])
     problems = [f"{said.text!r} belongs to none of the labels" for said in found if said.action_unit not in allowed]
     gone = _GONE.search(sentence)
     if gone and question.kind != "unit_meaning":
         before = [said for said in found if said.end <= gone.start() and said.present]
         problems += [f"{said.text!r} is there" for said in before if said.action_unit in sheet.visible]
     return problems
-
-
-def _units_of(label: str) -> set[str]:
-    prototypes = PROTOTYPES.get(canonical(label) or "", ())
-    return {code for prototype in prototypes for code in (*prototype.units, *prototype.optional)}
 
 
 def _labels(sentence: str, question: Intent, face: Sheet | None, reasoned: Reasoned | None) -> list[str]:

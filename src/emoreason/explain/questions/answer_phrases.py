@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from emoreason.core.probabilities import percent
@@ -11,7 +11,7 @@ from emoreason.explain.sheet import Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, template, text
 from emoreason.explain.write.phrases import cues, load_phrases, with_article
 from emoreason.knowledge.emotions import canonical
-from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES, opposites
+from emoreason.knowledge.facs import ACTION_UNITS, opposites, prototypes_of, typical_units
 
 DEGREES = 2  # so many of them suit every movement
 TELLING = ("12", "4", "1", "25", "5", "15", "24", "26", "2", "7", "14", "27", "43")  # whose absence says most, first
@@ -133,7 +133,7 @@ class FaceFacts:
 
     def support(self, label: str) -> list[str]:
         """Shown units that a published prototype ties to the label."""
-        known = units_of(label)
+        known = typical_units(label)
         return [code for code in self.shown if code in known]
 
     def missing(self, label: str) -> list[str]:
@@ -146,15 +146,14 @@ class FaceFacts:
             return sum(code not in self.sheet.visible for code in codes) / len(codes), -len(codes)
 
         measured = [
-            [code for code in prototype.units if code in self.sheet.units]
-            for prototype in PROTOTYPES.get(canonical(label) or "", ())
+            [code for code in prototype.units if code in self.sheet.units] for prototype in prototypes_of(label)
         ]
         return min((codes for codes in measured if codes), key=distance, default=[])
 
     def contrary(self, label: str) -> list[str]:
         """Shown units that belong to other labels of the sheet and not to this one."""
-        own = units_of(label)
-        others = {code for rival in self.sheet.labels if rival != label for code in units_of(rival)}
+        own = typical_units(label)
+        others = {code for rival in self.sheet.labels if rival != label for code in typical_units(rival)}
         return [code for code in self.shown if code not in own and code in others]
 
     def units(self, codes: Iterable[str], most: int = 2) -> Node:
@@ -192,9 +191,3 @@ def no_opposites(codes: Iterable[str]) -> list[str]:
         if not set(opposites(code)).intersection(chosen):
             chosen.append(code)
     return chosen
-
-
-@lru_cache(maxsize=1024)
-def units_of(label: str) -> frozenset[str]:
-    prototypes = PROTOTYPES.get(canonical(label) or "", ())
-    return frozenset(code for prototype in prototypes for code in (*prototype.units, *prototype.optional))

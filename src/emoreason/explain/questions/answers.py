@@ -15,7 +15,6 @@ from emoreason.explain.questions.answer_phrases import (
     no_opposites,
     options,
     unit_slots,
-    units_of,
     with_band,
     words,
 )
@@ -23,7 +22,7 @@ from emoreason.explain.questions.understand import POLICY_KINDS, Intent, settle
 from emoreason.explain.sheet import CLOSE, Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Node, Sentence, Text, template, text
 from emoreason.knowledge.emotions import canonical
-from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES, REGIONS
+from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, prototypes_of, typical_units
 
 OPEN = 0.25  # a claimed label with this probability, or a close second, is a matter on which readers may differ
 NO_REASON = "the face could not be read well enough"
@@ -79,7 +78,7 @@ def _against(face: FaceFacts, question: Intent) -> Case:
     if missing:
         slots["missing"] = listed(map(bare, missing[:2]))
     if contrary:
-        rivals = [r for r, _ in ranked(face.sheet.probabilities) if r != label and contrary[0] in units_of(r)]
+        rivals = [r for r, _ in ranked(face.sheet.probabilities) if r != label and contrary[0] in typical_units(r)]
         slots |= {"contrary": face.units(contrary, 1), "rival": text(rivals[0])}
         slots["rival_percent"] = text(percent(face.sheet.probabilities[rivals[0]]))
     if contrary and missing:
@@ -102,7 +101,7 @@ def _what_would_change(face: FaceFacts, question: Intent) -> Case:
         return "unasked", slots
     if asked == face.sheet.label:
         return "same", slots
-    own = units_of(asked)
+    own = typical_units(asked)
     contrary = [code for code in face.shown if code not in own]
     missing = face.missing(asked)
     if missing:
@@ -135,7 +134,7 @@ def _why_not(face: FaceFacts, question: Intent) -> Case:
     if support:
         slots["asked_support"] = face.units(support)
         return "present", slots
-    return ("unmeasured" if units_of(asked) else "whole"), slots
+    return ("unmeasured" if typical_units(asked) else "whole"), slots
 
 
 def _is_it(face: FaceFacts, question: Intent) -> Case:
@@ -202,7 +201,7 @@ def _label_meaning(face: FaceFacts, question: Intent) -> Case:
     asked, slots = _asked(face, question)
     if canonical(asked) == "neutral":
         return "rest", slots
-    prototypes = PROTOTYPES.get(canonical(asked) or "", ())
+    prototypes = prototypes_of(asked)
     if not prototypes:
         return "whole", slots
     return "units", {**slots, "typical": listed(map(bare, prototypes[0].units[:3]))}

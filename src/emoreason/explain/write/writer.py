@@ -14,7 +14,7 @@ from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice,
 from emoreason.explain.write.observations import FRAMES, ROOMY, deniable, observations, plan_of
 from emoreason.explain.write.phrases import load_phrases, plural, spoken, thinned, unit_nodes, unit_slots, written
 from emoreason.knowledge.emotions import canonical
-from emoreason.knowledge.facs import PROTOTYPES
+from emoreason.knowledge.facs import prototypes_of, typical_units
 
 __all__ = ["abstention", "conclusion", "explanation", "interpretation", "observations"]
 
@@ -30,7 +30,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
     words = load_phrases("interpretation")
     slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "name": text(sheet.label)}
     named = [unit.code for unit in sheet.named]
-    typical = _typical(sheet.label)
+    typical = typical_units(sheet.label)
     support = [code for code in named if code in typical]
     if canonical(sheet.label) == "neutral":
         key, cited = ("quiet", named) if named else ("faint" if sheet.visible or not sheet.units else "still", [])
@@ -51,13 +51,15 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
     return thinned(Seq(tuple(sentences)), rng)
 
 
-def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]) -> list[Node]:
+def _rest(
+    sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[str], typical: frozenset[str]
+) -> list[Node]:
     """A sentence or two more where no runner-up is close."""
     words = load_phrases("interpretation")
     aside = [code for code in named if typical and code not in typical]
     lacking = [code for code in deniable(sheet) if code in typical]
     second = ranked(sheet.probabilities)[1][0] if len(sheet.labels) > 1 else None
-    contrary = [code for code in deniable(sheet) if second and code in _typical(second) - typical]
+    contrary = [code for code in deniable(sheet) if second and code in typical_units(second) - typical]
     kinds = ["incomplete"] * bool(lacking and named) + ["aside"] * bool(aside) + _pattern(sheet)
     kinds += ["counted"] * (len(named) > 1 and bool(typical.intersection(named))) + _extent(sheet)
     kinds += ["where"] * (_place(sheet, typical) is not None)
@@ -65,7 +67,7 @@ def _rest(sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[
         kinds += (
             ["alone"] * 2
             + ["unlike"] * bool(contrary and named)
-            + ["unmoved"] * (not sheet.visible and canonical(second) in PROTOTYPES)
+            + ["unmoved"] * (not sheet.visible and bool(prototypes_of(second)))
         )
         slots = slots | {"second": spoken(second)}
     kinds = (
@@ -109,7 +111,7 @@ def _extent(sheet: Sheet) -> list[str]:
     return ["weak"] * small + ["strong"] * (len(sheet.named) > 1 and bands == {"strong"})
 
 
-def _place(sheet: Sheet, typical: set[str]) -> str | None:
+def _place(sheet: Sheet, typical: frozenset[str]) -> str | None:
     """The one region of the named units that speak for the label."""
     regions = {unit.region for unit in sheet.named if unit.code in typical}
     place = next(iter(regions)) if len(regions) == 1 and len(sheet.named) > 1 else None
@@ -118,7 +120,7 @@ def _place(sheet: Sheet, typical: set[str]) -> str | None:
 
 def _pattern(sheet: Sheet) -> list[str]:
     """Whether the face shows all of a prototype of its label, or some of one."""
-    prototypes = [set(prototype.units) for prototype in PROTOTYPES.get(canonical(sheet.label) or "", ())]
+    prototypes = [set(prototype.units) for prototype in prototypes_of(sheet.label)]
     named = {unit.code for unit in sheet.named}
     if any(len(units) > 1 and units <= named for units in prototypes):
         return ["complete"]
@@ -133,12 +135,12 @@ def _missing(code: str) -> dict[str, Node]:
 
 
 def _second(
-    sheet: Sheet, second: str, rng: random.Random, slots: dict[str, Node], named: list[str], typical: set[str]
+    sheet: Sheet, second: str, rng: random.Random, slots: dict[str, Node], named: list[str], typical: frozenset[str]
 ) -> Node:
     """A sentence on what else the face might be called."""
     words = load_phrases("interpretation")["second"]
     slots = slots | {"second": spoken(second)}
-    other = _typical(second)
+    other = typical_units(second)
     shared = [code for code in named if code in other]
     lacking = [code for code in deniable(sheet) if code in other - typical]
     if lacking and (not shared or rng.random() < 0.4):
@@ -207,12 +209,6 @@ def _referred(sheet: Sheet, codes: Sequence[str], rng: random.Random) -> list[Re
         else:
             found.append((look if bare else Choice(tuple(states)), plural(code)))
     return found
-
-
-def _typical(label: str) -> set[str]:
-    """The units of a label's prototypes."""
-    prototypes = PROTOTYPES.get(canonical(label) or "", ())
-    return {code for prototype in prototypes for code in (*prototype.units, *prototype.optional)}
 
 
 def sureness(confidence: float) -> str:

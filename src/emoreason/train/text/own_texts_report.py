@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from emoreason.evaluate.explanations.diversity import distinct, words
-from emoreason.explain.backends.local import OwnExplainer
+from emoreason.explain.backends.local import LocalExplainer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Subject, consume
 from emoreason.explain.read.claims import leaks, mentions
@@ -43,7 +43,7 @@ def written_by(explainer: str, reasoner: Reasoner, private: Path, most: int) -> 
     encoder = reasoner.reader.zeroshot.encoder
     shared = encoder if ExplainerSpec.read(Path(explainer)).encoder == encoder.name else None
     vlm = VisionLanguageModel.from_pretrained(explainer, reasoner.compute, encoder=shared)
-    own = OwnExplainer(vlm, "measured")
+    own = LocalExplainer(vlm, "measured")
     faces = subjects_in(private / "report.jsonl", most)
     made = []
     for start in range(0, len(faces), BATCH):

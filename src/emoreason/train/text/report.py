@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from emoreason.data import messages
-from emoreason.explain.backends.local import OwnExplainer
+from emoreason.explain.backends.local import LocalExplainer
 from emoreason.explain.explanation import Subject, combine, consume
 from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
@@ -29,7 +29,7 @@ def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
         sheet = Sheet(evidence["units"], evidence["probabilities"])
         subjects.append(Subject(sheet, Image.open(path.parent / conversation.images[0]).convert("RGB")))
         votes.append(evidence["votes"])
-    explainer = OwnExplainer(vlm, config.name)
+    explainer = LocalExplainer(vlm, config.name)
     reasoned = [r for part in _parts(subjects) for r in explainer.verdicts(part)]
     weight = vlm.spec.verdict.get("weight", 0.5)
     rows = list(zip(subjects, reasoned, strict=True))
@@ -39,7 +39,7 @@ def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
         "both": scored([combine(s.sheet.probabilities, r.probabilities, "both", weight) for s, r in rows], votes),
     }
     for name, constrained in (("texts", True), ("free texts", False)):
-        writing = OwnExplainer(vlm, config.name, constrained=constrained)
+        writing = LocalExplainer(vlm, config.name, constrained=constrained)
         checks = [
             made.checks for part in _parts(subjects[: config.run.look_texts]) for made in consume(writing.explain(part))
         ]

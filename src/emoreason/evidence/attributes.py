@@ -1,0 +1,83 @@
+"""What is told of a face besides its label. Rows, JSON, the table, the page and its exports all read ATTRIBUTES.
+
+A new one (head pose, gaze, an age group) is one class here and one entry in the list.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from emoreason.core.types import Evidence, Face
+from emoreason.knowledge.facs import ACTION_UNITS, band
+
+
+class Attribute(Protocol):
+    name: str  # the page has a chart of its own for it, or shows `describe`
+    title: str  # what stands before `describe` in the table; empty where the line says it itself
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        """Its columns in the rows of a model that measures these action units."""
+        ...
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        """Column -> value for one face."""
+        ...
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        """Its keys in the JSON of a face."""
+        ...
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        """One line for people; empty where there is nothing to say."""
+        ...
+
+
+class ActionUnits:
+    name, title = "action_units", "seen"
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        return [f"au_{code}" for code in unit_codes]
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {f"au_{code}": round(x, 4) for code, x in evidence.action_units.items()}
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {"action_units": {code: round(x, 4) for code, x in evidence.action_units.items()}}
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        if not evidence.action_units:
+            return ""
+        seen = [f"{name.lower()} (AU{code}, {strength})" for code, name, strength in visible_units(evidence)]
+        return ", ".join(seen) or "no action unit above its threshold"
+
+
+class ValenceArousal:
+    name, title = "valence_arousal", ""
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        return ["valence", "arousal"]
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {"valence": _rounded(evidence.valence), "arousal": _rounded(evidence.arousal)}
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        unknown = evidence.valence is None and evidence.arousal is None
+        source = None if unknown else "measured" if evidence.point_measured else "derived"
+        return {**self.cells(face, evidence), "valence_arousal_source": source}
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        known = {"valence": evidence.valence, "arousal": evidence.arousal}
+        line = ", ".join(f"{name} {value:+.2f}" for name, value in known.items() if value is not None)
+        return f"{line} (derived from the labels)" if line and not evidence.point_measured else line
+
+
+ATTRIBUTES: list[Attribute] = [ActionUnits(), ValenceArousal()]  # in the order of the row columns
+
+
+def visible_units(evidence: Evidence) -> list[tuple[str, str, str]]:
+    """(code, name, band) of the action units above the lowest threshold, strongest first."""
+    ranked = sorted(evidence.action_units.items(), key=lambda unit: -unit[1])
+    return [(code, ACTION_UNITS[code].name, strength) for code, x in ranked if (strength := band(x))]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
