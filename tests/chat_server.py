@@ -154,7 +154,9 @@ def _reply(model: str, messages: list[dict]) -> str:
         labels = re.search(r"shown best: (.+)\? Answer", asked)[1].split(", ")
         return "That is hard to tell from here." if model == "vague" else f"{labels[1].capitalize()}."
     if "Step 3." in asked:
-        label, percent = re.search(r"expression shown is (.+), and that this has (\d+%)", asked).groups()
+        label, percent = re.search(
+            r"expression shown is (.+), and that this has ((?:over |under )?\d+%)", asked
+        ).groups()
         if model == "swapped" and not repairing:
             label = next(other for other in ("sadness", "fear") if other != label)
         bold = "**" if model == "thinker" else ""
@@ -163,7 +165,7 @@ def _reply(model: str, messages: list[dict]) -> str:
     if "Rewrite" in asked:
         return _rewritten(model, asked)
     facts = re.search(r"Measured for this face[^:]*: (.+?)\.(?:\s|$)", texts[1])[1]
-    label, percent = re.match(r"(.+?) (\d+%)", facts).groups()
+    label, percent = re.match(r"(.+?) ((?:over |under )?\d+%)", facts).groups()
     if model == "obliging":
         return "Yes, you are right, the face clearly shows anger."
     if re.search("how sure", texts[-1] if not repairing else asked, re.I):

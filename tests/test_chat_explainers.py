@@ -15,10 +15,9 @@ from chat_server import ChatServer, told
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as chat_script
-from emoreason.explain.backends.alternatives import read_alternatives
 from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems
 from emoreason.explain.backends.chat_sections import SectionStream, spoken, until
-from emoreason.explain.backends.endpoint import Endpoint
+from emoreason.explain.backends.endpoint import Endpoint, read_alternatives
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Question, Subject, Turn, consume
@@ -79,6 +78,8 @@ def test_an_endpoint_explains_in_three_steps_and_streams(server):
     assert second["logprobs"] and "happiness, neutral, sadness, fear" in told(second["messages"])[-1]
     assert "80%" in told(third["messages"])[-1] and 'was "neutral"' in told(third["messages"])[-1]
     assert all("image" not in str(request["messages"]) for request in server.requests)
+    sent = " ".join(name.lower() for request in server.requests for name in request["headers"])
+    assert "authorization" not in sent and "openai" not in sent and "stainless-os" not in sent  # nothing of the user
 
 
 def test_a_leak_is_repaired_before_a_label_was_shown(server):
@@ -225,8 +226,8 @@ def test_keys_and_addresses(monkeypatch, server):
         assert explained(load_explainer(locked.address))[1][0].explainer.endswith("#only")
     monkeypatch.delenv("EMOREASON_API_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", "for OpenAI only")
-    assert Endpoint("https://llm.example/v1", "m")._key is None
-    assert Endpoint("https://api.openai.com/v1", "m")._key == "for OpenAI only"
+    assert Endpoint("https://llm.example/v1", "m").key is None
+    assert Endpoint("https://api.openai.com/v1", "m").key == "for OpenAI only"
     assert Endpoint("http://localhost:11434", "m").address == "http://localhost:11434/v1"
     assert Endpoint("http://localhost:11434", "m").local and not Endpoint("http://10.0.0.1/v1", "m").local
     with pytest.raises(UsageError, match="which model"):

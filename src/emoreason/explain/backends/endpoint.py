@@ -4,32 +4,32 @@ Text goes to any address that the user names. Pictures go out only where the use
 """
 
 import base64
-import http.client
 import io
 import ipaddress
 import json
 import os
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from math import exp, log
 from typing import Any
 
 from PIL import Image
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import Message
-from emoreason.explain.backends.alternatives import read_alternatives
 from emoreason.explain.explanation import Style
 
-MOST_TOKENS = 2048  # a cap for runaway models; those that think first need room for it
+MAX_TOKENS = 2048  # a cap for runaway models; those that think first need room for it
 TOP = 20  # the most alternatives per token that servers give
 ATTEMPTS = 4  # where a server is busy
-LONGEST_LINE = 1 << 20  # of a stream, in bytes
 # Parameters that some servers refuse; each is left out (or renamed) for good after the first complaint.
-_OPTIONAL = ("temperature", "max_tokens", "top_logprobs", "logprobs", "seed")
-_BUSY = (429, 502, 503, 504)
+OPTIONAL = ("temperature", "max_tokens", "top_logprobs", "logprobs", "seed")
+BUSY = (429, 502, 503, 504)
+# What the client would tell every server about this machine and, from the environment, about the user.
+UNSENT = ("OpenAI-Organization", "OpenAI-Project", "X-Stainless-Arch", "X-Stainless-Async", "X-Stainless-Lang",
+          "X-Stainless-OS", "X-Stainless-Package-Version", "X-Stainless-Runtime",
+          "X-Stainless-Runtime-Version")  # fmt: skip
 
 
 class Endpoint:
@@ -39,14 +39,20 @@ class Endpoint:
         self, address: str, model: str = "", *, sees: bool = False, timeout: float = 180.0, key: str | None = None
     ):
         """model: may be left out where the server has one only. timeout: seconds without a sign of life."""
+        from openai import DefaultHttpxClient, Omit, OpenAI
+
         self.address, self.host = _checked(address)
         self.sees, self.timeout = sees, timeout
         self.local = _is_loopback(self.host)
-        self._key = key if key is not None else _key(self.host)
+        self.key = key if key is not None else _key(self.host)
         self._refused: set[str] = set()
-        # a proxy of the environment must not get what is meant for this machine; and no key follows a redirection
-        direct = [urllib.request.ProxyHandler({})] if self.local else []
-        self._opener = urllib.request.build_opener(_NoRedirects, *direct)
+        unsent = UNSENT if self.key else (*UNSENT, "Authorization")
+        self._headers: Any = {"User-Agent": "emoreason", "Connection": "close", **dict.fromkeys(unsent, Omit())}
+        self._client = OpenAI(
+            base_url=self.address, api_key=self.key or "none", timeout=timeout, max_retries=0,
+            # a proxy of the environment must not get what is meant for this machine; and no key follows a redirect
+            http_client=DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout),
+        )  # fmt: skip
         self.model = model or self._only_model()
 
     @property
@@ -56,20 +62,31 @@ class Endpoint:
     def complete(
         self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
     ) -> Iterator[str]:
+        from openai import APIConnectionError, APIError, APITimeoutError
+
         again = {"seed": manner.variation} if manner.variation else {}
-        with self._post(messages, images, stream=True, temperature=manner.temperature or 0, **again) as response:
-            if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                yield _choice(self._json(response), self.address)["message"].get("content") or ""
-                return
-            ended = False
-            for event in self._events(response):
-                for choice in event.get("choices") or ():
-                    if piece := (choice.get("delta") or {}).get("content"):
-                        yield piece
-                    ended = ended or choice.get("finish_reason") is not None
-                ended = ended or event.get("done", False)
-            if not ended:
-                raise EmoreasonError(f"{self.address} broke off in the middle of its answer; look at the server's log")
+        response = self._ask(messages, images, stream=True, temperature=manner.temperature or 0, **again)
+        if "text/event-stream" not in response.headers.get("Content-Type", ""):
+            yield self._choice(response)["message"].get("content") or ""
+            return
+        ended = False
+        with response.parse() as stream:
+            try:
+                for event in stream:
+                    for choice in event.choices or ():
+                        if choice.delta is not None and choice.delta.content:
+                            yield choice.delta.content
+                        ended = ended or choice.finish_reason is not None
+            except json.JSONDecodeError as error:
+                raise EmoreasonError(f"{self.address} sent a stream that is not JSON: {error.doc[:80]}") from None
+            except APITimeoutError:
+                raise self._silent() from None
+            except APIConnectionError:
+                ended = False
+            except APIError as error:
+                raise EmoreasonError(f"{self.address} stopped with an error: {_message(error)}") from None
+        if not ended:
+            raise EmoreasonError(f"{self.address} broke off in the middle of its answer; look at the server's log")
 
     def score(
         self, messages: Sequence[Message], images: Sequence[Image.Image], options: Sequence[str]
@@ -77,149 +94,119 @@ class Endpoint:
         """Read from the alternatives to the tokens of its answer, where the server gives them."""
         if "logprobs" in self._refused:
             return None
-        with self._post(messages, images, stream=False, logprobs=True, top_logprobs=TOP) as response:
-            content = (_choice(self._json(response), self.address).get("logprobs") or {}).get("content")
+        response = self._ask(messages, images, stream=False, logprobs=True, top_logprobs=TOP)
+        content = (self._choice(response).get("logprobs") or {}).get("content")
         if not content or not any(token.get("top_logprobs") for token in content):
-            self._refused.add("logprobs")  # it does not know them: it is not asked again
+            self._refused.add("logprobs")  # it does not know them: do not ask again
             return None
         return read_alternatives(content, options)
 
-    def _post(
-        self, messages: Sequence[Message], images: Sequence[Image.Image], **more: Any
-    ) -> http.client.HTTPResponse:
-        payload = {"model": self.model, "messages": _told(messages, images if self.sees else ()), "temperature": 0,
-                   "max_tokens": MOST_TOKENS, **more}  # fmt: skip
-        for attempt in range(ATTEMPTS + len(_OPTIONAL)):
+    def _ask(self, messages: Sequence[Message], images: Sequence[Image.Image], **more: Any) -> Any:
+        """The raw response. A busy server is asked again, and a parameter that it refuses is left out."""
+        from openai import APIStatusError
+
+        payload = {"model": self.model, "messages": _as_dicts(messages, images if self.sees else ()), "temperature": 0,
+                   "max_tokens": MAX_TOKENS, **more}  # fmt: skip
+        for attempt in range(ATTEMPTS + len(OPTIONAL)):
             body = {key: value for key, value in payload.items() if key not in self._refused}
             if "max_tokens" in self._refused:
-                body["max_completion_tokens"] = MOST_TOKENS
+                body["max_completion_tokens"] = MAX_TOKENS
             try:
-                return self._open("chat/completions", json.dumps(body).encode())
-            except urllib.error.HTTPError as error:
-                with error:
-                    said = _message(error.read(65536))
-                named = (
-                    next((p for p in _OPTIONAL if p in body and p in said), None) if error.code in (400, 422) else None
-                )
-                if named:
-                    self._refused.add(named)
-                elif error.code in _BUSY and attempt < ATTEMPTS - 1:
-                    time.sleep(_pause(error.headers.get("Retry-After"), attempt))
+                return self._reach(lambda body=body: self._create(body))
+            except APIStatusError as error:
+                code, message = error.status_code, _message(error)
+                refused = [name for name in OPTIONAL if name in body and name in message] if code in (400, 422) else []
+                if refused:
+                    self._refused.add(refused[0])
+                elif code in BUSY and attempt < ATTEMPTS - 1:
+                    time.sleep(_pause(error.response.headers.get("Retry-After"), attempt))
                 else:
-                    raise EmoreasonError(self._explained(error, said)) from None
+                    raise EmoreasonError(self._explained(error)) from None
         raise EmoreasonError(f"{self.address} stays busy: try again later")
 
-    def _open(self, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        headers = {"User-Agent": "emoreason", "Accept": "application/json, text/event-stream"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(f"{self.address}/{path}", data=body, headers=headers)
-        try:
-            return self._opener.open(request, timeout=self.timeout)
-        except urllib.error.HTTPError:
-            raise
-        except TimeoutError:
-            raise self._silent() from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            if isinstance(reason, TimeoutError):
-                raise self._silent() from None
-            raise EmoreasonError(f"{self.address} cannot be reached ({reason}). Is the server running, and is this its "
-                                 "address up to /v1?") from None  # fmt: skip
+    def _create(self, body: dict[str, Any]) -> Any:
+        return self._client.chat.completions.with_raw_response.create(**body, extra_headers=self._headers)
 
-    def _json(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+    def _reach(self, request: Any) -> Any:
+        from openai import APIConnectionError, APITimeoutError
+
         try:
-            given = json.loads(response.read())
-        except TimeoutError:
+            return request()
+        except APITimeoutError:
             raise self._silent() from None
-        except (OSError, ValueError, http.client.HTTPException):
-            given = None
-        if not isinstance(given, dict):
+        except APIConnectionError as error:
+            raise EmoreasonError(
+                f"{self.address} cannot be reached ({error.__cause__ or error}). Is the server running, and is this "
+                "its address up to /v1?"
+            ) from None
+
+    def _choice(self, response: Any) -> dict[str, Any]:
+        try:
+            answer = json.loads(response.http_response.read())
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
             raise EmoreasonError(
                 f"{self.address} did not answer in JSON: is this the address of an OpenAI-compatible server?"
             )
-        return given
-
-    def _events(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-        while True:
-            try:
-                line = response.readline(LONGEST_LINE)
-            except TimeoutError:
-                raise self._silent() from None
-            except (OSError, http.client.HTTPException):
-                return  # the caller tells that it broke off
-            if not line:
-                return
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                yield {"done": True}
-                return
-            try:
-                event = json.loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                raise EmoreasonError(
-                    f"{self.address} sent a stream that is not JSON: {data[:80].decode(errors='replace')}"
-                )
-            if "error" in event:
-                raise EmoreasonError(f"{self.address} stopped with an error: {_message(data)}")
-            yield event
+        try:
+            choice = answer["choices"][0]
+            choice["message"].get("content")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            said = json.dumps(answer)[:120]
+            raise EmoreasonError(f"{self.address} answered without a message in `choices`: {said}") from None
+        return choice
 
     def _silent(self) -> EmoreasonError:
         return EmoreasonError(f"{self.address} was silent for {self.timeout:g} seconds; a smaller model answers sooner")
 
-    def _explained(self, error: urllib.error.HTTPError, said: str) -> str:
-        if error.code in (401, 403):
-            given = "the key was refused" if self._key else "it wants a key"
-            return f"{self.address}: {given} ({error.code}). Put it into the environment: EMOREASON_API_KEY=…"
-        if error.code == 404:
+    def _explained(self, error: Any) -> str:
+        code = error.status_code
+        if code in (401, 403):
+            given = "the key was refused" if self.key else "it wants a key"
+            return f"{self.address}: {given} ({code}). Put it into the environment: EMOREASON_API_KEY=…"
+        if code == 404:
             known = self._models()
             if known and self.model not in known:
                 return f"{self.address} has no model {self.model!r}; it has {', '.join(known[:10])}"
-            return f"{self.address}/chat/completions does not exist (404): give the address up to /v1. {said}".strip()
-        if 300 <= error.code < 400:
-            return f"{self.address} points to {error.headers.get('Location', 'another address')}: give that one"
-        return f"{self.address} answered {error.code}: {said or error.reason}"
+            return (
+                f"{self.address}/chat/completions does not exist (404): give the address up to /v1. {_message(error)}"
+            )
+        if 300 <= code < 400:
+            return (
+                f"{self.address} points to {error.response.headers.get('Location', 'another address')}: give that one"
+            )
+        return f"{self.address} answered {code}: {_message(error)}"
 
     def _models(self) -> list[str]:
+        """The models that the server lists; none where it does not say."""
+        from openai import APIStatusError
+
         try:
-            with self._open("models") as response:
-                return [str(entry["id"]) for entry in self._json(response)["data"]]
-        except (EmoreasonError, urllib.error.HTTPError, KeyError, TypeError):
+            response = self._reach(lambda: self._client.models.with_raw_response.list(extra_headers=self._headers))
+            return [str(entry["id"]) for entry in json.loads(response.http_response.read())["data"]]
+        except APIStatusError as error:
+            if error.status_code == 404:  # asking again what exists would not end
+                return []
+            raise EmoreasonError(self._explained(error)) from None
+        except (ValueError, KeyError, TypeError):
             return []
 
     def _only_model(self) -> str:
-        try:
-            with self._open("models") as response:
-                known = [str(entry["id"]) for entry in self._json(response)["data"]]
-        except urllib.error.HTTPError as error:
-            with error:
-                raise EmoreasonError(self._explained(error, _message(error.read(65536)))) from None
-        except (KeyError, TypeError):
-            known = []
+        known = self._models()
         if len(known) == 1:
             return known[0]
-        choice = f"it has {', '.join(known[:10])}" if known else "it does not tell which it has"
+        choice = f"it has {', '.join(known[:10])}" if known else "it does not say which it has"
         raise UsageError(f"{self.address}: which model? {choice}. Write {self.address}#MODEL")
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _told(messages: Sequence[Message], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = [{"role": said.role, "content": said.content} for said in messages]
+def _as_dicts(messages: Sequence[Message], images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"role": said.role, "content": said.content} for said in messages]
     if images:
-        first = next(entry for entry in told if entry["role"] == "user")
+        first = next(entry for entry in rows if entry["role"] == "user")
         pictures = [{"type": "image_url", "image_url": {"url": _data_uri(image)}} for image in images]
         first["content"] = [*pictures, {"type": "text", "text": first["content"]}]
-    return told
+    return rows
 
 
 def _data_uri(image: Image.Image) -> str:
@@ -229,24 +216,12 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _choice(answer: Mapping[str, Any], address: str) -> dict[str, Any]:
-    try:
-        choice = answer["choices"][0]
-        choice["message"].get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise EmoreasonError(f"{address} answered without a message in `choices`: {json.dumps(answer)[:120]}") from None
-    return choice
-
-
-def _message(body: bytes) -> str:
+def _message(error: Any) -> str:
     """What an error says, whatever its form."""
-    try:
-        given = json.loads(body)
-    except ValueError:
-        return " ".join(body[:200].decode(errors="replace").split())
-    said = given.get("error", given.get("message", given)) if isinstance(given, dict) else given
+    body = getattr(error, "body", None)
+    said = body.get("message", body) if isinstance(body, dict) else body
     said = said.get("message", said) if isinstance(said, dict) else said
-    return str(said)[:300]
+    return " ".join(str(said or error.message).split())[:300]
 
 
 def _checked(address: str) -> tuple[str, str]:
@@ -282,3 +257,53 @@ def _key(host: str) -> str | None:
 def _pause(asked: str | None, attempt: int) -> float:
     """Seconds until the next attempt."""
     return min(float(asked), 30.0) if asked and asked.isdigit() else 0.5 * 2**attempt
+
+
+def read_alternatives(content: Sequence[Mapping[str, Any]], options: Sequence[str]) -> list[float] | None:
+    """Log-probabilities of the options from an answer's tokens with their alternatives; None when it chose no option.
+
+    Along the answer the options are told apart token by token. An alternative that leaves several open is shared among
+    them; an option that is never seen gets the smallest probability that is.
+    """
+    names = [option.casefold() for option in options]
+    masses, path, reached = [0.0] * len(names), "", 1.0
+    seen: list[float] = []
+    chosen = None
+    for token in content:
+        given = {str(other["token"]): exp(other["logprob"]) for other in token.get("top_logprobs") or ()}
+        taken = str(token["token"])
+        given[taken] = exp(token["logprob"])
+        for text, p in given.items():
+            if text == taken:
+                continue
+            seen.append(reached * p)
+            fitting = _fitting(path + text, names) if _plain(path + text) else []
+            for at in fitting:
+                masses[at] += reached * p / len(fitting)
+        path, reached = path + taken, reached * given[taken]
+        if not _plain(path):
+            continue
+        open_now = _fitting(path, names)
+        if not open_now:
+            return None
+        if len(open_now) == 1:
+            chosen = open_now[0]
+            break
+    if chosen is None:
+        chosen = next((at for at, name in enumerate(names) if name == _plain(path)), None)
+    if chosen is None:
+        return None
+    masses[chosen] += reached
+    least = max(min([p for p in seen if p > 0] or [1e-6]), 1e-9)
+    return [log(mass) if mass > 0 else log(min(least, masses[chosen])) for mass in masses]
+
+
+def _plain(text: str) -> str:
+    return text.casefold().strip(" \n\t\"'*`.,:;!?")
+
+
+def _fitting(text: str, names: Sequence[str]) -> list[int]:
+    """Options that the text begins; the one that it is, where a mark follows it."""
+    plain = _plain(text)
+    whole = [at for at, name in enumerate(names) if name == plain and text.rstrip()[-1:] in "\"'*`.,:;!?"]
+    return whole or [at for at, name in enumerate(names) if name.startswith(plain)]
