@@ -21,7 +21,7 @@ from emoreason.train.recipes.config import load_config
 from emoreason.train.recipes.exp_clip import CHECKPOINT, info_nce, train_exp_clip, train_projection
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ExpClipData, ProjectionTraining, TeacherConfig
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
-from emoreason.train.recipes.exp_clip_vectors import VectorCache
+from emoreason.train.recipes.exp_clip_vectors import vector_cache
 from emoreason.train.recipes.smoke_faces import smoke_projection
 from emoreason.train.recipes.smoke_texts import save_blip2
 
@@ -134,7 +134,7 @@ def test_the_teacher_sees_each_face_once(tmp_path: Path):
     config = smoke_projection(ExpClipConfig(), tmp_path)
     train_exp_clip(config)
     taught = load_teacher(config.teacher, device.choose("cpu"))
-    known = [k for k in (VectorCache(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.rows]
+    known = [k for k in (vector_cache(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.places]
     assert len(known) == 1 and len(known[0].rows) == 32 and next(iter(known[0].rows.values())).shape == (24,)
 
 
@@ -168,18 +168,17 @@ def test_mistakes_are_told(tmp_path: Path):
 
 
 def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_only(tmp_path: Path):
-    kept = VectorCache("me", tmp_path)
-    kept.add({b"a" * 32: np.ones(3), b"b" * 32: np.zeros(3)})
+    ones, zeros = {"rows": np.ones(3)}, {"rows": np.zeros(3)}
+    kept = vector_cache("me", tmp_path)
+    kept.add({b"a" * 32: ones, b"b" * 32: zeros})
     kept.flush()
-    again = VectorCache("me", tmp_path)
-    assert (
-        b"a" * 32 in again and again[b"a" * 32].tolist() == [1, 1, 1] and b"a" * 32 not in VectorCache("you", tmp_path)
-    )
+    again = vector_cache("me", tmp_path)
+    assert again.get(b"a" * 32)["rows"].tolist() == [1, 1, 1] and b"a" * 32 not in vector_cache("you", tmp_path)
     (file,) = again.folder.glob("*.safetensors")
     file.write_bytes(b"broken")
-    assert b"a" * 32 not in VectorCache("me", tmp_path)
+    assert b"a" * 32 not in vector_cache("me", tmp_path)
     (tmp_path / "file").touch()
-    lost = VectorCache("me", tmp_path / "file")
-    lost.add({b"c" * 32: np.ones(3)})
+    lost = vector_cache("me", tmp_path / "file")
+    lost.add({b"c" * 32: ones})
     lost.flush()
-    assert b"c" * 32 in lost
+    assert lost.get(b"c" * 32)["rows"].tolist() == [1, 1, 1]

@@ -21,7 +21,7 @@ from emoreason.apps.cli.serve import loaders
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample
 from emoreason.train import run_folder
-from emoreason.train.features import FeatureCache, are_face_crops, compute_features
+from emoreason.train.features import are_face_crops, compute_features, feature_cache
 from emoreason.train.finetune import finetune
 from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, HeadTraining
 from emoreason.train.run_folder import FILES
@@ -265,21 +265,21 @@ def test_a_word_that_is_none_of_those_known_leaves_no_folder(field, data, tmp_pa
 def test_every_picture_is_looked_at_once(mini, data, tmp_path):
     encoder = mini.reader.zeroshot.encoder
     samples = [Sample(path.name, str(path), "fear") for path in sorted(data.rglob("*.png"))[:6]]
-    first = list(compute_features(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))
+    first = list(compute_features(samples, encoder, None, feature_cache(encoder, None, tmp_path)))
 
     class Blind:
         """An encoder that cannot encode: what comes back was kept."""
 
         name, revision, mirror, compute = encoder.name, encoder.revision, encoder.mirror, encoder.compute
 
-    kept = list(compute_features(samples, Blind(), None, FeatureCache(Blind(), None, tmp_path)))
+    kept = list(compute_features(samples, Blind(), None, feature_cache(Blind(), None, tmp_path)))
     for (_, a), (_, b) in zip(first, kept, strict=True):
-        assert a.print == b.print and (a.embedding == b.embedding).all()
-    detected = FeatureCache(encoder, mini.detector, tmp_path)
-    assert not detected.place  # another way of cropping, other features
+        assert a.fingerprint == b.fingerprint and (a.embedding == b.embedding).all()
+    detected = feature_cache(encoder, mini.detector, tmp_path)
+    assert not detected.places  # another way of cropping, other features
     (next(tmp_path.rglob("*.safetensors"))).write_bytes(b"damaged")
     assert not isinstance(
-        list(compute_features(samples, encoder, None, FeatureCache(encoder, None, tmp_path)))[0][1], str
+        list(compute_features(samples, encoder, None, feature_cache(encoder, None, tmp_path)))[0][1], str
     )
 
 
@@ -291,12 +291,12 @@ def test_old_features_leave_the_cache_first(mini, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rows.safetensors").write_bytes(bytes(1000))
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    cache = FeatureCache(encoder, None, tmp_path)
+    cache = feature_cache(encoder, None, tmp_path)
     cache.folder.mkdir()
     (cache.folder / "rows.safetensors").write_bytes(bytes(1500))
-    cache.prune(most=2600)
+    cache.prune(max_bytes=2600)
     assert {path.name for path in tmp_path.iterdir()} == {"recent", cache.folder.name}
-    cache.prune(most=10)
+    cache.prune(max_bytes=10)
     assert {path.name for path in tmp_path.iterdir()} == {cache.folder.name}  # its own are never taken
 
 

@@ -173,7 +173,7 @@ def test_unusable_pictures_are_counted():
     given = entries({"fear": 5, "pride": 5})
     given += [
         (Sample("b", "b", "fear"), "cut off"),
-        (Sample("n", "n", "fear"), PictureFeatures(seen(70).print, None)),
+        (Sample("n", "n", "fear"), PictureFeatures(seen(70).fingerprint, None)),
         (Sample("u", "u"), seen(71)),
     ]
     assert gather(given, FinetuneData(source="x")).left_out == {
@@ -200,7 +200,8 @@ def test_frames_of_one_film_do_not_swallow_the_data():
 
 def test_crops_that_the_detector_does_not_know_are_helped_with():
     given = [
-        (Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), PictureFeatures(seen(i).print, None)) for i in range(9)
+        (Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), PictureFeatures(seen(i).fingerprint, None))
+        for i in range(9)
     ]
     with pytest.raises(EmoreasonError, match="9 no face found.*--no-detect"):
         gather(given, FinetuneData(source="x"))

@@ -3,14 +3,44 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emoreason.core.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError, first_line
+
+
+def write_checkpoint(path: Path, state: dict[str, Any], also: Callable[[], None] = lambda: None) -> None:
+    """Replace the checkpoint: the old one or the new one is there, never half of one. It is torch's own format.
+
+    also: what is to be replaced with it; called when the new file is complete."""
+    fresh = path.with_suffix(".tmp")
+    try:
+        with fresh.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        also()
+        fresh.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        fresh.unlink(missing_ok=True)
+        before = f"the one before it is whole: free space, then --resume ({path})"
+        kept = before if path.is_file() else "there is none before it"
+        raise EmoreasonError(f"the checkpoint cannot be written ({error}); {kept}") from None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What `write_checkpoint` wrote, read as weights only; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged file makes the reader raise almost anything
+        reason = first_line(error).partition(". ")[0]
+        raise EmoreasonError(f"{path} is damaged ({reason}); --overwrite trains again") from None
 
 
 class Checkpoints:
@@ -24,38 +54,24 @@ class Checkpoints:
     def write(self, state: dict[str, Any], best: dict[str, Tensor], work: Any, optimizer: Any) -> None:
         kept = {"state": state, "best": best}
         if self.spread:  # every process writes its own piece
-            fresh = self.folder.with_name("checkpoint.new")
-            self.accelerator.save_state(str(fresh))
+            self.accelerator.save_state(str(self._fresh))
         else:
             kept |= {"learned": work.learned(), "optimizer": optimizer.state_dict()}
         if self.accelerator.is_main_process:
-            temporary = self.file.with_suffix(".tmp")
-            try:
-                with temporary.open("wb") as file:
-                    torch.save(kept, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if self.spread:
-                    shutil.rmtree(self.folder, ignore_errors=True)
-                    fresh.replace(self.folder)
-                temporary.replace(self.file)
-            except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-                temporary.unlink(missing_ok=True)
-                before = f"the one before it is whole: free space, then --resume ({self.file})"
-                kept_one = before if self.file.is_file() else "there is none before it"
-                raise EmoreasonError(
-                    f"the checkpoint after step {state['step']} cannot be written ({error}); {kept_one}"
-                ) from None
+            write_checkpoint(self.file, kept, self._replace_folder if self.spread else lambda: None)
         self.accelerator.wait_for_everyone()
 
+    @property
+    def _fresh(self) -> Path:
+        return self.folder.with_name("checkpoint.new")
+
+    def _replace_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._fresh.replace(self.folder)
+
     def read(self, work: Any, optimizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        if not self.file.is_file():
+        if (kept := read_checkpoint(self.file)) is None:
             return None
-        try:
-            kept = torch.load(self.file, weights_only=True, map_location="cpu")
-        except Exception as error:  # a damaged file makes the reader raise almost anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
-            raise EmoreasonError(f"{self.file} is damaged ({reason}); --overwrite trains again") from None
         if self.spread:
             self.accelerator.load_state(str(self.folder))
         else:

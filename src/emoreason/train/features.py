@@ -5,13 +5,9 @@ written piece by piece, so that a run that was killed goes on with the pictures 
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -27,115 +23,58 @@ from emoreason.faces.detect import Detector, find_faces
 from emoreason.media.images import is_data_uri, is_url
 from emoreason.models.encoder import Encoder
 from emoreason.pipeline import detect, largest
+from emoreason.train.row_cache import Row, RowCache
 
-MOST = 2 << 30  # bytes that all encoders' files may take together
-PICTURES = 512  # opened at a time, and at least so many stand in a file of the cache
+PICTURES = 512  # opened at a time
 CROPS = ("auto", "yes", "no")  # of data.crops
-Row = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class PictureFeatures:
     """What is known of one picture. `embedding` is None where no face was found."""
 
-    print: Fingerprint
+    fingerprint: Fingerprint
     embedding: np.ndarray | None  # (D,) unit length
 
 
-class FeatureCache:
-    """Files of up to a few hundred rows in the user's cache folder; a folder that cannot be written costs time only."""
+def feature_cache(encoder: Encoder, detector: Detector | None, folder: Path | None = None) -> RowCache:
+    """The cache of this encoder and this way of cropping."""
+    if folder is None:
+        from platformdirs import user_cache_path
 
-    def __init__(self, encoder: Encoder, detector: Detector | None, folder: Path | None = None):
-        if folder is None:
-            from platformdirs import user_cache_path
-
-            folder = user_cache_path("emoreason") / "features"
-        crop = "whole" if detector is None else f"{detector.name} {_framing()}"
-        key = f"{encoder.name} {encoder.revision} {encoder.mirror} {encoder.compute.dtype} {crop}"
-        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.place: dict[bytes, tuple[Path, int]] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            for row, known in enumerate(self._load(path).get("keys", np.empty((0, 32), np.uint8))):
-                self.place[known.tobytes()] = (path, row)
-        self._rows = lru_cache(maxsize=8)(self._load)
-
-    def get(self, key: bytes) -> PictureFeatures | None:
-        if key not in self.place:
-            return None
-        path, row = self.place[key]
-        rows = self._rows(path)
-        if not rows:
-            return None
-        print_ = Fingerprint(rows["pixels"][row].tobytes().hex(), int(rows["hash"][row]), rows["look"][row].tobytes())
-        return PictureFeatures(
-            print_, rows["embedding"][row].copy() if rows["found"][row] else None
-        )  # a view would keep the file
-
-    def put(self, fresh: dict[bytes, PictureFeatures], width: int) -> None:
-        if not fresh:
-            return
-        seen, nothing = list(fresh.values()), np.zeros(width, np.float32)
-        rows: Row = {
-            "keys": np.frombuffer(b"".join(fresh), np.uint8).reshape(-1, 32),
-            "pixels": np.frombuffer(bytes.fromhex("".join(s.print.key for s in seen)), np.uint8).reshape(-1, 32),
-            "hash": np.array([s.print.hash for s in seen], np.uint64),
-            "look": np.frombuffer(b"".join(s.print.thumbnail for s in seen), np.uint8).reshape(len(seen), -1),
-            "found": np.array([s.embedding is not None for s in seen], np.uint8),
-            "embedding": np.stack([nothing if s.embedding is None else s.embedding for s in seen]),
-        }
-        write_cache_file(self.folder, rows)
-
-    def prune(self, most: int = MOST) -> None:
-        """What was not used for longest goes, of other encoders and other ways of cropping only."""
-        try:
-            self.folder.touch()  # a folder's time is that of its last run
-            others = sorted(
-                (f for f in self.folder.parent.iterdir() if f != self.folder), key=lambda f: f.stat().st_mtime
-            )
-            sizes = {f: sum(file.stat().st_size for file in f.iterdir()) for f in (*others, self.folder)}
-            while others and sum(sizes.values()) > most:
-                sizes.pop(oldest := others.pop(0))
-                shutil.rmtree(oldest)
-        except OSError:
-            pass  # another run may be pruning as well
-
-    @staticmethod
-    def _load(path: Path) -> Row:
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(path)
-        except Exception:  # a damaged file makes the reader raise almost anything; its pictures are looked at again
-            return {}
+        folder = user_cache_path("emoreason") / "features"
+    crop = "whole" if detector is None else f"{detector.name} {_framing()}"
+    return RowCache(f"{encoder.name} {encoder.revision} {encoder.mirror} {encoder.compute.dtype} {crop}", folder)
 
 
-def write_cache_file(folder: Path, rows: Row) -> None:
-    """A file of a cache, named by its keys: there when it is whole."""
-    from safetensors.numpy import save_file
+def _to_row(features: PictureFeatures, width: int) -> Row:
+    print_, embedding = features.fingerprint, features.embedding
+    return {
+        "pixels": np.frombuffer(bytes.fromhex(print_.key), np.uint8),
+        "hash": np.array(print_.hash, np.uint64),
+        "look": np.frombuffer(print_.thumbnail, np.uint8),
+        "found": np.array(embedding is not None, np.uint8),
+        "embedding": np.zeros(width, np.float32) if embedding is None else embedding,
+    }
 
-    name = hashlib.sha256(rows["keys"].tobytes()).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        os.close(handle)
-        save_file(rows, temporary)
-        os.replace(temporary, folder / f"{name}.safetensors")
-    except OSError:
-        pass  # full or read-only: the cache is a convenience
+
+def _from_row(row: Row) -> PictureFeatures:
+    print_ = Fingerprint(row["pixels"].tobytes().hex(), int(row["hash"]), row["look"].tobytes())
+    return PictureFeatures(print_, row["embedding"] if row["found"] else None)
 
 
 def compute_features(
     samples: Iterable[Sample],
     encoder: Encoder,
     detector: Detector | None,
-    cache: FeatureCache,
+    cache: RowCache,
     workers: int = 2,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[Sample, PictureFeatures | str]]:
     """Each sample, without its bytes, and what was seen, or why nothing can be. Without a detector the picture is the
     face; of several faces the largest is taken."""
     rest, done, width = iter(samples), 0, 0
-    kept: dict[bytes, PictureFeatures] = {}
+    fresh: dict[bytes, PictureFeatures] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         while batch := list(islice(rest, PICTURES)):
             opened = list(pool.map(lambda sample: _open(sample, encoder, detector, cache), batch))
@@ -151,14 +90,15 @@ def compute_features(
                 key, print_, crop = found
                 seen = PictureFeatures(print_, None if crop is None else np.array(next(encoded), np.float32))
                 width = width if seen.embedding is None else len(seen.embedding)
-                kept |= {key: seen} if key else {}
+                fresh |= {key: seen} if key else {}
                 yield light, seen
-            if len(kept) >= PICTURES:
-                cache.put(kept, width)
-                kept = {}
+            if width:  # else no face was found so far, and the rows wait for one
+                cache.add({key: _to_row(seen, width) for key, seen in fresh.items()})
+                fresh = {}
             done += len(batch)
             progress(done)
-    cache.put(kept, width)
+    cache.add({key: _to_row(seen, width) for key, seen in fresh.items()})
+    cache.flush()
     cache.prune()
 
 
@@ -211,12 +151,12 @@ def choose_detector(samples: Iterable[Sample], detector: Detector, crops: str) -
 
 
 def _open(
-    sample: Sample, encoder: Encoder, detector: Detector | None, cache: FeatureCache
+    sample: Sample, encoder: Encoder, detector: Detector | None, cache: RowCache
 ) -> tuple[bytes, Fingerprint, np.ndarray | None] | PictureFeatures | str:
     try:
         key = _key(sample)
-        if (known := cache.get(key)) is not None:
-            return known
+        if (row := cache.get(key)) is not None:
+            return _from_row(row)
         image = picture(sample)
         return key, fingerprint_of(image), _face_of(sample, image, encoder, detector)
     except EmoreasonError as error:

@@ -24,7 +24,7 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import Encoder
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
-from emoreason.train.features import CROPS, FeatureCache, choose_detector, compute_features
+from emoreason.train.features import CROPS, choose_detector, compute_features, feature_cache
 from emoreason.train.finetune_config import FinetuneConfig, refuse_nonsense
 from emoreason.train.heads.crossfit import FEW, crossfit, part_of
 from emoreason.train.heads.learned import Learned
@@ -87,7 +87,7 @@ def _tune(
     detector, crops = choose_detector(first, base.detector, config.data.crops)
     say(crops)
     started = time.monotonic()
-    cache = FeatureCache(encoder, detector)
+    cache = feature_cache(encoder, detector)
     with count("looking at faces") as progress:
         entries = list(compute_features(chain(first, samples), encoder, detector, cache, cores(), progress))
     seconds = {"looking": time.monotonic() - started}

@@ -86,7 +86,7 @@ def gather(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: Fine
         raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}{hint}")
     samples = [sample for sample, _, _ in usable]
     subject = _subject(samples, config.subject)
-    copies, alike = copies_of([seen.print for _, seen, _ in usable])
+    copies, alike = copies_of([seen.fingerprint for _, seen, _ in usable])
     return LabeledFaces(
         labels=names,
         samples=tuple(samples),
@@ -96,7 +96,7 @@ def gather(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: Fine
         label=np.array([_one(sample, row, place) for sample, _, row in usable]),
         unit=together([sample.groups.get(subject) for sample in samples], copies),
         split=tuple(sample.split for sample in samples),
-        keys=tuple(seen.print.key for _, seen, _ in usable),
+        keys=tuple(seen.fingerprint.key for _, seen, _ in usable),
         subject=subject,
         left_out=dict(left_out),
         alike=alike,

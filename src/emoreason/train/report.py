@@ -37,7 +37,7 @@ WHAT = {
 def summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneConfig) -> list[str]:
     """What `emoreason data check` would say, in a few lines."""
     report = check_entries(
-        ((sample, seen if isinstance(seen, str) else seen.print) for sample, seen in entries), similarity=None
+        ((sample, seen if isinstance(seen, str) else seen.fingerprint) for sample, seen in entries), similarity=None
     )
     inside = ", as a table in it tells" * (Path(config.data.source).is_dir() and entries[0][0].source == "table")
     lines = [f"{config.data.source}: {report.n} pictures{inside}"]

@@ -56,7 +56,11 @@ def train_head(
     """words: (L, D) unit-length text embeddings of the labels; scale: CLIP's. `loss` is what is minimised; `watch` gets
     the held-out faces' logits (n, L) of every epoch. Without such faces the last epoch is kept.
 
-    What is learned is the difference from the words; AdamW's decay pulls it back to nothing."""
+    What is learned is the difference from the words; AdamW's decay pulls it back to nothing.
+
+    A loop of its own and not train/loop.py: the features fit into memory and 300 epochs take seconds, so that there
+    are no
+    checkpoints, micro-batches or processes to care for."""
     start, shift = torch.from_numpy(words).float(), torch.zeros(words.shape, requires_grad=True)
     bias, stretch = torch.zeros(len(words), requires_grad=True), torch.zeros((), requires_grad=True)
     x, t = (torch.from_numpy(a).float() for a in (train.features, train.targets))

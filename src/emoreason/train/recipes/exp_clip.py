@@ -33,12 +33,13 @@ from emoreason.faces.detect import load_detector
 from emoreason.knowledge.emotions import label_set
 from emoreason.models.encoder import Features, load_encoder
 from emoreason.reasoner import DEFAULT_LABELS
+from emoreason.train.checkpoint import read_checkpoint, write_checkpoint
 from emoreason.train.curve import draw
 from emoreason.train.features import CROPS, choose_detector
 from emoreason.train.recipes.exp_clip_card import card
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
-from emoreason.train.recipes.exp_clip_vectors import FaceVectors, VectorCache, VectorSource, face_vectors
+from emoreason.train.recipes.exp_clip_vectors import FaceVectors, VectorSource, face_vectors, vector_cache
 from emoreason.train.settings import one_of
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
@@ -69,8 +70,8 @@ def train_exp_clip(
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
-    eye = VectorSource(VectorCache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
-    mind = VectorSource(VectorCache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
+    eye = VectorSource(vector_cache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
+    mind = VectorSource(vector_cache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
     faces = list(face_vectors(samples, detector, (eye, mind), config.teacher.batch_size, say))
     if len(faces) < 2:
         raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
@@ -109,8 +110,10 @@ def train_projection(
     checkpoint: Path,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """(n, D) and (n, H) -> the map (H, D) and the log. What a step does follows from the seed and its number, and the
-    checkpoint holds all that it leaves: a run that was killed goes on exactly."""
+    """(n, D) and (n, H) -> the map (H, D) and the log. A run that was killed goes on exactly.
+
+    A loop of its own and not train/loop.py: the loss compares each face with all others of its batch, so that it is no
+    sum over rows and cannot be cut into micro-batches; and all data is in memory, so that a step takes milliseconds."""
     n, size = len(seen), min(config.batch_size, len(seen))
     if size < config.batch_size:
         say(f"{n} faces are fewer than a batch of {config.batch_size}: a batch is all of them")
@@ -120,8 +123,7 @@ def train_projection(
     weight = torch.empty(told.shape[1], seen.shape[1]).uniform_(-bound, bound, generator=start).requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     log: list[dict[str, Any]] = []
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
+    if (state := read_checkpoint(checkpoint)) is not None:
         if state["weight"].shape != weight.shape or state["n"] != n:
             raise EmoreasonError(f"{checkpoint} is of other data or of another model: give another --out")
         weight.data.copy_(state["weight"])
@@ -141,8 +143,7 @@ def train_projection(
         log.append({"step": number + 1, "epoch": epoch + 1, "loss": loss.item(), "top1": top1})
         if (number + 1) % config.checkpoint_every == 0 or place + 1 == steps:
             state = {"weight": weight.detach(), "optimizer": optimizer.state_dict(), "log": log, "n": n}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            write_checkpoint(checkpoint, state)
         if place + 1 == steps:
             say(f"epoch {epoch + 1}: loss {np.mean([line['loss'] for line in log[-steps:]]):.4f}")
     return weight.detach().numpy(), log

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,54 +14,20 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.data.duplicates import picture
 from emoreason.data.schema import Sample
 from emoreason.faces.detect import Detector
-from emoreason.train.features import largest_crop, write_cache_file
+from emoreason.train.features import largest_crop
+from emoreason.train.row_cache import RowCache
 
-ROWS = 512  # vectors in a file
 
+def vector_cache(recipe: str, folder: Path | None = None) -> RowCache:
+    """Vectors by the key of a picture, as float16: a teacher's 4,096 numbers for 50,000 faces are then 0.4 GB."""
+    from platformdirs import user_cache_path
 
-class VectorCache:
-    """Vectors by the key of a picture, for one model and one way of looking; a cache folder that cannot be written
-    costs time only. They are float16: a teacher's 4,096 numbers for 50,000 faces are then 0.4 GB."""
-
-    def __init__(self, who: str, folder: Path | None = None):
-        from platformdirs import user_cache_path
-        from safetensors.numpy import load_file
-
-        base = folder or user_cache_path("emoreason") / "exp-clip"
-        self.folder = base / hashlib.sha256(who.encode()).hexdigest()[:16]
-        self.rows: dict[bytes, np.ndarray] = {}
-        self.fresh: dict[bytes, np.ndarray] = {}
-        for path in sorted(self.folder.glob("*.safetensors")):
-            try:
-                stored = load_file(path)
-                self.rows |= {key.tobytes(): row for key, row in zip(stored["keys"], stored["rows"], strict=True)}
-            except Exception:  # a damaged file makes the reader raise almost anything; its faces are looked at again
-                continue
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self.rows
-
-    def __getitem__(self, key: bytes) -> np.ndarray:
-        return self.rows[key]
-
-    def add(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        small = {key: row.astype(np.float16) for key, row in rows.items()}
-        self.rows |= small
-        self.fresh |= small
-        if len(self.fresh) >= ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.fresh:
-            return
-        keys = np.frombuffer(b"".join(self.fresh), np.uint8).reshape(len(self.fresh), -1)
-        write_cache_file(self.folder, {"keys": keys, "rows": np.stack(list(self.fresh.values()))})
-        self.fresh = {}
+    return RowCache(recipe, folder or user_cache_path("emoreason") / "exp-clip")
 
 
 @dataclass(frozen=True)
 class VectorSource:
-    kept: VectorCache
+    cache: RowCache
     see: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, width)
 
 
@@ -71,40 +37,48 @@ class FaceVectors:
 
     sample: Sample  # without its bytes
     key: bytes  # of its pixels
-    vectors: list[np.ndarray]  # one by each looker
+    vectors: list[np.ndarray]  # one by each source
 
 
 def face_vectors(
     samples: Iterator[Sample],
     detector: Detector | None,
-    lookers: Sequence[VectorSource],
+    sources: Sequence[VectorSource],
     size: int,
     say: Callable[[str], None],
 ) -> Iterator[FaceVectors]:
-    """Each face, at which each looker looks once; `size` pictures are open at a time."""
+    """Each face, at which each source looks once; `size` pictures are open at a time."""
     done, lost = 0, 0
     while batch := list(islice(samples, size)):
         opened = [(sample, _opened(sample)) for sample in batch]
         images = [
             (sample, hashlib.sha256(repr(i.size).encode() + i.tobytes()).digest(), i) for sample, i in opened if i
         ]
-        new = [(key, image) for _, key, image in images if any(key not in looker.kept for looker in lookers)]
+        new = [(key, image) for _, key, image in images if any(key not in source.cache for source in sources)]
         crops = {key: found for key, image in new if (found := largest_crop(image, detector)) is not None}
-        for looker in lookers:
-            if missing := [key for key in crops if key not in looker.kept]:
-                looker.kept.add(dict(zip(missing, looker.see([crops[key] for key in missing]), strict=True)))
-        known = [(sample, key) for sample, key, _ in images if all(key in looker.kept for looker in lookers)]
+        for source in sources:
+            if missing := [key for key in crops if key not in source.cache]:
+                vectors = source.see([crops[key] for key in missing]).astype(np.float16)
+                source.cache.add({key: {"rows": vector} for key, vector in zip(missing, vectors, strict=True)})
+        known = [(sample, key) for sample, key, _ in images if all(key in source.cache for source in sources)]
         for sample, key in known:
             light = dataclasses.replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-            yield FaceVectors(light, key, [looker.kept[key] for looker in lookers])
+            yield FaceVectors(light, key, [_vector(source, key) for source in sources])
         lost += len(batch) - len(known)
         done += len(batch)
         if done // 1000 > (done - len(batch)) // 1000:
             say(f"{done} faces looked at")
-    for looker in lookers:
-        looker.kept.flush()
+    for source in sources:
+        source.cache.flush()
+        source.cache.prune()
     if lost:
         say(f"{lost} pictures cannot be read or show no face")
+
+
+def _vector(source: VectorSource, key: bytes) -> np.ndarray:
+    row = source.cache.get(key)
+    assert row is not None, "the file went away while it was used"
+    return row["rows"]
 
 
 def _opened(sample: Sample) -> Image.Image | None:

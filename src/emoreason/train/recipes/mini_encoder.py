@@ -21,6 +21,7 @@ from emoreason.data import read
 from emoreason.data.check import copies_in
 from emoreason.models.encoder import create_clip
 from emoreason.train.augment import augment, mix
+from emoreason.train.checkpoint import read_checkpoint, write_checkpoint
 from emoreason.train.heads.losses import soft_cross_entropy
 from emoreason.train.recipes import mini_captions as text
 from emoreason.train.recipes.config import Config
@@ -39,7 +40,11 @@ LOOK_EVERY = 3  # epochs
 
 
 def train_encoder(config: Config) -> Path:
-    """The whole run: data, text, loop, weights. Returns the run folder."""
+    """The whole run: data, text, loop, weights. Returns the run folder.
+
+    A loop of its own and not train/loop.py: the shipped weights were made by it, draw by draw, and mixed batches,
+    averaged
+    weights and captions have no place in a loop of sums over rows. The checkpoint is the shared one."""
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -191,19 +196,16 @@ def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads |
 
 
 def _checkpoint(out: Path, epoch: int, parts: dict[str, Any], rng: torch.Generator) -> None:
-    """Everything that an exact continuation needs; it never leaves the run folder, so torch's own format is fine."""
+    """Everything that an exact continuation needs."""
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     state |= {"epoch": epoch, "rng": rng.get_state(), "torch_rng": torch.get_rng_state()}
-    torch.save(state, out / "checkpoint.tmp")
-    (out / "checkpoint.tmp").rename(out / "checkpoint.pt")
+    write_checkpoint(out / "checkpoint.pt", state)
 
 
 def _resume(out: Path, parts: dict[str, Any], rng: torch.Generator) -> int:
     """The epoch to go on from: 0 unless the run folder holds a checkpoint."""
-    path = out / "checkpoint.pt"
-    if not path.exists():
+    if (state := read_checkpoint(out / "checkpoint.pt")) is None:
         return 0
-    state = torch.load(path, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     rng.set_state(state["rng"])
