@@ -21,7 +21,7 @@ BATCH = 16
 def measure(level: str, data: str, faces: int) -> dict:
     import emoreason
     from emoreason.data import read
-    from emoreason.explain.backends.local import OwnExplainer
+    from emoreason.explain.backends.local import LocalExplainer
     from emoreason.explain.explanation import Subject, consume
     from emoreason.explain.sheet import Sheet
     from emoreason.faces.detect import whole_picture
@@ -36,7 +36,7 @@ def measure(level: str, data: str, faces: int) -> dict:
     telling = [subject for subject in subjects if not subject.sheet.abstained]
     start = time.monotonic()
     explainer = model.explainer
-    assert isinstance(explainer, OwnExplainer)
+    assert isinstance(explainer, LocalExplainer)
     loaded = time.monotonic() - start
     consume(explainer.explain(telling[:1]))  # once, so that nothing is timed that happens only once
 
@@ -58,7 +58,7 @@ def measure(level: str, data: str, faces: int) -> dict:
     votes = [{k: v for k, v in (s.votes or {}).items() if v > 1} for s in samples]
     shares = [{k: v / sum(vote.values()) for k, v in vote.items()} if vote else {"unknown": 1.0} for vote in votes]
     verdict = scored([r.probabilities for r in reasoned], shares)
-    free = OwnExplainer(explainer.vlm, "free", constrained=False)
+    free = LocalExplainer(explainer.vlm, "free", constrained=False)
     loose = [m for at in range(0, TOGETHER, BATCH) for m in consume(free.explain(telling[at : at + BATCH]))]
     return {
         "level": level, "load_s": loaded, "first_word_s": sum(first) / len(first), "explanation_s": sum(whole) / len(whole),

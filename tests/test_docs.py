@@ -143,7 +143,7 @@ def test_every_block_runs(page, desk, monkeypatch):
 
 
 def answer(printed: str) -> tuple[str, int]:
-    found = re.search(r"face 0 .*: (\w+), (\d+)%", printed)
+    found = re.search(r"face 0 .*: (\w+), (?:over |under )?(\d+)%", printed)
     assert found, printed
     return found[1], int(found[2])
 
@@ -197,27 +197,4 @@ def test_options_in_the_pages_exist():
 
 
 def test_readme_is_short():
-    assert len(README.read_text().splitlines()) <= 250
-
-
-def tree() -> set[Path]:
-    """The files and folders that the README's tree names: two blanks a level, several names may share a line."""
-    drawn = next(block.code for block in blocks(README) if block.language == "text" and "src/emoreason/" in block.code)
-    found, above = set(), [ROOT]
-    for line in drawn.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        for name in re.split(r" {2,}", line.strip())[0].split(" "):
-            path = above[depth] / name
-            found.add(path)
-            if name.endswith("/"):
-                above = [*above[: depth + 1], path]
-    return found
-
-
-def test_tree_in_the_readme_is_true():
-    named = tree()
-    missing = [str(path.relative_to(ROOT)) for path in named if not path.exists()]
-    assert not missing, f"named and not there: {missing}"
-    code = {path for path in (ROOT / "src" / "emoreason").rglob("*.py") if path.name != "__init__.py"}
-    forgotten = sorted(str(path.relative_to(ROOT)) for path in code - named)
-    assert not forgotten, f"there and not named: {forgotten}"
+    assert 500 <= len(README.read_text().split()) <= 750

@@ -160,6 +160,10 @@ class Engine:
         assert self._reasoner is not None
         return self._reasoner
 
+    @property
+    def is_loaded(self) -> bool:
+        return self._loaded.is_set()
+
     def wait_ready(self, timeout: float | None = None) -> None:
         if not self._loaded.wait(timeout):
             raise Busy(f"{self.name} is still being loaded; ask again in a few seconds")
@@ -368,48 +372,50 @@ class Caller:
                 return self._engine.reasoner
         raise Stopped("stopped")
 
-    # What is fixed once the model is loaded may be read from any thread.
+    def _loaded(self) -> "Reasoner":
+        """The model, for what is fixed once it is loaded: any thread may read that, after a stop too."""
+        return self._engine.reasoner if self._engine.is_loaded else self._reasoner()
 
     @property
     def name(self) -> str:
-        return self._reasoner().name
+        return self._loaded().name
 
     @property
     def revision(self) -> str:
-        return self._reasoner().revision
+        return self._loaded().revision
 
     @property
     def prompt_id(self) -> str:
-        return self._reasoner().prompt_id
+        return self._loaded().prompt_id
 
     @property
     def default_labels(self) -> tuple[str, ...]:
-        return self._reasoner().default_labels
+        return self._loaded().default_labels
 
     @property
     def reader(self) -> "Reader":
-        return self._reasoner().reader
+        return self._loaded().reader
 
     @property
     def detector(self) -> "Detector":
-        return self._reasoner().detector
+        return self._loaded().detector
 
     @property
     def explainer_name(self) -> str:
-        return self._reasoner().explainer_name
+        return self._loaded().explainer_name
 
     @property
     def has_words(self) -> bool:
-        return self._reasoner().has_words
+        return self._loaded().has_words
 
     @property
     def visual_tokens(self) -> int:
         """Tokens that stand for the picture of one face."""
-        explainer = self._reasoner().explainer
+        explainer = self._loaded().explainer
         return explainer.visual_tokens if explainer is not None else 0
 
     def count_tokens(self, text: str) -> int:
-        explainer = self._reasoner().explainer
+        explainer = self._loaded().explainer
         return explainer.count_tokens(text) if explainer is not None else 0
 
     def faces(self, picture: Picture, detect: bool = True) -> "list[Face]":
