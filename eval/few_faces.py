@@ -105,9 +105,9 @@ def run(
     told = {}
     for way, (p, trained, fitted_on) in ways.items():
         right = (p.argmax(axis=1) == truth).astype(float)
-        strange = OpenSet.fit(fitted_on).unknown(trained.logits(others)).mean() if trained else np.nan
+        is_unknown = OpenSet.fit(fitted_on).unknown(trained.logits(others)).mean() if trained else np.nan
         ece = equal_width_bins(p.max(axis=1), right).ece()
-        told[way] = [float(value) for value in (right.mean(), nll(p, truth), ece, strange)]
+        told[way] = [float(value) for value in (right.mean(), nll(p, truth), ece, is_unknown)]
     return told
 
 

@@ -56,10 +56,10 @@ class Lines(Trainable):
         return {"x": self.x[list(rows)], "y": self.y[list(rows)]}
 
 
-def run(out: Path, steps: int = 30, say=lambda text: None, settings: LoopSettings | None = None, **fate) -> Fitted:
+def run(out: Path, steps: int = 30, notify=lambda text: None, settings: LoopSettings | None = None, **fate) -> Fitted:
     compute = Compute("cpu", "float32", "a test")
     chosen = settings or LoopSettings(checkpoint_every=4, log_every=3, patience=9)
-    return fit(Lines(**fate), steps, ROWS // BATCH, chosen, out, make_accelerator(compute), 7, say)
+    return fit(Lines(**fate), steps, ROWS // BATCH, chosen, out, make_accelerator(compute), 7, notify)
 
 
 if __name__ == "__main__":  # FOLDER KILL_AT [LARGEST_FILE]: a process of its own, to be killed or to fill a disk

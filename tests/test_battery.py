@@ -150,7 +150,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Setup]:
         folder = tmp_path_factory.mktemp(explainer.name)
         cases = faces(120)
         rows = list(explained(cases, explainer, RowJournal(folder / "explanations.jsonl"), "evidence", 16))
-        made[explainer.name] = Setup(cases, rows, folder, explanation_settings(), None, explainer, most=24)
+        made[explainer.name] = Setup(cases, rows, folder, explanation_settings(), None, explainer, probe_limit=24)
     return made
 
 
@@ -313,7 +313,7 @@ def test_an_explainer_without_its_grammar_and_without_parts(both: dict[str, Setu
     setup = both["grammar"]
     free = probes.free(setup)
     assert 0.4 < free["parse_rate"]["value"] < 1 and free["n"] == 24 and setup.explainer.constrained
-    parts = probes.ablation(dataclasses.replace(setup, most=80))
+    parts = probes.ablation(dataclasses.replace(setup, probe_limit=80))
     told = {name: scores["uar"]["value"] for name, scores in parts["scores"].items()}
     assert told["picture"] < 0.2 < told["units"] == told["units and picture"] < told["evidence"]
     assert told["evidence × picture"] == told["evidence"] and setup.explainer.units
@@ -456,7 +456,7 @@ def test_every_part_on_faces_of_ferplus(ferplus: Path, mini: Any, tmp_path: Path
     def run(explainer: GrammarExplainer, seed: int = 0, **more: Any) -> dict[str, Any]:
         samples = read(ferplus, split="validation")
         return run_explanation_benchmark(
-            itertools.islice(samples, 40), mini, explainer, tmp_path, most=10, seed=seed, **more
+            itertools.islice(samples, 40), mini, explainer, tmp_path, probe_limit=10, seed=seed, **more
         )
 
     report = run(first := GrammarExplainer())

@@ -16,7 +16,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.core.files import write_atomically
 from emoreason.core.resources import resource
 from emoreason.evaluate import Prediction, load_benchmark, plots, read_predictions, rescore
-from emoreason.evaluate.metrics import FEW
+from emoreason.evaluate.metrics import FEW_ROWS
 from emoreason.evaluate.report import markdown
 from emoreason.evaluate.score import score
 
@@ -94,7 +94,7 @@ def test_a_perfect_predictor(targets):
     report = scored(made)
     for figure in (report[key] for key in ("accuracy", "uar", "macro_f1")):
         assert figure["value"] == figure["high"] == 1
-        assert (figure["low"] < 1) == (len(made) < FEW)  # a few right answers do not say that all will be
+        assert (figure["low"] < 1) == (len(made) < FEW_ROWS)  # a few right answers do not say that all will be
     zero = ("ece", "ece_adaptive", "brier", "nll", "kl", "js", "aurc")
     assert {key: report[key] for key in zero} == pytest.approx(dict.fromkeys(zero, 0))
     assert report["top2_hit"] == 1 and report["selective"]["accuracy"] == 1

@@ -57,7 +57,7 @@ def test_micro_batches_change_nothing(tmp_path):
 
 def test_out_of_memory_halves_once_and_says_so(tmp_path):
     said: list[str] = []
-    starved = run(tmp_path / "a", starve=8, say=said.append)
+    starved = run(tmp_path / "a", starve=8, notify=said.append)
     assert said == ["out of memory with 16 rows at once: 8 from here on, with the same batch a step"]
     well_fed = run(tmp_path / "b", starve=99)
     assert torch.allclose(starved.learned["map.weight"], well_fed.learned["map.weight"], atol=1e-5)

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from emoreason.analysis import Analysis, FaceAnalysis
 from emoreason.apps.ui.charts import circumplex, distribution_bars, percent, unit_list
-from emoreason.apps.ui.explanation_html import explanation_html, streaming
+from emoreason.apps.ui.explanation_html import explanation_html, streaming_html
 from emoreason.apps.ui.panel import panel
 from emoreason.apps.ui.words import words
 from emoreason.core.types import Evidence, Face, Picture
@@ -244,14 +244,14 @@ def test_a_text_without_sections_is_shown_whole():
 def test_streaming_splits_as_the_text_grows():
     final = explanation_html(made(text=TEXT).faces[0].explanation, 1)
     for n in range(len(TEXT) + 1):
-        thoughts, conclusion = streaming(TEXT[:n])
+        thoughts, conclusion = streaming_html(TEXT[:n])
         assert "Conclusion" not in thoughts + conclusion
         assert unwrapped(final[0]).startswith(unwrapped(thoughts)) and final[1].startswith(conclusion)
     assert (unwrapped(thoughts), conclusion) == (unwrapped(final[0]), final[1])
 
 
 def test_streaming_reads_other_ways_to_write_headings():
-    thoughts, conclusion = streaming("## Key observations\nA <b>.\n\n**Conclusion:** Fear.")
+    thoughts, conclusion = streaming_html("## Key observations\nA <b>.\n\n**Conclusion:** Fear.")
     assert thoughts == "**Key observations**\n\nA &lt;b&gt;." and conclusion == "Fear."
 
 
@@ -290,5 +290,5 @@ def test_the_circumplex_says_where_the_point_is(valence, arousal):
 @settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_any_text_streams_and_unwraps(text):
-    thoughts, conclusion = streaming(f"Key observations: x{text}")
+    thoughts, conclusion = streaming_html(f"Key observations: x{text}")
     assert "<" not in thoughts + conclusion

@@ -17,7 +17,7 @@ from emoreason.apps.ui.sessions import JUST_MADE, Sessions
 @pytest.fixture
 def sessions(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    made = Sessions(most=3)
+    made = Sessions(max_tabs=3)
     yield made
     made.close()
 

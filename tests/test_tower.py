@@ -217,7 +217,7 @@ def test_few_labels_and_many_faces_without(data, tmp_path, module_cache):
     settings = config(data, tmp_path / "run", "lora", epochs=1)
     settings.data.unlabeled, settings.loss.name = str(unlabeled), "ada-cm"
     said: list[str] = []
-    done = finetune(settings, say=said.append)
+    done = finetune(settings, notify=said.append)
     told = next(line for line in said if "without labels" in line)
     counts = done.metrics["faces"]
     assert told.startswith(f"{30 + 90 - counts['holdout'] - counts['report']} faces")

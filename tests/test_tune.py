@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory, module_cache) -> Path:
     said: list[str] = []
-    done = finetune(config(data, tmp_path_factory.mktemp("runs") / "mine"), say=said.append)
+    done = finetune(config(data, tmp_path_factory.mktemp("runs") / "mine"), notify=said.append)
     assert any("taken as face crops" in line or "looked for" in line for line in said)
     return done.folder
 
@@ -333,7 +333,7 @@ def test_faces_are_cut_out_of_photographs(astronaut, tmp_path, mini):
     Image.effect_noise((320, 240), 60).convert("RGB").save(tmp_path / "photos" / "bored" / "noise.png")
     (tmp_path / "photos" / "bored" / "broken.png").write_bytes(b"no picture")
     said: list[str] = []
-    tuned = finetune(config(tmp_path / "photos", tmp_path / "run", labels=""), say=said.append)
+    tuned = finetune(config(tmp_path / "photos", tmp_path / "run", labels=""), notify=said.append)
     assert any("cut out" in line for line in said) and any("broken.png" in line for line in said)
     assert tuned.metrics["left_out"] == {"broken or missing": 1, "no face found": 1}
 

@@ -77,7 +77,7 @@ def test_people_and_copies_chain():
 def test_a_share_is_about_what_was_asked_for():
     faces = gather(entries({"happiness": 500, "fear": 100}), FinetuneData(source="x"))
     assert faces.counts(share_of(faces, np.arange(600), 0.1, 0)) == {"happiness": 50, "fear": 10}
-    assert len(share_of(faces, np.arange(600), 0.5, 0, most=60)) == 60
+    assert len(share_of(faces, np.arange(600), 0.5, 0, max_faces=60)) == 60
 
 
 def test_own_splits_are_kept_and_copies_leave_train():

@@ -313,7 +313,7 @@ def test_two_processes_at_once(tmp_path):
 
 
 def test_facts_of_the_shipped_model(model):
-    text = about.facts(model)
+    text = about.model_facts(model)
     for part in (
         *("mini", model.revision, "2.9 million parameters", "48×48", "gemma3", "ferplus8", "AU12", "accurate"),
         f"{model.reader.calibration.abstain_below:.0%}",
@@ -350,24 +350,24 @@ def test_a_model_that_only_bears_the_name_gets_no_figures(model):
     assert "No model card comes with mini" in about.card(Other())
     assert "No scores of mini" in about.scores(Other())
     assert "terms of their own" in about.licence(Other())
-    assert "2.9 million" not in about.facts(Other()) and "0123456789ab" in about.facts(Other())
+    assert "2.9 million" not in about.model_facts(Other()) and "0123456789ab" in about.model_facts(Other())
 
 
 def test_uncalibrated_models_say_so():
     changed = load("mini", device_name="cpu", explainer="none", threshold=0.0, descriptors=True, point="balanced")
-    text = about.facts(changed)
+    text = about.model_facts(changed)
     assert "were not checked" in text and "an answer at every confidence" in text and "balanced" in text
     assert "writes no text" in text
     strict = load("mini", device_name="cpu", explainer="none", threshold=0.9)
-    assert "no answer below 90% confidence" in about.facts(strict)
+    assert "no answer below 90% confidence" in about.model_facts(strict)
 
 
 def test_the_model_tab_says_on_how_many_faces_percentages_were_checked(model):
-    assert "1500 faces held out of train" in about.facts(model)
+    assert "1500 faces held out of train" in about.model_facts(model)
     few = replace(
         model, reader=replace(model.reader, calibration=replace(model.reader.calibration, fitted_on="64 faces"))
     )
-    assert "contempt, on 64 faces" in about.facts(few)
+    assert "contempt, on 64 faces" in about.model_facts(few)
 
 
 def test_the_policy_is_that_of_the_documentation():

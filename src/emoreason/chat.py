@@ -154,13 +154,13 @@ def chat(reads: ChatModel, messages: Sequence[Mapping[str, Any]], asking: ChatOp
     yield from reply(reads, memory, messages[-1], asking)
 
 
-def _read_again(reads: ChatModel, pictures: Sequence[Any], told: str, asking: ChatOptions) -> list["Analysis"]:
+def _read_again(reads: ChatModel, pictures: Sequence[Any], answer: str, asking: ChatOptions) -> list["Analysis"]:
     """Pictures of an earlier message, with what was said about them then where that can be told."""
     analyses = measure_pictures(reads, pictures, asking)
     if asking.decide != "evidence":  # the verdict decided, and only explaining again brings that back
         return consume(reads.explain(analyses, asking.decide, asking.manner))
     faces = [face for analysis in analyses for face in analysis.faces]
-    texts = [part.split("\n\n")[0] for part in _NUMBERED.split(told) if part.strip()]
+    texts = [part.split("\n\n")[0] for part in _NUMBERED.split(answer) if part.strip()]
     if len(texts) != len(faces) or not all(parse(text) for text in texts):
         return analyses
     said = iter(texts)

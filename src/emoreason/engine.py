@@ -42,7 +42,7 @@ GATHER = 0.15  # seconds that a group waits for others whose pictures are being 
 FOLLOWS = 0.01  # seconds in which a text is asked for after its face was measured, if it is
 PATIENCE = 0.25  # seconds after which a second group begins, however small
 TURN = 0.005  # seconds that a group goes on at a time: less than one step of the model, more than handing out its words
-MANY = 8  # faces of a request that lets smaller ones go first
+MANY_FACES = 8  # faces of a request that lets smaller ones go first
 QUIET = 1.0  # seconds without work after which freed memory goes back to the system
 LATER = 0.25  # seconds that a request stands behind for each of its faces
 _END = object()
@@ -243,18 +243,18 @@ class Engine:
 
     def _work(self) -> None:
         """Measure what is there, perhaps begin a group, and write on with one."""
-        self._measure(self._take(lambda job: job.kind == "measure" and job.size < MANY))
+        self._measure(self._take(lambda job: job.kind == "measure" and job.size < MANY_FACES))
         if not self._groups or self._owed <= 0:
             begun = time.perf_counter()
-            self._measure(self._take(lambda job: job.kind == "measure", MANY))
+            self._measure(self._take(lambda job: job.kind == "measure", MANY_FACES))
             self._owed = time.perf_counter() - begun
         if len(self._groups) < GROUPS:
-            many = any(job.size >= MANY for group in self._groups for job in group.jobs)
+            many = any(job.size >= MANY_FACES for group in self._groups for job in group.jobs)
             if (wait := self._early(many)) > 0:
                 if not self._groups:
                     with self._news:
                         self._news.wait(wait)
-            elif jobs := self._take(lambda job: job.kind != "measure" and not (many and job.size >= MANY),
+            elif jobs := self._take(lambda job: job.kind != "measure" and not (many and job.size >= MANY_FACES),
                                     self.together):  # fmt: skip
                 self._begin(jobs)
         if self._groups:
@@ -266,7 +266,7 @@ class Engine:
         """Seconds for which it is worth to wait with a group, because more could go with it."""
         now = time.perf_counter()
         with self._news:
-            texts = [job for job in self._jobs if job.kind != "measure" and not (many and job.size >= MANY)]
+            texts = [job for job in self._jobs if job.kind != "measure" and not (many and job.size >= MANY_FACES)]
             waiting, running = sum(job.size for job in texts), sum(job.size for g in self._groups for job in g.jobs)
             if not texts or waiting >= self.together:
                 return 0.0
@@ -277,7 +277,7 @@ class Engine:
                 return oldest + GATHER - now
             return self._measured + FOLLOWS - now if self._follow else 0.0
 
-    def _take(self, fits: Callable[[Task], bool], most: int | None = None) -> list[Task]:
+    def _take(self, fits: Callable[[Task], bool], max_size: int | None = None) -> list[Task]:
         """The first waiting job that fits, and those behind it that can go with it. Stopped ones are let go."""
         taken: list[Task] = []
         with self._news:
@@ -285,7 +285,7 @@ class Engine:
             for job in self._jobs:
                 if job.over:
                     continue
-                if fits(job) and self._joins(job, taken, most):
+                if fits(job) and self._joins(job, taken, max_size):
                     taken.append(job)
                 else:
                     kept.append(job)
@@ -293,10 +293,12 @@ class Engine:
         return taken
 
     @staticmethod
-    def _joins(job: Task, taken: list[Task], most: int | None) -> bool:
+    def _joins(job: Task, taken: list[Task], max_size: int | None) -> bool:
         if not taken:
             return True
-        return job.key == taken[0].key and (most is None or sum(other.size for other in taken) + job.size <= most)
+        return job.key == taken[0].key and (
+            max_size is None or sum(other.size for other in taken) + job.size <= max_size
+        )
 
     def _measure(self, jobs: list[Task]) -> None:
         if not jobs:

@@ -30,7 +30,7 @@ def export(
     point: str = "accurate",
     base: str = "",
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write the model `name` (a run, an added model, an explainer's folder) in the format `to`."""
     if to not in FORMATS:
@@ -59,11 +59,11 @@ def export(
         return out
     if dtype not in ("", *DTYPES):
         raise UsageError(f"--dtype {dtype}: {', '.join(DTYPES)} were expected")
-    say("what sees the face, the projector, stays here: other programs have no place for it")
+    notify("what sees the face, the projector, stays here: other programs have no place for it")
     return whole(out, lambda there: save_language(folder, there, dtype or "float32"), overwrite)
 
 
-def save_adapter(folder: Path, there: Path, base: str = "") -> None:
+def save_adapter(folder: Path, target: Path, base: str = "") -> None:
     """The explainer's LoRA with a base model that others can find, and the tokenizer."""
     from emoreason.convert.merge import tokenizer_of
     from emoreason.models.bundle import PACKAGE_PREFIX
@@ -76,7 +76,7 @@ def save_adapter(folder: Path, there: Path, base: str = "") -> None:
     base = base or HIDDEN.get(module, module)
     config: dict[str, Any] = json.loads((folder / ADAPTER[0]).read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base
-    (there / ADAPTER[0]).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (there / ADAPTER[1]).write_bytes((folder / ADAPTER[1]).read_bytes())
-    tokenizer_of(spec).save_pretrained(there)
-    (there / "README.md").write_text(NOTE.format(name=folder.resolve().name, base=base), encoding="utf-8")
+    (target / ADAPTER[0]).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (target / ADAPTER[1]).write_bytes((folder / ADAPTER[1]).read_bytes())
+    tokenizer_of(spec).save_pretrained(target)
+    (target / "README.md").write_text(NOTE.format(name=folder.resolve().name, base=base), encoding="utf-8")

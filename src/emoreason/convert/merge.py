@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 EXPLAINER, LANGUAGE, BASE = "explainer", "language", "base"
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def merge(name: str, out: Path, dtype: str = "float32", overwrite: bool = False, say: Say = lambda text: None) -> Path:
+def merge(
+    name: str, out: Path, dtype: str = "float32", overwrite: bool = False, notify: Notify = lambda text: None
+) -> Path:
     """A run, an added model or an explainer's folder, as one folder that nothing has to be named for."""
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: {', '.join(DTYPES)} were expected")
@@ -42,12 +44,12 @@ def merge(name: str, out: Path, dtype: str = "float32", overwrite: bool = False,
     run = bundle
     check(run)
 
-    def write(there: Path) -> None:
-        say(f"{run.base} goes into the folder")
-        merge_run(run, there)
+    def write(target: Path) -> None:
+        notify(f"{run.base} goes into the folder")
+        merge_run(run, target)
         if (run.folder / EXPLAINER / "explainer.json").is_file():
-            say("the language model is merged")
-            merge_explainer(run.folder / EXPLAINER, there / EXPLAINER, dtype)
+            notify("the language model is merged")
+            merge_explainer(run.folder / EXPLAINER, target / EXPLAINER, dtype)
 
     return whole(out, write, overwrite)
 
@@ -78,33 +80,33 @@ def whole(out: Path, write: Callable[[Path], None], overwrite: bool = False) -> 
     return out
 
 
-def merge_run(run: Bundle, there: Path) -> None:
+def merge_run(run: Bundle, target: Path) -> None:
     """Labels: head, image tower and base model."""
     from safetensors.numpy import load_file, save_file
 
     assert run.base is not None
-    copy(run.folder, there)
-    for file in model_files(there):  # what is written merged
+    copy(run.folder, target)
+    for file in model_files(target):  # what is written merged
         if file.parts[0] in (EXPLAINER, "adapter"):
-            (there / file).unlink()
-    _drop_empty(there)
+            (target / file).unlink()
+    _drop_empty(target)
     spec = {key: value for key, value in run.spec.items() if key != "files"} | {"base": f"./{BASE}"}
     spec["merged_from"] = {"base": run.spec["base"], "base_revision": run.spec["base_revision"]}
     base = find_bundle(run.base)
     if base is not None:
-        copy(base.folder, there / BASE)
+        copy(base.folder, target / BASE)
     else:
-        spec["base_revision"] = _save_open_clip(run.base, there / BASE)["sha256"][:12]
+        spec["base_revision"] = _save_open_clip(run.base, target / BASE)["sha256"][:12]
     if spec.get("what") == "lora":
         spec["what"] = "full"
         tensors = load_file(run.weights) | _tower(run)
-        save_file(tensors, there / "weights.safetensors")
-        spec["sha256"] = sha256(there / "weights.safetensors")
+        save_file(tensors, target / "weights.safetensors")
+        spec["sha256"] = sha256(target / "weights.safetensors")
     left = ("measures.safetensors", "measures.json", "projection.safetensors")
-    if files := {name: sha256(there / name) for name in left if (there / name).is_file()}:
+    if files := {name: sha256(target / name) for name in left if (target / name).is_file()}:
         spec["files"] = files
-    _write_json(there / "model.json", spec)
-    _card(there)
+    _write_json(target / "model.json", spec)
+    _card(target)
 
 
 def _tower(run: Bundle) -> dict[str, Any]:
@@ -136,26 +138,26 @@ def _save_open_clip(name: str, folder: Path) -> dict[str, Any]:
     return spec
 
 
-def merge_explainer(folder: Path, there: Path, dtype: str = "float32") -> None:
+def merge_explainer(folder: Path, target: Path, dtype: str = "float32") -> None:
     """Words: the projector, and the language model with its LoRA merged in language/."""
     from emoreason.models.vlm import PROJECTOR, SPEC, ExplainerSpec
 
     spec = ExplainerSpec.read(folder)
-    there.mkdir(parents=True, exist_ok=True)
-    save_language(folder, there / LANGUAGE, dtype)
-    (there / PROJECTOR).write_bytes((folder / PROJECTOR).read_bytes())
-    _write_json(there / SPEC, asdict(replace(spec, language=f"./{LANGUAGE}")))
+    target.mkdir(parents=True, exist_ok=True)
+    save_language(folder, target / LANGUAGE, dtype)
+    (target / PROJECTOR).write_bytes((folder / PROJECTOR).read_bytes())
+    _write_json(target / SPEC, asdict(replace(spec, language=f"./{LANGUAGE}")))
 
 
-def save_language(folder: Path, there: Path, dtype: str = "float32") -> None:
+def save_language(folder: Path, target: Path, dtype: str = "float32") -> None:
     """What AutoModelForCausalLM and AutoTokenizer load: the language model of an explainer, its LoRA merged."""
     import torch
 
     model, tokenizer = merged_language(folder)
     model.to(getattr(torch, dtype))
     model.config.dtype = getattr(torch, dtype)
-    model.save_pretrained(there)
-    tokenizer.save_pretrained(there)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
 
 
 def merged_language(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -190,8 +192,8 @@ def tokenizer_of(spec: "ExplainerSpec", folder: Path = Path()) -> "PreTrainedTok
     return AutoTokenizer.from_pretrained(str(folder / spec.language) if spec.merged else spec.language)
 
 
-def _card(there: Path) -> None:
-    file = there / "README.md"
+def _card(target: Path) -> None:
+    file = target / "README.md"
     if file.is_file():
         text = file.read_text(encoding="utf-8")
         file.write_text(re.sub(r"\b(is|are) not in this folder", rf"\1 in `{BASE}/` of this folder", text), "utf-8")

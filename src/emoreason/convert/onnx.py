@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from emoreason.evidence.reader import Reader
 
 OPSET = 20
-LARGEST = 1.9e9  # bytes of weights: a file of ONNX ends at 2 GiB
+MAX_WEIGHT_BYTES = 1.9e9  # bytes of weights: a file of ONNX ends at 2 GiB
 
 
 def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
@@ -40,7 +40,7 @@ def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
     reasoner = load(name, device_name="cpu", explainer="none", point=point)
     encoder = load_encoder(name, Compute("cpu", "float32", "as it is exported"))
     size = sum(p.numel() * 4 for p in encoder.visual.parameters())
-    if size > LARGEST:
+    if size > MAX_WEIGHT_BYTES:
         raise EmoreasonError(f"the image tower of {name} has {size / 1e9:.1f} GB, and one ONNX file holds less than 2")
     graph = _graph(encoder, *linear(reasoner.reader, reasoner.default_labels))
     outputs = ["probabilities", "embedding", *(["action_units"] if encoder.unit_codes else [])]

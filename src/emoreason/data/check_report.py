@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from emoreason.data.check import NO_LABEL, Copies, DataReport, Trouble
 from emoreason.data.schema import label_name
 
-FEW = 4  # two to train on, one to choose by, one for the report
+MIN_FACES = 4  # two to train on, one to choose by, one for the report
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -53,7 +53,7 @@ def render(report: DataReport, limit: int = 5) -> Group:
 def _hints(report: DataReport) -> list[str]:
     """What is no mistake of the data but may be one of whoever reads it."""
     total = report.total
-    few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < FEW]
+    few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < MIN_FACES]
     nothing = set(total) == {NO_LABEL} and not report.voted and not report.measured
     all_missing = report.n and len(report.missing) == report.n
     there = {label_name(label) for label in total}
@@ -70,7 +70,7 @@ def _hints(report: DataReport) -> list[str]:
         (report.unknown_labels and not report.expected,
          f"labels of your own are fine; name them, and only others are unknown: --labels '{own}'"),
         (nothing, "no sample has a label: a folder for each label, or a column label, emotion, expression or class"),
-        (few, f"few: {', '.join(few)}; emoreason finetune needs {FEW} faces of a label"),
+        (few, f"few: {', '.join(few)}; emoreason finetune needs {MIN_FACES} faces of a label"),
         (all_missing, "no file is there: paths in a table start at the folder that the table is in"),
     )  # fmt: skip
     return [line for applies, line in lines if applies]

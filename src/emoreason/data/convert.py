@@ -237,6 +237,6 @@ def _file_name(sample: Sample, encoded: bytes, taken: set[str]) -> str:
     return name
 
 
-def _refuse(output: Path, there: bool) -> None:
-    if there:
+def _refuse(output: Path, target: bool) -> None:
+    if target:
         raise UsageError(f"{output} is there already; name another output (parquet files can also be overwritten)")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from emoreason.core.errors import EmoreasonError
 
 END = "\x00end"  # stands after the last line: where a quotation mark was never closed, it stands inside a cell
-LARGEST_CELL = 1 << 28  # a picture may stand in a cell, as a data URI
+MAX_CELL = 1 << 28  # a picture may stand in a cell, as a data URI
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def header(file: TextIO) -> tuple[list[str], str]:
 
 def csv_rows(file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column; a last row that the file ends inside of has END in one of its cells."""
-    csv.field_size_limit(LARGEST_CELL)
+    csv.field_size_limit(MAX_CELL)
     _, between = header(file)
     reader = csv.DictReader(chain(file, [END]), delimiter=between, restval="")
     for row in reader:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 15
-FEW = 100  # rows under which resampling alone takes what was seen for all that can happen
+FEW_ROWS = 100  # rows under which resampling alone takes what was seen for all that can happen
 EPSILON = 1e-7  # floor of a probability inside a logarithm: the resolution of float32
 
 
@@ -88,7 +88,7 @@ def bootstrap(
 def bounds(targets: np.ndarray, answers: np.ndarray, draws: int = 1000, seed: int = 0) -> np.ndarray:
     """(2, 3): the 95 % interval of `headline`. Twelve faces that were all read rightly do not say that every face will
     be: with few rows half a right and half a wrong answer a class are added (Jeffreys' prior) before drawing."""
-    found = bootstrap(targets, answers, draws, seed, doubt=0.5 if len(targets) < FEW else 0.0)
+    found = bootstrap(targets, answers, draws, seed, doubt=0.5 if len(targets) < FEW_ROWS else 0.0)
     low, high = np.percentile(found, (2.5, 97.5), axis=0)
     value = headline(confusion(targets, answers))
     return np.stack([np.minimum(low, value), np.maximum(high, value)])

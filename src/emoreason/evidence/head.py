@@ -50,7 +50,7 @@ class LabelHead:
         known = [i for i in found if i is not None]
         return known if len(set(known)) == len(labels) else None
 
-    def strange(self, embedding: np.ndarray) -> np.ndarray:
+    def is_unknown(self, embedding: np.ndarray) -> np.ndarray:
         """(B, D) -> (B,) the face looks like none of the trained labels."""
         everything = self.logits(embedding, list(range(len(self.labels))))
         return np.zeros(len(embedding), bool) if self.openset is None else self.openset.unknown(everything)

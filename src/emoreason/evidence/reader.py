@@ -52,10 +52,10 @@ class Reader:
         points = self._points(features, labels, probabilities) if measured is None else list(map(_known, measured))
         units = self.units(features)
         asks_head = self.head is not None and self.head.rows(labels) is not None
-        strange = self.head.strange(features.embedding) if self.head and asks_head else np.zeros(len(faces), bool)
+        is_unknown = self.head.is_unknown(features.embedding) if self.head and asks_head else np.zeros(len(faces), bool)
         return [
             self._evidence(row, labels, limit, {code: float(values[i]) for code, values in units.items()}, face, point,
-                           measured is not None, bool(strange[i]))
+                           measured is not None, bool(is_unknown[i]))
             for i, (row, face, point) in enumerate(zip(probabilities, faces, points, strict=True))
         ]  # fmt: skip
 
@@ -97,12 +97,12 @@ class Reader:
         face: Face,
         point: Point | None,
         measured: bool,
-        strange: bool,
+        is_unknown: bool,
     ) -> Evidence:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
         valence, arousal = point or (None, None)
-        why = self._reason_to_abstain(by_name[best], limit, face) or (openset.WHY if strange else "")
+        why = self._reason_to_abstain(by_name[best], limit, face) or (openset.WHY if is_unknown else "")
         return Evidence(
             by_name, best, by_name[best], limit is not None, units, valence, arousal, measured, bool(why), why
         )

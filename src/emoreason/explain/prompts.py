@@ -8,7 +8,7 @@ from emoreason.core.resources import resource
 from emoreason.explain.sheet import Sheet, ranked
 
 SHOWN_LABELS = 3  # the distribution's head; the rest is small and costs time
-LEAST_SHOWN = 0.02
+MIN_SHOWN = 0.02
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Prompts:
 
 
 def _labels(sheet: Sheet) -> str:
-    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= LEAST_SHOWN]
+    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= MIN_SHOWN]
     # not core.probabilities.percent: the adapter was trained on prompts with these very digits
     return ", ".join(f"{label} {p:.0%}" for label, p in told)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from emoreason.core.types import Evidence
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, band, opposites
 
-MOST_NAMED = 5  # a careful person names what stands out; a list of twelve is a form
+MAX_NAMED = 5  # a careful person names what stands out; a list of twelve is a form
 BRIEFLY_NAMED = 2
 CLOSE = 0.6  # a runner-up with this share of the winner's probability is worth a word
 
@@ -78,7 +78,7 @@ class Sheet:
     def named(self) -> tuple[Named, ...]:
         """The visible units that the observations name: strongest ones, none beside its opposite, from the top."""
         chosen: list[str] = []
-        most = BRIEFLY_NAMED if self.brief else MOST_NAMED
+        most = BRIEFLY_NAMED if self.brief else MAX_NAMED
         for code in self.visible:
             if len(chosen) < most and not set(opposites(code)).intersection(chosen):
                 chosen.append(code)

@@ -24,7 +24,7 @@ TAGS = ("emoreason", "facial-expression-recognition", "emotion")
 FIGURES = (("accuracy", "accuracy", "Accuracy (WAR)"), ("uar", "recall", "UAR"), ("macro_f1", "f1", "Macro-F1"))
 
 
-def stage(name: str, repo: str, there: Path, licence: str = "other") -> list[Path]:
+def stage(name: str, repo: str, target: Path, licence: str = "other") -> list[Path]:
     """Lay out in the empty folder `there` what is to be uploaded; the files."""
     if not REPO.fullmatch(repo):
         raise UsageError(f"--repo {repo}: OWNER/NAME was expected, such as me/my-faces")
@@ -37,22 +37,24 @@ def stage(name: str, repo: str, there: Path, licence: str = "other") -> list[Pat
     if bundle is not None:
         check(bundle)
     _refuse_places(bundle, folder)
-    copy(folder, there)
-    for file in model_files(there):
+    copy(folder, target)
+    for file in model_files(target):
         if file.suffix in READABLE and not file.name.startswith(("tokenizer", "vocab", "merges")):
-            text = (there / file).read_text(encoding="utf-8")
-            (there / file).write_text(public(text, folder), encoding="utf-8")
-    card = there / "README.md"
+            text = (target / file).read_text(encoding="utf-8")
+            (target / file).write_text(public(text, folder), encoding="utf-8")
+    card = target / "README.md"
     body = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo.split('/')[1]}\n"
     body = re.sub(r"\A---\n.*?\n---\n", "", body, flags=re.S)
     body = re.sub(r"(emoreason explain photo\.jpg --model ).*", rf"\g<1>{HUB_PREFIX}{repo}", body)
     head = yaml.safe_dump(front_matter(bundle, folder, repo, licence), sort_keys=False, allow_unicode=True)
     card.write_text(f"---\n{head}---\n{body}", encoding="utf-8")
-    write_sums(there)
-    return [*model_files(there), Path(SUMS)]
+    write_sums(target)
+    return [*model_files(target), Path(SUMS)]
 
 
-def upload(there: Path, repo: str, private: bool = False, endpoint: str | None = None, token: str | None = None) -> str:
+def upload(
+    target: Path, repo: str, private: bool = False, endpoint: str | None = None, token: str | None = None
+) -> str:
     """A laid-out folder as one commit; the address of the repository."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -60,7 +62,7 @@ def upload(there: Path, repo: str, private: bool = False, endpoint: str | None =
     api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token, library_name="emoreason")
     try:
         address = api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=there, commit_message="Upload with emoreason")
+        api.upload_folder(repo_id=repo, folder_path=target, commit_message="Upload with emoreason")
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         answer = getattr(error, "response", None)
         known = getattr(answer, "status_code", None) in (401, 403)
@@ -80,11 +82,11 @@ def push(
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:
-        there = Path(place)
-        files = stage(name, repo, there, licence)
-        if not agreed([(file.as_posix(), (there / file).stat().st_size) for file in files]):
+        target = Path(place)
+        files = stage(name, repo, target, licence)
+        if not agreed([(file.as_posix(), (target / file).stat().st_size) for file in files]):
             return None
-        return upload(there, repo, private)
+        return upload(target, repo, private)
 
 
 def front_matter(bundle: Bundle | None, folder: Path, repo: str, licence: str) -> dict[str, Any]:

@@ -57,11 +57,11 @@ def add(folder: Path, name: str = "", overwrite: bool = False) -> Path:
     if target.exists() and not overwrite:
         raise UsageError(f"there is a model {name} already: --overwrite replaces it, --name gives this one another")
 
-    def write(there: Path) -> None:
-        copy(folder, there)
-        if (copied := read_bundle(there)) and copied.spec.get("name") != name:
+    def write(target: Path) -> None:
+        copy(folder, target)
+        if (copied := read_bundle(target)) and copied.spec.get("name") != name:
             spec = json.dumps(copied.spec | {"name": name}, indent=2, ensure_ascii=False) + "\n"
-            (there / "model.json").write_text(spec, encoding="utf-8")
+            (target / "model.json").write_text(spec, encoding="utf-8")
 
     try:
         replace_folder(target, write)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from emoreason.evaluate.plots import BLUE, GREY, VERMILION
 
 COLOURS = (BLUE, VERMILION, "#009E73")
-FEW = 10
+FEW_POINTS = 10
 Point = tuple[float, float]
 
 
@@ -19,7 +19,7 @@ def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None 
     axes = figure.add_subplot()
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         if points:
-            dots = "o" if len(points) < FEW else None  # a line through one point is not seen
+            dots = "o" if len(points) < FEW_POINTS else None  # a line through one point is not seen
             axes.plot(*zip(*points, strict=True), color=colour, label=name, marker=dots, markersize=4)
     if kept is not None:
         axes.axvline(kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {x} {kept}")

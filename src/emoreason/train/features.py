@@ -114,7 +114,7 @@ def face_pixels(
                     yield sample, pixels
 
 
-def are_face_crops(samples: Iterable[Sample], detector: Detector, most: int = 24) -> tuple[bool, str]:
+def are_face_crops(samples: Iterable[Sample], detector: Detector, limit: int = 24) -> tuple[bool, str]:
     """Whether the pictures are face crops already, and why one thinks so."""
     sizes, filled, found = [], 0, 0
     for sample in samples:
@@ -126,7 +126,7 @@ def are_face_crops(samples: Iterable[Sample], detector: Detector, most: int = 24
         spots = find_faces(Picture(source=sample.id, image=image), detector) if sizes[-1] > 64 else []
         found += bool(spots)
         filled += any(face.box and face.box[3] >= 0.6 * image.height for face in spots)
-        if len(sizes) == most:
+        if len(sizes) == limit:
             break
     if not sizes:
         return False, "no picture could be read"

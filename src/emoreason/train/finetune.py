@@ -26,7 +26,7 @@ from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
 from emoreason.train.features import CROPS, choose_detector, compute_features, feature_cache
 from emoreason.train.finetune_config import FinetuneConfig, refuse_nonsense
-from emoreason.train.heads.crossfit import FEW, crossfit, part_of
+from emoreason.train.heads.crossfit import FEW_FACES, crossfit, part_of
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.measures import fit_measures
 from emoreason.train.heads.objectives import NAMES
@@ -53,7 +53,7 @@ def finetune(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     count: Count = lambda what: nullcontext(lambda n: None),
 ) -> Tuned:
     """The whole run. `say` gets what is worth telling, `count` shows how far a long step is."""
@@ -64,7 +64,7 @@ def finetune(
     run_folder.prepare(out, config, resume, overwrite)
     with run_folder.alone(out):
         try:
-            return _tune(config, out, resume, say, count, True)
+            return _tune(config, out, resume, notify, count, True)
         except EmoreasonError:
             if not resume:
                 run_folder.withdraw(out)
@@ -72,31 +72,31 @@ def finetune(
 
 
 def _tune(
-    config: FinetuneConfig, out: Path, resume: bool, say: Callable[[str], None], count: Count, first_process: bool
+    config: FinetuneConfig, out: Path, resume: bool, notify: Callable[[str], None], count: Count, first_process: bool
 ) -> Tuned:
     base = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
     encoder = base.reader.zeroshot.encoder
-    say(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
+    notify(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
     if has_messages(config.data.source):
         if first_process:
             run_folder.begin(out, config, resume)
-        return _only_words(config, base, out, resume, say)
+        return _only_words(config, base, out, resume, notify)
 
     samples = _read(config)
     first = list(islice(samples, 24))
     detector, crops = choose_detector(first, base.detector, config.data.crops)
-    say(crops)
+    notify(crops)
     started = time.monotonic()
     cache = feature_cache(encoder, detector)
     with count("looking at faces") as progress:
         entries = list(compute_features(chain(first, samples), encoder, detector, cache, cores(), progress))
     seconds = {"looking": time.monotonic() - started}
     for line in summary(entries, config):
-        say(line)
+        notify(line)
     faces = gather(entries, config.data)
     parts = make_splits(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
     for line in told(faces, parts):
-        say(line)
+        notify(line)
 
     if first_process:
         run_folder.begin(out, config, resume)
@@ -113,10 +113,10 @@ def _tune(
     tensors: dict[str, np.ndarray] = {}
     features, probabilities = faces.features, None
     if faces.labels:
-        learned, tensors = _train(config, base, faces, parts, detector, out, say, count)
+        learned, tensors = _train(config, base, faces, parts, detector, out, notify, count)
         features = learned.features
         spec |= described(learned, faces, parts, config)
-        say(confidence(spec["calibration"], learned, parts))
+        notify(confidence(spec["calibration"], learned, parts))
         figures, probabilities = measured(base.reader, spec, learned, faces, parts, config)
         metrics |= figures
     seconds["training"] = time.monotonic() - started
@@ -131,7 +131,7 @@ def _tune(
     place = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
     words = finetune_texts(
         ((sample, place[sample.id]) for sample in _read(config) if sample.id in place),
-        base, config.words, out, say,
+        base, config.words, out, notify,
         detector=detector, labels=faces.labels or base.default_labels, model=config.model, seed=config.seed,
         device=config.device, resume=resume,
     )  # fmt: skip
@@ -182,14 +182,16 @@ def _spec(config: FinetuneConfig, encoder: Encoder, labels: Sequence[str], diges
     }
 
 
-def _only_words(config: FinetuneConfig, base: Reasoner, out: Path, resume: bool, say: Callable[[str], None]) -> Tuned:
+def _only_words(
+    config: FinetuneConfig, base: Reasoner, out: Path, resume: bool, notify: Callable[[str], None]
+) -> Tuned:
     """A file of conversations about pictures: the explainer alone is trained."""
     source, started = Path(config.data.source), time.monotonic()
     first = islice((image for talk in messages.read(source) for image in talk.images), 24)
     pictures = [Sample(image, str(source.parent / image)) for image in first]
     detector, crops = choose_detector(pictures, base.detector, config.data.crops)
-    say(crops)
-    words = finetune_conversations(source, base, config.words, out, say, detector=detector, model=config.model,
+    notify(crops)
+    words = finetune_conversations(source, base, config.words, out, notify, detector=detector, model=config.model,
                            seed=config.seed, device=config.device, resume=resume)  # fmt: skip
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     metrics = {
@@ -210,17 +212,17 @@ def _train(
     parts: Splits,
     detector: Detector | None,
     out: Path,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     count: Count,
 ) -> tuple[Learned, dict[str, np.ndarray]]:
     """The head on frozen features; then, where it is asked for, the image tower with it. -> and the tensors to keep."""
     zeroshot = reasoner.reader.zeroshot
     what, why = chosen(config.what, reasoner.compute, len(parts.train))
-    say(f"what is trained: {what} ({why})")
+    notify(f"what is trained: {what} ({why})")
     words = replace(zeroshot, projection=None).prototypes(faces.labels)
     started = time.monotonic()
     loss = replace(config.loss, name="ce") if what != "head" and config.loss.name in TOWER_ONLY else config.loss
-    few = what == "head" and int((faces.label[parts.holdout] >= 0).sum()) < FEW
+    few = what == "head" and int((faces.label[parts.holdout] >= 0).sum()) < FEW_FACES
     scale, settings = zeroshot.encoder.logit_scale, (config.train, config.seed)
     with count("training the head") as progress:
         crossed = crossfit(words, scale, faces, parts, *settings, progress, loss) if few else None
@@ -231,7 +233,7 @@ def _train(
             trained, judged = crossed
     chosen_by = f", chosen by {len(judged.rows)} faces that other heads had not seen" if judged else ""
     took = time.monotonic() - started
-    say(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
+    notify(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
     head = {"head.weight": trained.weight, "head.bias": trained.bias}
     if what == "head":
         return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, judged), head
@@ -240,10 +242,10 @@ def _train(
     accelerator = make_accelerator(reasoner.compute)
     with count("training the image tower (steps)") as progress:
         learned, tuned, tower = tune_tower(
-            config, what, reasoner.compute, faces, parts, trained, detector, out, accelerator, say, progress
+            config, what, reasoner.compute, faces, parts, trained, detector, out, accelerator, notify, progress
         )
     gain = "" if learned.kept else ", that is the head alone: the held-out faces gained nothing by more"
-    say(f"{what}: step {learned.kept} is kept{gain}; {learned.speed['rows_per_second']:.0f} faces a second")
+    notify(f"{what}: step {learned.kept} is kept{gain}; {learned.speed['rows_per_second']:.0f} faces a second")
     head = {"head.weight": learned.weight, "head.bias": learned.bias}
     return learned, head | (save_tower(what, tower, tuned, out) if accelerator.is_main_process else {})
 

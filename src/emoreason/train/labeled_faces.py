@@ -15,7 +15,7 @@ from emoreason.train.finetune_config import FinetuneData
 from emoreason.train.label_choice import chosen_labels, words_of
 
 SUBJECT = ("subject", "subject_id", "person", "actor", "identity", "group")
-LARGEST = 0.1  # share of the faces that one group of near copies may hold
+MAX_GROUP_SHARE = 0.1  # share of the faces that one group of near copies may hold
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
     near = look_groups(prints)
     largest = max(map(len, near), default=0)
     exact = exact_groups(prints)
-    if largest > max(LARGEST * len(prints), max(map(len, exact), default=0)):
+    if largest > max(MAX_GROUP_SHARE * len(prints), max(map(len, exact), default=0)):
         return exact, largest
     return near, 0
 

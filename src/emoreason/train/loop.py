@@ -81,11 +81,11 @@ def fit(
     out: Path,
     accelerator: Any,
     seed: int,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     progress: Callable[[int], None] = lambda step: None,
 ) -> Fitted:
     """Train `work` in place. pass_steps: steps between looks at the held-out rows (one pass over the data)."""
-    return _Run(work, steps, pass_steps, settings, out, accelerator, seed, say, progress).go()
+    return _Run(work, steps, pass_steps, settings, out, accelerator, seed, notify, progress).go()
 
 
 @dataclass
@@ -97,7 +97,7 @@ class _Run:
     out: Path
     accelerator: Any
     seed: int
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     progress: Callable[[int], None]
 
     def __post_init__(self) -> None:
@@ -200,7 +200,7 @@ class _Run:
         self.micro, self.halved = (size + 1) // 2, True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.say(f"out of memory with {size} rows at once: {self.micro} from here on, with the same batch a step")
+        self.notify(f"out of memory with {size} rows at once: {self.micro} from here on, with the same batch a step")
 
     def _not_a_number(self, number: int, rows: Sequence[int], values: dict[str, float]) -> None:
         """The batch that did it is kept, so that it can be looked at."""
@@ -251,7 +251,7 @@ class _Run:
             raise EmoreasonError("the data is not that of the run that was stopped; --overwrite trains again")
         self.micro = state.pop("micro")
         self.state = state
-        self.say(f"going on after step {state['step']}")
+        self.notify(f"going on after step {state['step']}")
 
 
 def rate(step: int, steps: int, warmup: float) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoreason.evaluate.metrics import FEW
+from emoreason.evaluate.metrics import FEW_ROWS
 from emoreason.train.heads.measure_scores import table as measures_table
 
 IS = {
@@ -134,7 +134,7 @@ def score_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
 def majority(after: Mapping[str, Any]) -> str:
     """What the figures are to be compared with, and what stands in their brackets."""
     label, accuracy = after["majority"]["label"], after["majority"]["accuracy"]
-    few = f" {after['n']} faces say little about calibration (ECE)." if after["n"] < FEW and "ece" in after else ""
+    few = f" {after['n']} faces say little about calibration (ECE)." if after["n"] < FEW_ROWS and "ece" in after else ""
     return f"Always *{label}* would be right in {100 * accuracy:.1f} %. In brackets: 95 % bootstrap intervals.{few}"
 
 

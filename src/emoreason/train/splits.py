@@ -17,8 +17,8 @@ from emoreason.core.errors import EmoreasonError
 if TYPE_CHECKING:
     from emoreason.train.labeled_faces import LabeledFaces
 
-LEAST = 2  # faces of a label in train; one in each of the others
-MOST_HELD_OUT = 2000
+MIN_TRAIN_FACES = 2  # faces of a label in train; one in each of the others
+MAX_HELD_OUT = 2000
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Splits:
         return {"train": self.train, "holdout": self.holdout, "report": self.report}
 
 
-def share_of(faces: "LabeledFaces", rows: np.ndarray, share: float, seed: int, most: int | None = None) -> np.ndarray:
+def share_of(
+    faces: "LabeledFaces", rows: np.ndarray, share: float, seed: int, max_faces: int | None = None
+) -> np.ndarray:
     """About `share` of these rows, of each label alike and at least one of each, whole units only; sorted."""
     labels, strata = max(1, len(faces.labels)), faces.stratum
     counts = np.bincount(strata[rows], minlength=labels)
-    share = share if most is None else min(share, most / max(1, len(rows)))
+    share = share if max_faces is None else min(share, max_faces / max(1, len(rows)))
     wanted = np.where(counts > 0, np.maximum(1, np.round(share * counts)), 0)
     members: dict[int, list[int]] = {}
     for row in rows.tolist():
@@ -83,7 +85,7 @@ def make_splits(faces: "LabeledFaces", validation: float, holdout: float, seed: 
         train = np.setdiff1d(rows, report)
     if limit and len(train) > limit:
         train = np.sort(np.random.default_rng(seed).permutation(train)[:limit])
-    held_out = share_of(faces, train, holdout, seed + 1, MOST_HELD_OUT)
+    held_out = share_of(faces, train, holdout, seed + 1, MAX_HELD_OUT)
     parts = Splits(np.setdiff1d(train, held_out), held_out, report, name, removed, untouched)
     _check(faces, parts)
     return parts
@@ -95,7 +97,9 @@ def _check(faces: "LabeledFaces", parts: Splits) -> None:
     few = [
         label
         for label in faces.labels
-        if counts["train"][label] < LEAST or not counts["holdout"][label] or not (own or counts["report"][label])
+        if counts["train"][label] < MIN_TRAIN_FACES
+        or not counts["holdout"][label]
+        or not (own or counts["report"][label])
     ]
     if not few:
         return
@@ -109,7 +113,8 @@ def _check(faces: "LabeledFaces", parts: Splits) -> None:
     way_out += f". In {unseen} pictures no face was found: --no-detect takes them as they are" if unseen else ""
     how = "".join(together[:1])
     raise EmoreasonError(
-        f"too few faces of {told}: after the split{how} a label needs {LEAST} faces to train on, one to choose by and "
+        f"too few faces of {told}: after the split{how} a label needs {MIN_TRAIN_FACES} faces to train on, one to "
+        "choose by and "
         f"one for the report, which takes four or more. Add faces{way_out}"
     )
 

@@ -54,15 +54,15 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": told.Completion, "content": {"text/event-stream": {}}}},
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": CHAT}}}},
     )
-    async def complete(asked: ChatRequest, request: Request) -> Response:
+    async def complete(body: ChatRequest, request: Request) -> Response:
         """A message with pictures is answered by an explanation of every face; its text, and messages without
         pictures, are questions about these faces. With `stream` the answer comes as server-sent events."""
-        engine = service.engine(asked.model)
+        engine = service.engine(body.model)
         common = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": engine.name}
-        items = _lively(_written(service, engine, asked, request))
-        if asked.stream:
+        items = _lively(_written(service, engine, body, request))
+        if body.stream:
             begun = await _begin(items)
-            return StreamingResponse(_events(items, begun, common, asked), media_type="text/event-stream", headers=SSE)
+            return StreamingResponse(_events(items, begun, common, body), media_type="text/event-stream", headers=SSE)
         answer: Answer | None = None
         async for item in items:
             answer = item if isinstance(item, Answer) else answer
@@ -77,18 +77,18 @@ def router(service: Service) -> APIRouter:
 
 
 async def _written(
-    service: Service, engine: Engine, asked: ChatRequest, request: Request
+    service: Service, engine: Engine, body: ChatRequest, request: Request
 ) -> AsyncGenerator[Answer | str, None]:
     """What is known of the answer, then its text piece by piece. The model stops when this is closed."""
     async with until_gone(request) as stop:
         caller = await service.caller(engine, stop)
         if not caller.has_words:
             raise ApiError(400, f"{engine.name} has no language model; /v1/emotions gives its numbers.", param="model")
-        messages, texts = await _with_pictures(service, asked)
+        messages, texts = await _with_pictures(service, body)
         model, count = CountingModel(service, caller), caller.count_tokens
-        answer = Answer(StopSequences(asked.stop or (), asked.most_tokens, count), caller, model, texts)
+        answer = Answer(StopSequences(body.stop or (), body.most_tokens, count), caller, model, texts)
         yield answer
-        asking = ChatOptions(asked.asked_labels, asked.detect, asked.decide, asked.manner)
+        asking = ChatOptions(body.asked_labels, body.detect, body.decide, body.manner)
         async with aclosing(service.walk(chat(model, messages, asking), stop)) as pieces:
             async for piece in pieces:
                 if shown := answer.cut.feed(piece):
@@ -100,11 +100,11 @@ async def _written(
         service.metrics.tokens.inc(count(answer.cut.shown))
 
 
-async def _with_pictures(service: Service, asked: ChatRequest) -> tuple[list[dict[str, Any]], list[str]]:
+async def _with_pictures(service: Service, body: ChatRequest) -> tuple[list[dict[str, Any]], list[str]]:
     """The messages with their pictures opened, and all their texts."""
     places = [
         (i, j, part.image_url.url)
-        for i, message in enumerate(asked.messages)
+        for i, message in enumerate(body.messages)
         if isinstance(message, UserMessage)
         for j, part in enumerate(message.content)
         if part.image_url is not None
@@ -117,7 +117,7 @@ async def _with_pictures(service: Service, asked: ChatRequest) -> tuple[list[dic
             raise ApiError(400, f"{place}: {picture}", param=place, code="invalid_image")
     messages: list[dict[str, Any]] = []
     said = []
-    for i, message in enumerate(asked.messages):
+    for i, message in enumerate(body.messages):
         if not isinstance(message, UserMessage):
             said.append(message.text[:REMEMBERED])
             messages.append({"role": message.role, "content": said[-1]})
@@ -165,9 +165,9 @@ async def _events(
     items: AsyncIterator[Answer | str | None],
     begun: list[Answer | str | None],
     common: dict[str, Any],
-    asked: ChatRequest,
+    body: ChatRequest,
 ) -> AsyncIterator[str]:
-    with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+    with_usage = body.stream_options is not None and body.stream_options.include_usage
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}

@@ -37,9 +37,9 @@ def router(service: Service) -> APIRouter:
         responses=OK,
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": EMOTIONS}}}},
     )
-    async def emotions(asked: EmotionsRequest, request: Request) -> JSONResponse:
+    async def emotions(body: EmotionsRequest, request: Request) -> JSONResponse:
         """Every picture gets an entry. One that cannot be read gets the reason, and the others are answered."""
-        return await answer(asked, [(image.data, image.name) for image in asked.images], request)
+        return await answer(body, [(image.data, image.name) for image in body.images], request)
 
     @routes.post("/v1/emotions/files", summary="The same for files of a form", response_model=None, responses=OK)
     async def files(
@@ -55,7 +55,7 @@ def router(service: Service) -> APIRouter:
     ) -> JSONResponse:
         """As `curl -F images=@photo.jpg` sends them."""
         try:
-            asked = EmotionsOptions.model_validate(
+            body = EmotionsOptions.model_validate(
                 {"model": model, "labels": split_labels(labels), "label_set": label_set, "detect": detect,
                  "explain": explain, "decide": decide, "brief": brief}
             )  # fmt: skip
@@ -63,32 +63,32 @@ def router(service: Service) -> APIRouter:
             raise RequestValidationError(
                 [{**found, "loc": ("body", *found["loc"])} for found in error.errors()]
             ) from error
-        return await answer(asked, [(await image.read(), image.filename) for image in images], request)
+        return await answer(body, [(await image.read(), image.filename) for image in images], request)
 
-    async def answer(asked: EmotionsOptions, sources: Sources, request: Request) -> JSONResponse:
-        engine = service.engine(asked.model)
+    async def answer(body: EmotionsOptions, sources: Sources, request: Request) -> JSONResponse:
+        engine = service.engine(body.model)
         async with until_gone(request) as stop:
-            return JSONResponse(await _read(service, engine, asked, sources, stop))
+            return JSONResponse(await _read(service, engine, body, sources, stop))
 
     return routes
 
 
 async def _read(
-    service: Service, engine: Engine, asked: EmotionsOptions, sources: Sources, stop: threading.Event
+    service: Service, engine: Engine, body: EmotionsOptions, sources: Sources, stop: threading.Event
 ) -> dict[str, Any]:
     caller = await service.caller(engine, stop)
-    if asked.explain and not caller.has_words:
+    if body.explain and not caller.has_words:
         raise ApiError(400, f'{engine.name} has no language model: leave "explain" out.', param="explain")
     opened = await open_all(service, sources)
     pictures = [picture for picture in opened if isinstance(picture, Picture)]
     model = CountingModel(service, caller)
     loop = asyncio.get_running_loop()
     found = await asyncio.gather(
-        *(loop.run_in_executor(service.openers, caller.faces, picture, asked.detect) for picture in pictures)
+        *(loop.run_in_executor(service.openers, caller.faces, picture, body.detect) for picture in pictures)
     )
-    analyses = await service.run(model.analyze_faces, list(zip(pictures, found, strict=True)), asked.asked_labels)
-    if asked.explain:
-        analyses = await service.run(_explained, caller, analyses, asked)
+    analyses = await service.run(model.analyze_faces, list(zip(pictures, found, strict=True)), body.asked_labels)
+    if body.explain:
+        analyses = await service.run(_explained, caller, analyses, body)
         texts = [face.explanation.text for each in analyses for face in each.faces if face.explanation]
         service.metrics.tokens.inc(sum(map(caller.count_tokens, texts)))
     entries = iter(analyses)
@@ -99,8 +99,8 @@ async def _read(
     return {"object": "list", "model": engine.name, "data": data}
 
 
-def _explained(caller: Caller, analyses: Sequence[Analysis], asked: EmotionsOptions) -> list[Analysis]:
-    pieces: Any = caller.explain(analyses, asked.decide, asked.manner)
+def _explained(caller: Caller, analyses: Sequence[Analysis], body: EmotionsOptions) -> list[Analysis]:
+    pieces: Any = caller.explain(analyses, body.decide, body.manner)
     return consume(pieces)
 
 

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emoreason.apps.api.errors import RETRY_AFTER, ApiError, as_api_error
-from emoreason.apps.api.service import MOST_OPEN, Service
+from emoreason.apps.api.service import MAX_OPEN, Service
 
 OURS = ("/v1/", "/healthz", "/readyz", "/metrics")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE")
@@ -80,7 +80,7 @@ class ApiMiddleware:
         again = {"Retry-After": RETRY_AFTER}
         if service.draining:
             return ApiError(503, "This server is shutting down.", code="shutting_down", headers=again)
-        if service.open >= MOST_OPEN:
+        if service.open >= MAX_OPEN:
             return ApiError(503, f"{service.open} requests are open already.", code="busy", headers=again)
         length = headers.get("content-length", "")
         return self._too_large() if length.isdigit() and int(length) > self._most_bytes else None

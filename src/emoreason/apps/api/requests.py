@@ -9,8 +9,8 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS, label_set
 
-MOST_LABELS = 100
-MOST_TEXT = 4000  # characters that a user writes at once; a question is a sentence or two
+MAX_LABELS = 100
+MAX_TEXT = 4000  # characters that a user writes at once; a question is a sentence or two
 T = TypeVar("T")
 Name = Annotated[str, Field(max_length=300)]
 
@@ -23,7 +23,7 @@ class AnalysisOptions(BaseModel):
     model: Annotated[Name | None, Field(description="One of `/v1/models`. The first of them if left out.")] = None
     labels: Annotated[
         list[Annotated[str, Field(max_length=100)]] | None,
-        Field(description="Words of your own to choose among, two at least.", max_length=MOST_LABELS),
+        Field(description="Words of your own to choose among, two at least.", max_length=MAX_LABELS),
     ] = None
     label_set: Annotated[Name | None, Field(description=f"A known set instead: {', '.join(LABEL_SETS)}.")] = None
     detect: Annotated[bool, Field(description="Find the faces. False: every picture is a tight crop of a face.")] = True
@@ -77,7 +77,7 @@ class ImageUrl(BaseModel):
 
 class MessagePart(BaseModel):
     type: Literal["text", "image_url"]
-    text: Annotated[str, Field(max_length=MOST_TEXT)] | None = None
+    text: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     image_url: Annotated[ImageUrl | None, _short("url")] = None
 
     @model_validator(mode="after")

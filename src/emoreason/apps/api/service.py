@@ -17,7 +17,7 @@ from emoreason.apps.api.metrics import Metrics
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.engine import Caller, Engine, Engines
 
-MOST_OPEN = 256  # requests under /v1 at once: more than an engine lets wait, and each may keep one thread waiting
+MAX_OPEN = 256  # requests under /v1 at once: more than an engine lets wait, and each may keep one thread waiting
 LOADING = 120.0  # seconds that a request waits for its model to be loaded
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Service:
     open: int = 0  # requests under /v1 that are being answered
     draining: bool = False  # shutting down: what runs is finished, nothing new is taken
     # Waiting costs a thread next to nothing, so there is one for every request.
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MOST_OPEN, "api"))
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_OPEN, "api"))
     # Opening pictures and finding faces costs time and memory: few at once.
     openers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "api-open")

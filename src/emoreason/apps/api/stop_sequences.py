@@ -12,8 +12,8 @@ class StopSequences:
 
     What could be the beginning of a stop string is held back until it is known. `reason` is set at the end."""
 
-    def __init__(self, stops: Sequence[str], most: int | None, count: Count):
-        self.stops, self.most, self.count = stops, most, count
+    def __init__(self, stops: Sequence[str], max_tokens: int | None, count: Count):
+        self.stops, self.max_tokens, self.count = stops, max_tokens, count
         self.shown, self.held = "", ""
         self.reason: str | None = None  # "stop" or "length"
 
@@ -34,9 +34,9 @@ class StopSequences:
         return ready
 
     def _within(self, ready: str) -> str:
-        if self.most is not None and self.count(self.shown + ready) > self.most:
+        if self.max_tokens is not None and self.count(self.shown + ready) > self.max_tokens:
             self.reason = "length"
-            while ready and self.count(self.shown + ready) > self.most:
+            while ready and self.count(self.shown + ready) > self.max_tokens:
                 ready = ready[:-1]
         self.shown += ready
         return ready

@@ -75,7 +75,7 @@ def _try(config: Any) -> None:
         if config.kind == "head":
             from emoreason.train.finetune import finetune
 
-            finetune(smoke_tune(config, folder), say=note)
+            finetune(smoke_tune(config, folder), notify=note)
         elif config.kind == "explainer":
             from emoreason.train.recipes.smoke_texts import smoke_config
             from emoreason.train.text.explainer import train_explainer
@@ -115,7 +115,7 @@ def _tune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.train.run_card import tables
 
     try:
-        done = finetune(config, resume=resume, overwrite=overwrite, say=note, count=counting_bar)
+        done = finetune(config, resume=resume, overwrite=overwrite, notify=note, count=counting_bar)
     except KeyboardInterrupt:
         note("stopped. The same command with --resume goes on from there, with --overwrite it begins anew")
         raise

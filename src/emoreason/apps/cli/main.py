@@ -299,7 +299,7 @@ def evaluate(
             reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None,
                              explainer, explainer_model, quantize)  # fmt: skip
         _battery(reasoner, data, split, format, texts, output, command=_command(), limit=limit, seed=seed,
-                 labels=chosen_labels(labels, None), decide=decide, free=free, most=most, overwrite=overwrite,
+                 labels=chosen_labels(labels, None), decide=decide, free=free, probe_limit=most, overwrite=overwrite,
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
                  batch_size=min(batch_size, 16),
                  options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip

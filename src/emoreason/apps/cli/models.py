@@ -108,7 +108,7 @@ def models_export(
     """A model for other programs: ONNX of encoder and head, or its language model."""
     from emoreason.convert.export import export
 
-    done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, say=note)
+    done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, notify=note)
     note(f"exported: {done}")
 
 

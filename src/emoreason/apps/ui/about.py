@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emoreason.reasoner import Reasoner
 
 
-def facts(reasoner: "Reasoner") -> str:
+def model_facts(reasoner: "Reasoner") -> str:
     """A table: name, parts, labels, and how its probabilities come about."""
     said, reader = words()["about"], reasoner.reader
     encoder, shipped = reader.zeroshot.encoder, _shipped(reasoner)

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from emoreason.apps.ui.words import words
 from emoreason.media import images
 
-LONGEST_NAME = 200  # characters of a name that are shown
+MAX_NAME = 200  # characters of a name that are shown
 STEP = 2**20  # bytes that are read at a time
-LARGEST_INDEX = 4 * 2**20  # bytes: about 50,000 names
+MAX_INDEX = 4 * 2**20  # bytes: about 50,000 names
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python unpacks bzip2 and lzma without a limit on what comes out
 # Of broken bytes zipfile raises any of these (RuntimeError: also for what it does not know how to unpack).
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, LookupError, RuntimeError)
@@ -86,7 +86,7 @@ def shown(name: str) -> str:
     absolute = name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name)
     kept = "/".join(parts[-1:] if absolute or ".." in parts else parts)
     kept = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in kept) or "?"
-    return kept if len(kept) <= LONGEST_NAME else f"{kept[: LONGEST_NAME - 21]}…{kept[-20:]}"
+    return kept if len(kept) <= MAX_NAME else f"{kept[: MAX_NAME - 21]}…{kept[-20:]}"
 
 
 def is_zip(path: Path) -> bool:
@@ -122,7 +122,7 @@ class _Careful(io.BufferedReader):
     """Refuses the one read of zipfile that could be large: the whole index at once, of any stated size."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > LARGEST_INDEX:
+        if size is not None and size > MAX_INDEX:
             raise _Stop(_why("index"))
         return super().read(size)
 

@@ -15,7 +15,7 @@ from emoreason.knowledge.facs import ACTION_UNITS, band
 
 Words = Mapping[str, str]  # the section `charts` of the texts
 
-MOST_BARS = 12  # more labels are folded away
+MAX_BARS = 12  # more labels are folded away
 # Reference emotions that the circumplex names, and the side of their point on which the name does not cover another.
 LANDMARKS = {
     "neutral": "start", "happiness": "start", "surprise": "end", "excitement": "middle", "sadness": "start",
@@ -31,10 +31,10 @@ def distribution_bars(
     """All labels, most probable first; the chosen one is accented unless there is no answer."""
     ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
     bars = [_bar(name, p, name == label and not abstained, words) for name, p in ranked]
-    shown = f'<ol class="er-bars">{"".join(bars[:MOST_BARS])}</ol>'
-    if len(bars) > MOST_BARS:
-        rest = f'<ol class="er-bars" start="{MOST_BARS + 1}">{"".join(bars[MOST_BARS:])}</ol>'
-        shown += _folded(words["more_labels"].format(n=len(bars) - MOST_BARS), rest)
+    shown = f'<ol class="er-bars">{"".join(bars[:MAX_BARS])}</ol>'
+    if len(bars) > MAX_BARS:
+        rest = f'<ol class="er-bars" start="{MAX_BARS + 1}">{"".join(bars[MAX_BARS:])}</ol>'
+        shown += _folded(words["more_labels"].format(n=len(bars) - MAX_BARS), rest)
     note = words["calibrated"] if calibrated else words["uncalibrated"]
     return _section("er-distribution", words["distribution"], f'{shown}<p class="er-note">{escape(note)}</p>')
 

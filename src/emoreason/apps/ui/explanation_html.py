@@ -28,24 +28,24 @@ def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
 def _html(text: str, number: int) -> tuple[str, str]:
     sections = parse(text)
     if sections is None:
-        return "", plain(text)
+        return "", plain_text(text)
     observations = _with_units(sections.observations, mentions(sections.observations), number)
-    thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], plain(sections.interpretation)))
-    return "\n\n".join(thoughts), plain(sections.conclusion)
+    thoughts = (_part(HEADINGS[0], observations), _part(HEADINGS[1], plain_text(sections.interpretation)))
+    return "\n\n".join(thoughts), plain_text(sections.conclusion)
 
 
-def streaming(text: str) -> tuple[str, str]:
+def streaming_html(text: str) -> tuple[str, str]:
     """(thoughts, conclusion) of an explanation that is still written."""
     last = text.rpartition("\n")[2]
     if any(heading.startswith(last) for heading in HEADINGS):  # half a heading is not shown as a sentence
         text = text.removesuffix(last)
     first, *rest = _HEADING.split(text)
-    thoughts, conclusion = [plain(first.strip())], ""
+    thoughts, conclusion = [plain_text(first.strip())], ""
     for heading, body in zip(rest[::2], rest[1::2], strict=True):
         if heading.lower() == HEADINGS[2].lower():
-            conclusion = plain(body.strip())
+            conclusion = plain_text(body.strip())
         else:
-            thoughts.append(_part(heading, plain(body.strip())))
+            thoughts.append(_part(heading, plain_text(body.strip())))
     return "\n\n".join(filter(None, thoughts)), conclusion
 
 
@@ -53,7 +53,7 @@ def _part(heading: str, body: str) -> str:
     return f"**{heading}**\n\n{body}".rstrip()
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that is read as neither Markdown nor HTML."""
     return _ACTIVE.sub(lambda found: "".join(f"&#{ord(letter)};" for letter in found[0]), escape(text, quote=False))
 
@@ -65,10 +65,10 @@ def _with_units(text: str, mentions: Sequence[Mention], number: int) -> str:
         units = dict.fromkeys(f"er-unit-{m.action_unit}" for m in group)
         regions = dict.fromkeys(f"er-region-{m.region}" for m in group)
         names = " ".join(("er-au", f"er-face-{number}", *units, *regions))
-        pressed = f'<span class="{names}" role="button" tabindex="0">{plain(text[start:stop])}</span>'
-        pieces += [plain(text[end:start]), pressed]
+        pressed = f'<span class="{names}" role="button" tabindex="0">{plain_text(text[start:stop])}</span>'
+        pieces += [plain_text(text[end:start]), pressed]
         end = stop
-    return "".join(pieces) + plain(text[end:])
+    return "".join(pieces) + plain_text(text[end:])
 
 
 def _together(mentions: Sequence[Mention]) -> Iterator[list[Mention]]:

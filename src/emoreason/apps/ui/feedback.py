@@ -21,8 +21,8 @@ from emoreason.label import EXPORT_SIZE
 if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
 
-LONGEST_LABEL = 60  # characters
-MOST_BYTES = 5 * 10**9  # of faces and rows; reached by at most one face
+MAX_LABEL = 60  # characters
+MAX_BYTES = 5 * 10**9  # of faces and rows; reached by at most one face
 PATIENCE = 10  # seconds to wait for another process
 
 
@@ -39,7 +39,7 @@ class Feedback:
     """
 
     folder: Path = field(default_factory=default_folder)
-    most_bytes: int = MOST_BYTES
+    most_bytes: int = MAX_BYTES
 
     @property
     def file(self) -> Path:
@@ -116,8 +116,8 @@ def _append(path: Path, line: bytes) -> None:
 def _cleaned(label: str) -> str:
     """A word or a few, on one line."""
     cleaned = " ".join(label.split())
-    if not cleaned or len(cleaned) > LONGEST_LABEL or not cleaned.isprintable():
-        raise UsageError(words()["feedback"]["label"].format(longest=LONGEST_LABEL))
+    if not cleaned or len(cleaned) > MAX_LABEL or not cleaned.isprintable():
+        raise UsageError(words()["feedback"]["label"].format(longest=MAX_LABEL))
     return cleaned
 
 

@@ -24,8 +24,8 @@ from emoreason.evidence.zeroshot import check_labels
 from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS
 
-MOST_PICTURES = 10  # of one message
-LONGEST_TEXT = 2000  # characters of a message
+MAX_PICTURES = 10  # of one message
+MAX_TEXT = 2000  # characters of a message
 EXPORTS: dict[str, tuple[Callable[[PageConversation], str], str, str]] = {
     "markdown": (export.as_markdown, "emoreason.md", "text/markdown"),
     "json": (export.as_json, "emoreason.json", "application/json"),
@@ -46,7 +46,7 @@ class Handlers:
     def send(self, request: gr.Request, box: dict[str, Any] | None, *wishes: Any) -> Iterator[Shown]:
         """The box was sent: its pictures, its text, or both."""
         text, files = ((box or {}).get("text") or "").strip(), (box or {}).get("files") or []
-        yield from self._ask(request, text[:LONGEST_TEXT], [Path(file) for file in files], wishes)
+        yield from self._ask(request, text[:MAX_TEXT], [Path(file) for file in files], wishes)
 
     def snapshot(self, request: gr.Request, file: str | None, *wishes: Any) -> Iterator[Shown]:
         if file:
@@ -80,7 +80,7 @@ class Handlers:
             yield self._shown(conversation)
             return
         taken = conversation.back_to(place.exchange)
-        text = unescape(str(event.value)).strip()[:LONGEST_TEXT]  # it was shown escaped
+        text = unescape(str(event.value)).strip()[:MAX_TEXT]  # it was shown escaped
         again = conversation.begin(text, taken.uploads, taken.names, self._settings(wishes))
         yield from self._answered(conversation, again)
 
@@ -106,17 +106,17 @@ class Handlers:
         conversation.chosen = int(event.face)
         return self._side(conversation)
 
-    def _ask(self, request: gr.Request, text: str, files: Sequence[Path], wishes: Sequence[Any],
+    def _ask(self, request: gr.Request, text: str, files: Sequence[Path], form: Sequence[Any],
              names: tuple[str, ...] | None = None) -> Iterator[Shown]:  # fmt: skip
         conversation = self._conversation(request)
         if not text and not files:
             yield self._shown(conversation)
             return
         try:
-            if len(files) > MOST_PICTURES:
-                raise EmoreasonError(words()["errors"]["too_many"].format(n=len(files), most=MOST_PICTURES))
+            if len(files) > MAX_PICTURES:
+                raise EmoreasonError(words()["errors"]["too_many"].format(n=len(files), most=MAX_PICTURES))
             uploads = tuple(self.sessions.claim(str(request.session_hash), file) for file in files)
-            settings = self._settings(wishes)
+            settings = self._settings(form)
         except EmoreasonError as error:
             gr.Warning(str(error))
             yield self._shown(conversation, sent=False)
@@ -157,9 +157,9 @@ class Handlers:
         at = index[0] if isinstance(index, list | tuple) else index
         return found[at] if isinstance(at, int) and 0 <= at < len(found) else None
 
-    def _settings(self, wishes: Sequence[Any]) -> Settings:
+    def _settings(self, form: Sequence[Any]) -> Settings:
         """What stands under Settings, in the order in which the page lays it out."""
-        model, label_set, own, decide, detect, length, temperature = wishes
+        model, label_set, own, decide, detect, length, temperature = form
         _ = self.engines[model]  # only those that were named at the start
         labels: tuple[str, ...] | None = None
         if own and own.strip():

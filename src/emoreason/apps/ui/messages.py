@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from emoreason.apps.ui.conversation import Exchange, PageConversation
-from emoreason.apps.ui.explanation_html import explanation_html, plain, streaming
+from emoreason.apps.ui.explanation_html import explanation_html, plain_text, streaming_html
 from emoreason.apps.ui.words import words
 
 
@@ -43,18 +43,18 @@ def _of(exchange: Exchange, alone: bool) -> Iterator[tuple[Message, str, int | N
     if exchange.thumbnails:
         yield _user(_pictures(exchange)), "pictures", None
     elif exchange.names:
-        yield _user(plain(", ".join(exchange.names))), "pictures", None
+        yield _user(plain_text(", ".join(exchange.names))), "pictures", None
     if exchange.text:
-        yield _user(plain(exchange.text)), "question", None
+        yield _user(plain_text(exchange.text)), "question", None
     for number, _, face in exchange.faces():
         if face.explanation is not None:
             thoughts, conclusion = explanation_html(face.explanation, number)
             yield from _face(number, thoughts, conclusion, alone, done=True)
         elif number in exchange.writing:
-            thoughts, conclusion = streaming(exchange.writing[number])
+            thoughts, conclusion = streaming_html(exchange.writing[number])
             yield from _face(number, thoughts, conclusion, alone, done=not exchange.running or bool(conclusion))
     if exchange.answer:
-        yield _assistant(plain(exchange.answer)), "answer", None
+        yield _assistant(plain_text(exchange.answer)), "answer", None
     if note := _note(exchange, said):
         yield _assistant(note), "note", None
 
@@ -76,7 +76,7 @@ def _face(
 def _note(exchange: Exchange, said: dict[str, str]) -> str:
     """What is to be said beside the answer: an error, that it was stopped, or what it waits for."""
     if exchange.error:
-        return f'<span class="er-error">{plain(exchange.error)}</span>'
+        return f'<span class="er-error">{plain_text(exchange.error)}</span>'
     if exchange.stopped:
         return f'<span class="er-quiet">{escape(said["stopped"])}</span>'
     if not exchange.running or exchange.answer or any(exchange.writing.values()):

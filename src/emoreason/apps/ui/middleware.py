@@ -16,7 +16,7 @@ PREFIX = "/gradio_api/"
 USED = ("queue", "run", "upload", "upload_progress", "heartbeat", "reset", "cancel", "info", "startup-events", "app_id",
         "login_check")  # fmt: skip
 EVENTS = ("queue", "run", "cancel", "reset")
-LARGEST_EVENT = 2**20  # bytes of what an event sends; pictures are uploaded before
+MAX_EVENT = 2**20  # bytes of what an event sends; pictures are uploaded before
 
 
 class PageMiddleware:
@@ -76,7 +76,7 @@ class PageMiddleware:
 async def _body(receive: Receive) -> bytes | None:
     """The whole body; None when it is too large."""
     body = b""
-    while len(body) <= LARGEST_EVENT:
+    while len(body) <= MAX_EVENT:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):

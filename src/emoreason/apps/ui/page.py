@@ -181,7 +181,7 @@ def model_tab(desk: Handlers, tab: gr.Tab) -> None:
 
     def show() -> list[str]:
         reasoner = desk.engines[desk.engines.default].reasoner
-        return [about.facts(reasoner), about.scores(reasoner), about.card(reasoner), about.licence(reasoner),
+        return [about.model_facts(reasoner), about.scores(reasoner), about.card(reasoner), about.licence(reasoner),
                 about.versions()]  # fmt: skip
 
     tab.select(show, None, [facts, *parts], show_progress="hidden", api_visibility="private")

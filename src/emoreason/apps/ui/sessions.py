@@ -22,8 +22,8 @@ except ImportError:  # Windows: what a killed server left stays until the system
 
 PREFIX, LOCK = "emoreason-", ".lock"
 JUST_MADE = 10.0  # seconds in which a new lock may not be held yet
-MOST = 500  # tabs that are remembered
-MOST_BYTES = 2 * 2**30  # of all their pictures; the tabs that were silent for longest are forgotten first
+MAX_TABS = 500  # tabs that are remembered
+MAX_BYTES = 2 * 2**30  # of all their pictures; the tabs that were silent for longest are forgotten first
 UNCLAIMED = 3600.0  # seconds after which an upload that no tab asked about is deleted
 
 
@@ -39,11 +39,11 @@ class Tab:
 class Sessions:
     """A tab per session hash, and the folder that uploads go to."""
 
-    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES):
+    def __init__(self, max_tabs: int = MAX_TABS, most_bytes: int = MAX_BYTES):
         sweep_dead()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # readable by this user only
         self._held = _hold(self.folder)
-        self._most, self._most_bytes = most, most_bytes
+        self._most, self._most_bytes = max_tabs, most_bytes
         self._tabs: dict[str, Tab] = {}
         self._lock = threading.RLock()
 

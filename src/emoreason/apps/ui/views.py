@@ -18,7 +18,7 @@ from emoreason.knowledge.facs import REGIONS
 Shown = tuple[int, Analysis, FaceAnalysis]  # number in the conversation, its picture's analysis, the face
 
 LETTER, LETTER_BESIDE = 24, 14  # letters on a picture are this part of its longer side: more where it is shown small
-LONGEST = 720  # pixels of a picture that travels
+MAX_SIDE = 720  # pixels of a picture that travels
 MARGIN = 0.12  # around the crop, as a share of its side
 SMALL_SHARE = 0.5  # a face below this share of its picture is also shown from near
 WIDE = 1.4  # a picture that wide gets a row of its own
@@ -66,7 +66,7 @@ def _view(kind: str, part: Image.Image, box: tuple[int, int, int, int], overlay:
     return (
         f'<svg class="er-view {kind}" viewBox="{left} {top} {width} {height}" role="img" aria-label="{escape(text)}"'
         f' style="--er-ratio:{width / height:.3f};font-size:{max(width, height) / letter:.1f}px">'
-        f'<image href="{data_uri(part, LONGEST)}" x="{left}" y="{top}" width="{width}" height="{height}"'
+        f'<image href="{data_uri(part, MAX_SIDE)}" x="{left}" y="{top}" width="{width}" height="{height}"'
         f' preserveAspectRatio="none"/>{overlay}</svg>'
     )
 

@@ -40,7 +40,7 @@ SUMMARY = (
 )
 POLLED = ("paired_there", "paired_random", "paired_popular", "paired_adversarial", "single", "yes_rate",
           "yes_expected", "neither")  # fmt: skip
-LONGEST = 600  # characters of a text that is shown as an example
+MAX_EXAMPLE = 600  # characters of a text that is shown as an example
 
 
 def write_explanation_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -217,7 +217,7 @@ def _failures(name: str, part: Mapping[str, Any]) -> str:
         told = "; ".join(
             f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items() if key != "id" and value
         )
-        lines.append(f"- `{row['id']}` {told[:LONGEST]}{'…' if len(told) > LONGEST else ''}")
+        lines.append(f"- `{row['id']}` {told[:MAX_EXAMPLE]}{'…' if len(told) > MAX_EXAMPLE else ''}")
     return f"## Failures: {name}\n\n" + "\n".join(lines) if lines else ""
 
 

@@ -74,7 +74,7 @@ def run_explanation_benchmark(
     texts: str | Path | None = None,
     parts: Sequence[str] | None = None,
     free: bool = False,
-    most: int | None = None,
+    probe_limit: int | None = None,
     labels: Sequence[str] | None = None,
     protocol: str = "majority",
     seed: int = 0,
@@ -123,7 +123,7 @@ def run_explanation_benchmark(
         )
     written = time.monotonic()
     settings = explanation_settings()
-    setup = Setup(cases, rows, folder, settings, reasoner, explainer, decide, batch_size, seed, most)
+    setup = Setup(cases, rows, folder, settings, reasoner, explainer, decide, batch_size, seed, probe_limit)
     figures: dict[str, Any] = {}
     for part in chosen:
         start = time.monotonic()
@@ -132,7 +132,7 @@ def run_explanation_benchmark(
         figures[part]["seconds"] = round(time.monotonic() - start, 2)
     report = {
         "battery_version": VERSION, **made_with, "n": len(rows), "n_unreadable": len(failed), "unreadable": failed[:5],
-        "n_without_text": without, "labels": list(rows[0].asked), "most": most, "targets": settings["targets"],
+        "n_without_text": without, "labels": list(rows[0].asked), "most": probe_limit, "targets": settings["targets"],
         "command": command, "emoreason_version": own_version(), "started": started,
         "seconds": {"reading": round(read - begin, 2), "explaining": round(written - read, 2),
                     "all": round(time.monotonic() - begin, 2)},

@@ -20,13 +20,13 @@ class Setup:
     decide: str = "evidence"
     batch_size: int = 16
     seed: int = 0
-    most: int | None = None  # faces or questions of a probe
+    probe_limit: int | None = None  # faces or questions of a probe
 
     def journal(self, part: str) -> RowJournal:
         return RowJournal(self.folder / "probes" / f"{part}.jsonl")
 
     def faces(self, part: str) -> int:
-        return min(self.settings["faces"][part], self.most or self.settings["faces"][part])
+        return min(self.settings["faces"][part], self.probe_limit or self.settings["faces"][part])
 
     @property
     def weight(self) -> float:

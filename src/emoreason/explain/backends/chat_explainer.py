@@ -167,14 +167,14 @@ class ChatExplainer:
             yield Piece(row, texts[-1])
         return texts
 
-    def _answer(self, asked: Question, manner: Style) -> str:
-        sheet, own, beside = asked.sheet, asked.reasoned, asked.beside
-        meant = understand(asked.text, sheet.labels, faces=2 if asked.other else 1)
+    def _answer(self, question: Question, manner: Style) -> str:
+        sheet, own, beside = question.sheet, question.reasoned, question.beside
+        meant = understand(question.text, sheet.labels, faces=2 if question.other else 1)
         self.counts["questions"] += 1
         if meant.kind not in OWN_WORDS and not sheet.abstained:
-            shown = (asked.about, asked.other) if asked.other else (asked.about,)
+            shown = (question.about, question.other) if question.other else (question.about,)
             images = [picture for subject in shown for picture in self._pictures(subject)]
-            talk = _conversation(asked)
+            talk = _conversation(question)
             for attempt in range(2):
                 text = one_line("".join(spoken(self.chat.complete(talk, images, manner))))
                 problems = check_answer(text, meant, sheet, beside, own)
@@ -183,7 +183,9 @@ class ChatExplainer:
                 self.counts["answer repair asked"] += not attempt
                 talk += [script.assistant(text), script.user(script.repair(problems))]
             self.counts["built-in answers"] += 1
-        rng = random.Random(zlib.crc32(f"{asked.text}/{sorted(sheet.units.items())}{manner.variation or ''}".encode()))
+        rng = random.Random(
+            zlib.crc32(f"{question.text}/{sorted(sheet.units.items())}{manner.variation or ''}".encode())
+        )
         return sample(built_in(meant, sheet, own, beside), rng)
 
     def _pictures(self, subject: Subject) -> list[Image.Image]:
@@ -197,13 +199,13 @@ def _warmed(manner: Style) -> Style:
     return manner
 
 
-def _conversation(asked: Question) -> list[Message]:
-    told = script.facts(asked.sheet, asked.reasoned, asked.beside)
-    turns = [Turn(script.words("told"), asked.explanation.text)] if asked.explanation else []
+def _conversation(question: Question) -> list[Message]:
+    told = script.facts(question.sheet, question.reasoned, question.beside)
+    turns = [Turn(script.words("told"), question.explanation.text)] if question.explanation else []
     talk = [script.system()]
-    for turn in (*turns, *asked.history[-REMEMBERED:]):
+    for turn in (*turns, *question.history[-REMEMBERED:]):
         talk += [script.user(turn.question), script.assistant(turn.answer)]
-    talk.append(script.user(script.question(asked.text, asked.sheet)))
+    talk.append(script.user(script.question(question.text, question.sheet)))
     talk[1] = script.user(f"{told}\n\n{talk[1].content}")
     return talk
 

@@ -12,7 +12,7 @@ from emoreason.explain.write.phrases import load_phrases
 from emoreason.knowledge.facs import ACTION_UNITS
 
 SHOWN_LABELS = 3  # with the distribution that decides; follow-up questions are told all of them
-LEAST_SHOWN = 0.02
+MIN_SHOWN = 0.02
 
 
 def words(prompt: str, /, **given: object) -> str:
@@ -73,7 +73,7 @@ def last_step(sheet: Sheet, own: Reasoned | None) -> str:
         said = texts["own_agrees"] if own.label == sheet.label else texts["own_differs"]
         said = said.format(own=own.label, label=sheet.label)
     second = texts["runner_up"].format(runner_up=sheet.runner_up) if sheet.runner_up else ""
-    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= LEAST_SHOWN]
+    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= MIN_SHOWN]
     return words("interpretation", calibration=_calibration(sheet), labels=_distribution(told), own=said,
                  runner_up=second, label=sheet.label, percent=percent(sheet.confidence))  # fmt: skip
 

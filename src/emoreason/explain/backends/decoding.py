@@ -134,11 +134,11 @@ class Session:
         return self.vlm.head(self.hidden[row])[torch.tensor(allowed, device=self.hidden.device)].cpu()
 
     def write_freely(
-        self, end: int, rngs: Sequence[torch.Generator], temperature: float, most: int
+        self, end: int, rngs: Sequence[torch.Generator], temperature: float, max_tokens: int
     ) -> Iterator[tuple[int, int]]:
         """Without a grammar: until `end` (or the end-of-text token), or `most` tokens."""
         going = [True] * self.rows
-        for _ in range(most):
+        for _ in range(max_tokens):
             with torch.inference_mode():
                 logits = self.vlm.head(self.hidden).cpu()  # (B, V)
             pieces: list[Tensor | None] = [None] * self.rows

@@ -235,22 +235,22 @@ class LocalExplainer:
                 texts[i] = text
         return texts
 
-    def _said_freely(self, asked: Question) -> str:
-        first = [Turn(self.vlm.spec.question, asked.explanation.text)] if asked.explanation else []
-        past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in (*first, *asked.history[-3:]))
-        return past + self.script.turn(asked.text)
+    def _said_freely(self, question: Question) -> str:
+        first = [Turn(self.vlm.spec.question, question.explanation.text)] if question.explanation else []
+        past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in (*first, *question.history[-3:]))
+        return past + self.script.turn(question.text)
 
-    def _told(self, asked: Question) -> str:
+    def _told(self, question: Question) -> str:
         """The conversation so far, as it would stand in a training text, and the question."""
-        script, sheet = self.script, asked.sheet
-        told = f"{script.observations} " if asked.explanation else ""
-        if asked.explanation and (sections := asked.explanation.sections):
-            verdict = f"{script.verdict} {asked.reasoned.label}" if asked.reasoned else ""
+        script, sheet = self.script, question.sheet
+        told = f"{script.observations} " if question.explanation else ""
+        if question.explanation and (sections := question.explanation.sections):
+            verdict = f"{script.verdict} {question.reasoned.label}" if question.reasoned else ""
             told = (f"{script.observations} {sections.observations}{verdict}{script.disclosure(sheet)}"
                     f"{script.interpretation} {sections.interpretation}"
                     f"{script.conclusion} {sections.conclusion}")  # fmt: skip
-        past = "".join(f"{script.turn(turn.question)} {turn.answer}" for turn in asked.history[-3:])
-        return told + past + script.turn(asked.text, asked.beside)
+        past = "".join(f"{script.turn(turn.question)} {turn.answer}" for turn in question.history[-3:])
+        return told + past + script.turn(question.text, question.beside)
 
 
 def _seed(subject: Subject, more: str = "") -> int:

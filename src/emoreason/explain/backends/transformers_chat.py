@@ -14,7 +14,7 @@ from emoreason.explain.backends.chat_sections import until
 from emoreason.explain.explanation import Style
 from emoreason.models.bundle import PACKAGE_PREFIX
 
-MOST_TOKENS = 300  # of one answer: three times what a section takes
+MAX_TOKENS = 300  # of one answer: three times what a section takes
 TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # where a model without a chat template begins to speak for others
 
 
@@ -23,7 +23,7 @@ class _Local:
 
     sees = False
 
-    def __init__(self, model: Any, tokenizer: Any, most_tokens: int = MOST_TOKENS):
+    def __init__(self, model: Any, tokenizer: Any, most_tokens: int = MAX_TOKENS):
         self.model, self.tokenizer, self.most_tokens = model, tokenizer, most_tokens
 
     def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
@@ -145,8 +145,8 @@ class TransformersChat(_Local):
             given = self.tokenizer(script.plain(messages), return_tensors="pt")
             return dict(given.to(self.model.device))
 
-        def render(told: Sequence[Message]) -> Any:
-            rows = [{"role": said.role, "content": said.content} for said in told]
+        def render(messages_: Sequence[Message]) -> Any:
+            rows = [{"role": said.role, "content": said.content} for said in messages_]
             return self.tokenizer.apply_chat_template(
                 rows, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
                 enable_thinking=False,
@@ -160,7 +160,7 @@ class ImageTextChat(_Local):
 
     sees = True
 
-    def __init__(self, model: Any, processor: Any, most_tokens: int = MOST_TOKENS):
+    def __init__(self, model: Any, processor: Any, most_tokens: int = MAX_TOKENS):
         super().__init__(model, processor.tokenizer, most_tokens)
         self.processor = processor
 
@@ -200,10 +200,10 @@ class ImageTextChat(_Local):
                 "this model's processor has no chat template, so there is no telling where its pictures go"
             )
 
-        def render(told: Sequence[Message]) -> str:
+        def render(messages_: Sequence[Message]) -> str:
             rows = []
             seen = False
-            for said in told:
+            for said in messages_:
                 content: list[dict[str, str]] = [{"type": "text", "text": said.content}]
                 if said.role == "user" and not seen:  # the pictures belong to the first thing that is said
                     content, seen = [{"type": "image"}] * len(images) + content, True

@@ -18,7 +18,7 @@ from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import typical_units
 
-LONGEST = 60  # words
+MAX_WORDS = 60  # words
 _GONE = re.compile(
     r"\b(not (seen|there|visible|found|active)|missing|below the|(does|do) not show|absent|lacking|is not (seen|there))\b",
     re.I,
@@ -41,7 +41,7 @@ def check_answer(
 ) -> list[str]:
     """What is wrong with the answer, in plain sentences; nothing when it is inside the evidence."""
     question = settle(question, sheet)
-    problems = [] if 3 <= len(text.split()) <= LONGEST else [f"an answer has 3 to {LONGEST} words"]
+    problems = [] if 3 <= len(text.split()) <= MAX_WORDS else [f"an answer has 3 to {MAX_WORDS} words"]
     if question.kind in (*POLICY_KINDS, "other", "method"):
         return problems + _speaks_of_no_face(text, question, sheet)
     if question.kind != "compare":

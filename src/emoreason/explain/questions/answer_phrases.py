@@ -156,8 +156,8 @@ class FaceFacts:
         others = {code for rival in self.sheet.labels if rival != label for code in typical_units(rival)}
         return [code for code in self.shown if code not in own and code in others]
 
-    def units(self, codes: Iterable[str], most: int = 2) -> Node:
-        return listed(with_band(code, self.sheet.visible[code]) for code in list(codes)[:most])
+    def units(self, codes: Iterable[str], limit: int = 2) -> Node:
+        return listed(with_band(code, self.sheet.visible[code]) for code in list(codes)[:limit])
 
     def phrase(self, code: str) -> Node:
         return phrase(code, self.sheet.visible[code])

@@ -11,7 +11,7 @@ from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, Text, c
 from emoreason.knowledge.emotions import SETS_KEPT, SYNONYMS, canonical, emotion_words
 
 NODES_KEPT = 2048  # those of usual labels are some hundreds; labels that are common words have their own
-MOST = 6  # alternatives that stay open at one place of one face's grammar
+MAX_ALTERNATIVES = 6  # alternatives that stay open at one place of one face's grammar
 _IRREGULAR = {"are": "is", "have": "has", "do": "does"}
 _SUFFIX = re.compile(r"(edly|ness|less|ment|ful|ing|ied|ies|ed|ly|es|s|y|e)$")
 _STEM = 4  # shorter stems ("mad", "sad", "scar-ed") begin words that have nothing to do with them
@@ -74,16 +74,16 @@ def _numbered(source: str, many: bool) -> str:
     return re.sub(r"\^(\w+)", lambda found: found[1] if many else third_person(found[1]), source)
 
 
-def thinned(node: Node, rng: random.Random, most: int = MOST) -> Node:
+def thinned(node: Node, rng: random.Random, limit: int = MAX_ALTERNATIVES) -> Node:
     """At most so many alternatives at every place, drawn anew for every face: a small grammar, yet other words."""
     match node:
         case Choice(options):
-            kept = options if len(options) <= most else tuple(rng.sample(options, most))
-            return Choice(tuple(thinned(option, rng, most) for option in kept))
+            kept = options if len(options) <= limit else tuple(rng.sample(options, limit))
+            return Choice(tuple(thinned(option, rng, limit) for option in kept))
         case Seq(parts):
-            return Seq(tuple(thinned(part, rng, most) for part in parts))
+            return Seq(tuple(thinned(part, rng, limit) for part in parts))
         case Sentence(body, end):
-            return Sentence(thinned(body, rng, most), end)
+            return Sentence(thinned(body, rng, limit), end)
         case _:
             return node
 

@@ -178,7 +178,7 @@ def _said(
     """A sentence of one of a few frames. The units that it cites are its subject's number as well."""
     many = True
     if sheet and cited:
-        units, many = _listed(_referred(sheet, cited, rng), rng, most=2 if len(sheet.named) < ROOMY else 1)
+        units, many = _listed(_referred(sheet, cited, rng), rng, limit=2 if len(sheet.named) < ROOMY else 1)
         code = rng.choice(cited)
         stated = Choice(unit_nodes(code, sheet.visible[code], "state"))
         slots = slots | {"units": units, "units2": units, "stated": stated}
@@ -190,9 +190,9 @@ def _said(
     return Sentence(nodes[0] if len(nodes) == 1 else Choice(nodes))
 
 
-def _listed(cited: Sequence[Reference], rng: random.Random, most: int) -> Reference:
+def _listed(cited: Sequence[Reference], rng: random.Random, limit: int) -> Reference:
     """One or two units as noun phrases."""
-    chosen = sorted(rng.sample(range(len(cited)), min(rng.choice((1, 2, 2)), most, len(cited))))
+    chosen = sorted(rng.sample(range(len(cited)), min(rng.choice((1, 2, 2)), limit, len(cited))))
     if len(chosen) == 2:
         return seq(cited[chosen[0]][0], "and", cited[chosen[1]][0]), True
     return cited[chosen[0]]

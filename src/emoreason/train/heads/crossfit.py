@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emoreason.train.labeled_faces import LabeledFaces
 
 FOLDS = 10
-FEW = 100  # held-out faces with one label; with 160 cross-fitting gained nothing more
+FEW_FACES = 100  # held-out faces with one label; with 160 cross-fitting gained nothing more
 
 
 def crossfit(

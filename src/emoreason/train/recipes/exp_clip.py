@@ -46,7 +46,7 @@ WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
 
 
 def train_exp_clip(
-    config: ExpClipConfig, say: Callable[[str], None] = lambda text: None, cache: Path | None = None
+    config: ExpClipConfig, notify: Callable[[str], None] = lambda text: None, cache: Path | None = None
 ) -> Path:
     """The whole run; one that was stopped goes on by itself. Returns the projection.
 
@@ -58,25 +58,25 @@ def train_exp_clip(
     _prepare(out, config)
     compute = device.choose(config.device)
     encoder = load_encoder(config.model, compute)
-    say(f"{encoder.name} {encoder.revision} on {compute.device}: {compute.reason}")
+    notify(f"{encoder.name} {encoder.revision} on {compute.device}: {compute.reason}")
     first = islice(read(config.data.source), 24)
     detector, crops = choose_detector(first, load_detector(config.detector), config.data.crops)
-    say(crops)
+    notify(crops)
     held_out = list(read(config.data.validation)) if config.data.validation else []
     skipped = copies_in(read(config.data.source), held_out) if held_out else set()
     if skipped:
-        say(f"{len(skipped)} faces are copies of validation faces: they are not trained on")
+        notify(f"{len(skipped)} faces are copies of validation faces: they are not trained on")
     samples = islice((s for s in read(config.data.source) if s.id not in skipped), config.data.limit or None)
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
     eye = VectorSource(vector_cache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
     mind = VectorSource(vector_cache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
-    faces = list(face_vectors(samples, detector, (eye, mind), config.teacher.batch_size, say))
+    faces = list(face_vectors(samples, detector, (eye, mind), config.teacher.batch_size, notify))
     if len(faces) < 2:
         raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
     seen, told = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
-    weight, log = train_projection(seen, told, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, say)
+    weight, log = train_projection(seen, told, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, notify)
     _write(out / WEIGHTS, weight)
     metrics: dict[str, Any] = {
         "faces": len(faces), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
@@ -86,12 +86,12 @@ def train_exp_clip(
     if held_out:
         labeled = [sample for sample in held_out if sample.label and not sample.problem]
         zeroshot = ZeroShot(encoder, load_label_prompts(), TextCache())
-        shown = list(face_vectors(iter(labeled), detector, (eye,), 128, say))
+        shown = list(face_vectors(iter(labeled), detector, (eye,), 128, notify))
         metrics |= {"model": encoder.name, "validation": config.data.validation}
         for name, model in (("before", zeroshot), ("after", zeroshot.with_projection(out / WEIGHTS))):
             metrics[name] = _zero_shot(model, shown, config.seed)
             war, uar = (metrics[name][key]["value"] for key in ("accuracy", "uar"))
-            say(f"zero-shot {name}: accuracy {100 * war:.1f} %, UAR {100 * uar:.1f} %")
+            notify(f"zero-shot {name}: accuracy {100 * war:.1f} %, UAR {100 * uar:.1f} %")
     write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
     curve = {"loss": [(line["step"], line["loss"]) for line in log]}
@@ -102,25 +102,27 @@ def train_exp_clip(
 
 
 def train_projection(
-    seen: np.ndarray,
-    told: np.ndarray,
+    embeddings: np.ndarray,
+    targets: np.ndarray,
     scale: float,
     config: ProjectionTraining,
     seed: int,
     checkpoint: Path,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """(n, D) and (n, H) -> the map (H, D) and the log. A run that was killed goes on exactly.
 
     A loop of its own and not train/loop.py: the loss compares each face with all others of its batch, so that it is no
     sum over rows and cannot be cut into micro-batches; and all data is in memory, so that a step takes milliseconds."""
-    n, size = len(seen), min(config.batch_size, len(seen))
+    n, size = len(embeddings), min(config.batch_size, len(embeddings))
     if size < config.batch_size:
-        say(f"{n} faces are fewer than a batch of {config.batch_size}: a batch is all of them")
+        notify(f"{n} faces are fewer than a batch of {config.batch_size}: a batch is all of them")
     steps = n // size
-    bound = 1 / math.sqrt(seen.shape[1])  # as torch.nn.Linear begins, which is what the published heads began as
+    bound = 1 / math.sqrt(embeddings.shape[1])  # as torch.nn.Linear begins, which is what the published heads began as
     start = torch.Generator().manual_seed(seed)
-    weight = torch.empty(told.shape[1], seen.shape[1]).uniform_(-bound, bound, generator=start).requires_grad_()
+    weight = (
+        torch.empty(targets.shape[1], embeddings.shape[1]).uniform_(-bound, bound, generator=start).requires_grad_()
+    )
     optimizer = torch.optim.SGD([weight], lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     log: list[dict[str, Any]] = []
     if (state := read_checkpoint(checkpoint)) is not None:
@@ -129,12 +131,14 @@ def train_projection(
         weight.data.copy_(state["weight"])
         optimizer.load_state_dict(state["optimizer"])
         log = state["log"]
-        say(f"going on after step {len(log)} of {steps * config.epochs}")
+        notify(f"going on after step {len(log)} of {steps * config.epochs}")
     for number in range(len(log), steps * config.epochs):
         epoch, place = divmod(number, steps)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
         rows = order[place * size : (place + 1) * size].numpy()
-        loss, top1 = info_nce(weight, torch.from_numpy(seen[rows]).float(), torch.from_numpy(told[rows]).float(), scale)
+        loss, top1 = info_nce(
+            weight, torch.from_numpy(embeddings[rows]).float(), torch.from_numpy(targets[rows]).float(), scale
+        )
         if not torch.isfinite(loss):
             raise EmoreasonError(f"the loss became {loss.item()} in step {number + 1}: try a smaller --train.lr")
         optimizer.zero_grad()
@@ -145,14 +149,14 @@ def train_projection(
             state = {"weight": weight.detach(), "optimizer": optimizer.state_dict(), "log": log, "n": n}
             write_checkpoint(checkpoint, state)
         if place + 1 == steps:
-            say(f"epoch {epoch + 1}: loss {np.mean([line['loss'] for line in log[-steps:]]):.4f}")
+            notify(f"epoch {epoch + 1}: loss {np.mean([line['loss'] for line in log[-steps:]]):.4f}")
     return weight.detach().numpy(), log
 
 
-def info_nce(weight: Tensor, seen: Tensor, told: Tensor, scale: float) -> tuple[Tensor, float]:
+def info_nce(weight: Tensor, embeddings: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, float]:
     """Each face shall find its own text among those of the batch, and each text its face; and how many faces do."""
-    faces, texts = F.normalize(seen @ weight.T, dim=1), F.normalize(told, dim=1)
-    logits, own = scale * faces @ texts.T, torch.arange(len(seen))
+    faces, texts = F.normalize(embeddings @ weight.T, dim=1), F.normalize(targets, dim=1)
+    logits, own = scale * faces @ texts.T, torch.arange(len(embeddings))
     loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     return loss, float((logits.argmax(dim=1) == own).float().mean())
 

@@ -45,7 +45,7 @@ def face_vectors(
     detector: Detector | None,
     sources: Sequence[VectorSource],
     size: int,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Iterator[FaceVectors]:
     """Each face, at which each source looks once; `size` pictures are open at a time."""
     done, lost = 0, 0
@@ -67,12 +67,12 @@ def face_vectors(
         lost += len(batch) - len(known)
         done += len(batch)
         if done // 1000 > (done - len(batch)) // 1000:
-            say(f"{done} faces looked at")
+            notify(f"{done} faces looked at")
     for source in sources:
         source.cache.flush()
         source.cache.prune()
     if lost:
-        say(f"{lost} pictures cannot be read or show no face")
+        notify(f"{lost} pictures cannot be read or show no face")
 
 
 def _vector(source: VectorSource, key: bytes) -> np.ndarray:

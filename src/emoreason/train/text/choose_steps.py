@@ -13,7 +13,7 @@ MOST_PASSES, GPU_PASSES, FEWEST_STEPS = 12, 3, 8
 
 
 def decide_steps(
-    trainer: Trainer, settings: WordsSettings, private: Path, say: Callable[[str], None]
+    trainer: Trainer, settings: WordsSettings, private: Path, notify: Callable[[str], None]
 ) -> tuple[int, str]:
     """A run that goes on keeps what was decided."""
     kept = private / "steps.json"
@@ -24,7 +24,7 @@ def decide_steps(
             kept.write_text(json.dumps({"data": digest, "steps": steps, "why": why}))
     trainer.accelerator.wait_for_everyone()  # one process decides
     known = json.loads(kept.read_text())
-    say(f"words: {known['steps']} steps of {min(settings.batch_size, len(trainer.train))} texts ({known['why']})")
+    notify(f"words: {known['steps']} steps of {min(settings.batch_size, len(trainer.train))} texts ({known['why']})")
     return known["steps"], known["why"]
 
 

@@ -51,11 +51,11 @@ class Trainer:
     def __init__(
         self,
         config: ExplainerConfig,
-        say: Callable[[str], None] = lambda text: print(text, flush=True),
+        notify: Callable[[str], None] = lambda text: print(text, flush=True),
         encoder: Encoder | None = None,
     ):
         """encoder: the loaded one, to share it."""
-        self.config, self.out, self.say = config, Path(config.out), say
+        self.config, self.out, self.notify = config, Path(config.out), notify
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,7 +95,7 @@ class Trainer:
         for name in stages:
             fitted = self.fit_stage(name)
             lines += [{"stage": name, **_rounded(line)} for line in fitted.log]
-            self.say(f"{name}: {fitted.step} steps, {fitted.rows_per_second:.2f} conversations/s, "
+            self.notify(f"{name}: {fitted.step} steps, {fitted.rows_per_second:.2f} conversations/s, "
                      f"{fitted.peak_bytes / 2**30:.1f} GiB at most")  # fmt: skip
         if self.accelerator.is_main_process:
             run_folder_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -122,12 +122,12 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         per_pass = max(1, len(self.train) // work.stage.batch_size)
         return loop.fit(work, work.stage.steps, per_pass, self.config.loop, folder, self.accelerator, self.config.seed,
-                        self.say, lambda step: self._tell(name, step, work.stage.steps))  # fmt: skip
+                        self.notify, lambda step: self._tell(name, step, work.stage.steps))  # fmt: skip
 
     def _tell(self, name: str, step: int, steps: int) -> None:
         if step % self.config.loop.log_every == 0 or step == steps:
             told = {"stage": name, "step": step, "of": steps, "seconds": round(time.time() - self.started, 1)}
-            self.say(json.dumps(told))
+            self.notify(json.dumps(told))
 
     def save(self) -> None:
         data, before = self.config.data, ExplainerSpec.read(Path(self.config.start)) if self.config.start else None
@@ -144,7 +144,7 @@ class Trainer:
         self.vlm.save_pretrained(self.out, torch.float16)
         if self.held and self.options and self.fitted_on >= FITTED_ON and all(item.votes for item in self.held.encoded):
             fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
-            self.say(f"the verdict, fitted on {data.holdout}: {fitted}")
+            self.notify(f"the verdict, fitted on {data.holdout}: {fitted}")
         if data.validation and self.options:
             with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"validation": look(self.out, self.config)}) + "\n")

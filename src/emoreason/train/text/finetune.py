@@ -30,10 +30,10 @@ from emoreason.train.text.own_texts_report import Written, table, theirs, writte
 from emoreason.train.text.steps import ExplainerTask
 from emoreason.train.text.texts import Set, encode_set, read_texts
 
-LEAST = 8  # texts to learn from
+MIN_TEXTS = 8  # texts to learn from
 PRIVATE = "words"  # crops and conversations, while the run goes on; a finished run holds no face
 PATIENCE = 3
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def has_messages(source: str | Path) -> bool:
@@ -52,7 +52,7 @@ def finetune_texts(
     reasoner: Reasoner,
     settings: WordsSettings,
     folder: Path,
-    say: Say = lambda text: None,
+    notify: Notify = lambda text: None,
     **more: Any,
 ) -> dict[str, Any] | None:
     """Learn the texts of these faces, each with its part (train, holdout, report), into `folder/explainer`.
@@ -63,30 +63,35 @@ def finetune_texts(
         return None
     told = words_data.face_texts(rows, settings.source == "engine")
     n = sum(face.part == "train" for face in told)
-    if n < LEAST:
+    if n < MIN_TEXTS:
         if n or settings.source == "engine":
-            say(f"the words are left as they are: {n} texts to learn from, {LEAST} are needed")
+            notify(f"the words are left as they are: {n} texts to learn from, {MIN_TEXTS} are needed")
         return None
-    return finetune_explainer(told, reasoner, settings, folder, say, **more)
+    return finetune_explainer(told, reasoner, settings, folder, notify, **more)
 
 
 def finetune_conversations(
-    path: Path, reasoner: Reasoner, settings: WordsSettings, folder: Path, say: Say = lambda text: None, **more: Any
+    path: Path,
+    reasoner: Reasoner,
+    settings: WordsSettings,
+    folder: Path,
+    notify: Notify = lambda text: None,
+    **more: Any,
 ) -> dict[str, Any]:
     """The same from a file of conversations (`messages` + `images` and the like); follow-up turns are learned too."""
     told = words_data.face_texts_in(path)
     n = sum(face.part == "train" for face in told)
-    if n < LEAST:
-        raise EmoreasonError(f"{path}: {n} conversations to learn from, {LEAST} are needed")
-    return finetune_explainer(told, reasoner, settings, folder, say, **more)
+    if n < MIN_TEXTS:
+        raise EmoreasonError(f"{path}: {n} conversations to learn from, {MIN_TEXTS} are needed")
+    return finetune_explainer(told, reasoner, settings, folder, notify, **more)
 
 
 def finetune_explainer(
-    told: Sequence[FaceText],
+    faces: Sequence[FaceText],
     reasoner: Reasoner,
     settings: WordsSettings,
     folder: Path,
-    say: Say,
+    notify: Notify,
     *,
     detector: Detector | None = None,
     labels: Sequence[str] = (),
@@ -99,27 +104,27 @@ def finetune_explainer(
     labels = tuple(labels) or reasoner.default_labels
     private, out = folder / PRIVATE, folder / OWN_FOLDER
     accelerator = make_accelerator(devices.choose(device))
-    form = _form(told, settings)
+    form = _form(faces, settings)
     if accelerator.is_main_process:  # of those that `accelerate launch` started
         for old in () if resume else (private, out):
             shutil.rmtree(old, ignore_errors=True)
         plan = Plan(turns=settings.turns, seed=seed)
         try:
             words_data.write(
-                told, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
+                faces, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
             )
         except OSError as error:
             raise EmoreasonError(f"{private} cannot be written: {error.strerror or error}") from None
     accelerator.wait_for_everyone()
     counts = words_data.counts(private)
-    _told_counts(counts, form, say)
+    _told_counts(counts, form, notify)
     config = _config(settings, private, out, labels, model, seed, device, counts)
-    trainer = Trainer(config, say, _shared(reasoner, config))
+    trainer = Trainer(config, notify, _shared(reasoner, config))
     report = encode_set(read_texts(str(private / "report.jsonl")), trainer.coder, trainer.vlm.encoder)
     first = accelerator.is_main_process
     texts = written_by(config.start, reasoner, private, settings.look_texts) if config.start and first else None
     before = Written(texts, _loss(trainer, report))
-    steps, why = decide_steps(trainer, settings, private, say)
+    steps, why = decide_steps(trainer, settings, private, notify)
     align = dataclasses.replace(config.align, steps=0 if config.start else steps // 4)
     trainer.config = dataclasses.replace(config, align=align, tune=dataclasses.replace(config.tune, steps=steps))
     started = time.monotonic()
@@ -141,12 +146,12 @@ def finetune_explainer(
     return figures
 
 
-def _form(told: Sequence[FaceText], settings: WordsSettings) -> str:
-    if any(face.given is not None for face in told):
+def _form(faces: Sequence[FaceText], settings: WordsSettings) -> str:
+    if any(face.given is not None for face in faces):
         return "free"
-    if all(face.text is None for face in told):
+    if all(face.text is None for face in faces):
         return "sections"
-    found = words_data.form_of(told)
+    found = words_data.form_of(faces)
     if settings.form == "sections" and found == "free":
         raise UsageError(
             "words.form sections: most texts do not have the three sections (Key observations: …, Overall emotional "
@@ -155,13 +160,15 @@ def _form(told: Sequence[FaceText], settings: WordsSettings) -> str:
     return found if settings.form == "auto" else settings.form
 
 
-def _told_counts(counts: dict[str, int], form: str, say: Say) -> None:
-    if min(counts["train"], counts["report"]) < 1 or counts["train"] < LEAST:
+def _told_counts(counts: dict[str, int], form: str, notify: Notify) -> None:
+    if min(counts["train"], counts["report"]) < 1 or counts["train"] < MIN_TEXTS:
         raise EmoreasonError(
-            f"too few texts whose picture shows a face: {counts}; {LEAST} to train and one to report on"
+            f"too few texts whose picture shows a face: {counts}; {MIN_TEXTS} to train and one to report on"
         )
-    say(f"words: {counts['train']} texts to learn from, {counts['holdout']} to choose by, {counts['report']} for the "
-        f"report; form: {form}")  # fmt: skip
+    notify(
+        f"words: {counts['train']} texts to learn from, {counts['holdout']} to choose by, {counts['report']} for the "
+        f"report; form: {form}"
+    )
 
 
 def _config(

@@ -27,7 +27,7 @@ from emoreason.train.text.foreign_prompts import in_script
 PARTS = ("train", "holdout", "report")
 BATCH = 64
 SHAPED = 0.9  # share of the texts that have to have the three sections, so that their form is theirs
-MOST_HELD_OUT = 200
+MAX_HELD_OUT = 200
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def face_texts_in(path: Path) -> list[FaceText]:
         if not picture.is_file():
             raise EmoreasonError(f"{path}: the picture {picture} is not there (paths are relative to the file)")
         by_picture.setdefault(hashlib.sha256(picture.read_bytes()).hexdigest(), []).append(conversation)
-    apart = max(1, min(MOST_HELD_OUT, len(by_picture) // 10))
+    apart = max(1, min(MAX_HELD_OUT, len(by_picture) // 10))
     found = []
     for place, digest in enumerate(sorted(by_picture)):
         part = "report" if place < apart else "holdout" if place < 2 * apart else "train"
@@ -74,14 +74,14 @@ def face_texts_in(path: Path) -> list[FaceText]:
     return found
 
 
-def form_of(told: Sequence[FaceText]) -> str:
+def form_of(faces: Sequence[FaceText]) -> str:
     """sections where nearly all texts have them, else free."""
-    shaped = sum(face.text is not None and parse(face.text) is not None for face in told)
-    return "sections" if told and shaped >= SHAPED * len(told) else "free"
+    shaped = sum(face.text is not None and parse(face.text) is not None for face in faces)
+    return "sections" if faces and shaped >= SHAPED * len(faces) else "free"
 
 
 def write(
-    told: Sequence[FaceText],
+    faces: Sequence[FaceText],
     reasoner: Reasoner,
     detector: Detector | None,
     labels: Sequence[str],
@@ -94,7 +94,7 @@ def write(
     """`folder/train.jsonl`, `holdout.jsonl` and `report.jsonl` with the crops."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     made: dict[str, list[Conversation]] = {part: [] for part in PARTS}
-    for number, (face, sheet, crop) in enumerate(_looked_at(told, reasoner, detector, labels)):
+    for number, (face, sheet, crop) in enumerate(_looked_at(faces, reasoner, detector, labels)):
         name = f"images/{number}.png"
         crop.save(folder / name)
         made[face.part].append(_conversation(face, sheet, name, form, question, plan))
@@ -108,10 +108,10 @@ def counts(folder: Path) -> dict[str, int]:
 
 
 def _looked_at(
-    told: Sequence[FaceText], reasoner: Reasoner, detector: Detector | None, labels: Sequence[str]
+    faces: Sequence[FaceText], reasoner: Reasoner, detector: Detector | None, labels: Sequence[str]
 ) -> Iterator[tuple[FaceText, Sheet, Image.Image]]:
     """What was measured on each face; pictures that cannot be read or show no face are left out."""
-    waiting = iter(told)
+    waiting = iter(faces)
     while chunk := list(islice(waiting, BATCH)):
         usable, pictures = [], []
         for face in chunk:
@@ -160,20 +160,20 @@ def in_sections(face: FaceText, sheet: Sheet, sections: Sections, image: str) ->
     return Conversation(turns, (image,), evidence, {"id": face.id, "prompts": script.id, "writer": "the data"})
 
 
-def subjects_in(path: Path, most: int) -> list[tuple[Sheet, Image.Image]]:
+def subjects_in(path: Path, limit: int) -> list[tuple[Sheet, Image.Image]]:
     """Sheet and crop of the first `most` conversations, to write about them anew."""
     found = []
-    for conversation in islice(messages.read(path), most):
+    for conversation in islice(messages.read(path), limit):
         evidence = conversation.evidence or {}
         crop = Image.open(path.parent / conversation.images[0]).convert("RGB")
         found.append((Sheet(evidence["units"], evidence["probabilities"]), crop))
     return found
 
 
-def answers_in(path: Path, most: int) -> list[str]:
+def answers_in(path: Path, limit: int) -> list[str]:
     """The first answer of each conversation, or its three sections as one text."""
     found = []
-    for conversation in islice(messages.read(path), most):
+    for conversation in islice(messages.read(path), limit):
         answers = [message.content for message in conversation.messages if message.role == "assistant"]
         if (conversation.evidence or {}).get("verdict_message") is None:
             found.append(answers[0])

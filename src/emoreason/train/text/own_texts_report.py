@@ -38,13 +38,13 @@ class Written:
         return {"loss": round(self.loss, 4), "perplexity": round(math.exp(min(self.loss, 20)), 3), **(self.texts or {})}
 
 
-def written_by(explainer: str, reasoner: Reasoner, private: Path, most: int) -> dict[str, Any]:
+def written_by(explainer: str, reasoner: Reasoner, private: Path, limit: int) -> dict[str, Any]:
     """Write about the held-back faces and measure the texts."""
     encoder = reasoner.reader.zeroshot.encoder
     shared = encoder if ExplainerSpec.read(Path(explainer)).encoder == encoder.name else None
     vlm = VisionLanguageModel.from_pretrained(explainer, reasoner.compute, encoder=shared)
     own = LocalExplainer(vlm, "measured")
-    faces = subjects_in(private / "report.jsonl", most)
+    faces = subjects_in(private / "report.jsonl", limit)
     made = []
     for start in range(0, len(faces), BATCH):
         part = [Subject(sheet, crop) for sheet, crop in faces[start : start + BATCH]]
@@ -52,10 +52,10 @@ def written_by(explainer: str, reasoner: Reasoner, private: Path, most: int) -> 
     return measured(made, [sheet for sheet, _ in faces])
 
 
-def theirs(private: Path, most: int) -> dict[str, Any]:
+def theirs(private: Path, limit: int) -> dict[str, Any]:
     """The held-back texts themselves, by the same measures."""
     path = private / "report.jsonl"
-    return measured(answers_in(path, most), [sheet for sheet, _ in subjects_in(path, most)])
+    return measured(answers_in(path, limit), [sheet for sheet, _ in subjects_in(path, limit)])
 
 
 def measured(texts: Sequence[str], sheets: Sequence[Sheet]) -> dict[str, Any]:

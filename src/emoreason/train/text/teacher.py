@@ -89,8 +89,8 @@ class Teacher:
         lead = text[: len(text) - len(text.lstrip())]
         return fresh and f"{lead}{sections.interpretation}{inner} {sections.conclusion}"
 
-    def _answer(self, asked: str, text: str, sheet: Sheet, own: Reasoned) -> str | None:
-        question = _question(asked)
+    def _answer(self, request: str, text: str, sheet: Sheet, own: Reasoned) -> str | None:
+        question = _question(request)
         kind = understand(question, sheet.labels)
         if check_answer(text, kind, sheet, None, own):  # not the question that the text answers: nothing to judge by
             self.counts["answer not judged"] += 1
@@ -146,10 +146,10 @@ def changed_facts(text: str, fresh: str, labels: Sequence[str]) -> list[str]:
     return problems
 
 
-def _question(asked: str) -> str:
+def _question(request: str) -> str:
     """The question in a message that `Script.turn` wrote."""
     script = load_prompts()
-    return asked.removesuffix(script.answer).rpartition(script.question.split("{")[0])[2].strip()
+    return request.removesuffix(script.answer).rpartition(script.question.split("{")[0])[2].strip()
 
 
 def load_teacher(teacher: str, model: str = "") -> Teacher:

@@ -25,7 +25,7 @@ from emoreason.train.tower.lora import Tower, fresh_tower, make_tower, merged, s
 from emoreason.train.tower.steps import Crops, TowerTask
 
 WHATS = ("auto", "head", "lora", "full")
-MANY = 2000  # training faces from which LoRA is worth a GPU's time
+MANY_FACES = 2000  # training faces from which LoRA is worth a GPU's time
 IN_MEMORY = 2 << 30  # bytes of crops; more lie in a temporary file
 
 
@@ -38,10 +38,10 @@ def chosen(what: str, compute: Compute, faces: int) -> tuple[str, str]:
             "head",
             f"on {compute.device} a head on frozen features takes seconds (--what lora trains the encoder too)",
         )
-    if faces < MANY:
+    if faces < MANY_FACES:
         return (
             "head",
-            f"{faces} faces are few: below {MANY} the encoder stays frozen (--what lora trains it all the same)",
+            f"{faces} faces are few: below {MANY_FACES} the encoder stays frozen (--what lora trains it all the same)",
         )
     return "lora", f"a GPU and {faces} faces"
 
@@ -56,7 +56,7 @@ def tune_tower(
     detector: Detector | None,
     out: Path,
     accelerator: Any,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[Learned, Encoder, Tower]:
     """`head` is where the tower's head starts. -> what was learned, the tuned encoder, the tower as it is saved."""
@@ -73,7 +73,7 @@ def tune_tower(
     if config.data.unlabeled:
         known = {faces.keys[row] for row in (*parts.holdout, *parts.report)}
         train = with_unlabeled(train, config.data.unlabeled, encoder, detector, known)
-        say(f"{len(train) - len(parts.train)} faces without labels from {config.data.unlabeled}")
+        notify(f"{len(train) - len(parts.train)} faces without labels from {config.data.unlabeled}")
     if config.tower.fresh and accelerator.num_processes > 1:
         raise UsageError("tower.fresh is for one process: its batch norms would see the faces of one process each")
     torch.manual_seed(config.seed)  # LoRA's first numbers, and those of a tower that starts from nothing
@@ -85,8 +85,8 @@ def tune_tower(
     steps = config.tower.epochs * work.pass_steps
     trained = sum(p.numel() for p in work.parameters() if p.requires_grad)
     several = f", {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-    say(f"{what}: {trained:,} numbers to train, {steps} steps of {work.batch} faces{several}")
-    fitted = fit(work, steps, work.pass_steps, config.loop, out, accelerator, config.seed, say, progress)
+    notify(f"{what}: {trained:,} numbers to train, {steps} steps of {work.batch} faces{several}")
+    fitted = fit(work, steps, work.pass_steps, config.loop, out, accelerator, config.seed, notify, progress)
     if is_spread(accelerator):  # the pieces of `work` cannot be put together
         encoder = load_encoder(config.model, compute)
         work = TowerTask(
