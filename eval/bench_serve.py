@@ -1,12 +1,12 @@
-"""How many requests a second the HTTP API answers, and how long one of them takes, at 1, 8 and 32 clients.
+"""Measures requests per second and response times of the HTTP API with 1, 8 and 32 clients.
 
     python eval/bench_serve.py                                  starts `emoreason serve` on a free port
-    python eval/bench_serve.py --url http://127.0.0.1:8000      a server that runs already
+    python eval/bench_serve.py --url http://127.0.0.1:8000      a running server
     python eval/bench_serve.py --clients 1 8 --seconds 10 -o serve.json
 
-Two kinds of requests, each with one picture: numbers (/v1/emotions without words) and words (a streamed explanation by
-/v1/chat/completions). Every request sends another picture, so that no memory of earlier ones helps. A client sends its
-next request when the answer to the last is complete; the first of each are a warm-up and are not counted.
+There are two kinds of requests with one picture each: numbers (/v1/emotions without words) and words (a streamed
+explanation by /v1/chat/completions). Every request has another picture, so that caches do not help. A client sends its
+next request when its last answer is complete. A warm-up before each kind is not counted.
 """
 
 import argparse
@@ -36,7 +36,7 @@ START_S = 120
 
 @dataclass(frozen=True)
 class Load:
-    """Times in seconds. `first`: until the first words of an answer, or until its first byte."""
+    """The result of one load, in seconds. `first`: until the first words of a text, or the first byte of numbers."""
 
     kind: str
     clients: int
@@ -55,7 +55,7 @@ class Load:
 
 
 def picture(number: int) -> str:
-    """The example picture shifted, mirrored and in another light; another one for every number."""
+    """The example picture as a data URI, with a random shift, mirroring and brightness for each number."""
     rng = random.Random(number)
     image = Image.open(PICTURE)
     left, top = rng.randint(0, 24), rng.randint(0, 24)
@@ -67,43 +67,43 @@ def picture(number: int) -> str:
 
 
 def ask(client: httpx.Client, kind: str, uri: str) -> tuple[float, float]:
-    """Seconds to the first words and to the end."""
-    begun = time.perf_counter()
+    """Sends one request -> seconds to the first words, and to the end."""
+    start_time = time.perf_counter()
     if kind == "numbers":
         with client.stream("POST", "/v1/emotions", json={"images": [uri]}) as answer:
             answer.raise_for_status()
             content = b""
             first = 0.0
             for part in answer.iter_raw():
-                first = first or time.perf_counter() - begun
+                first = first or time.perf_counter() - start_time
                 content += part
         if "faces" not in json.loads(content)["data"][0]:
             raise ValueError("the picture was refused")
-        return first, time.perf_counter() - begun
+        return first, time.perf_counter() - start_time
     message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": uri}}]}
     first, line = 0.0, ""
     with client.stream("POST", "/v1/chat/completions", json={"messages": [message], "stream": True}) as answer:
         answer.raise_for_status()
         for line in filter(None, answer.iter_lines()):
             if not first and '"content": ""' not in line and '"content"' in line:
-                first = time.perf_counter() - begun
+                first = time.perf_counter() - start_time
     if line != "data: [DONE]" or not first:
         raise ValueError(f"the stream ended with {line[:200]}")
-    return first, time.perf_counter() - begun
+    return first, time.perf_counter() - start_time
 
 
-def load(address: str, kind: str, clients: int, most: int, seconds: float, headers: dict[str, str]) -> Load:
-    """So many clients at once, until the time is over or so many requests were sent."""
+def load(address: str, kind: str, clients: int, max_requests: int, seconds: float, headers: dict[str, str]) -> Load:
+    """Runs the clients at once, until `seconds` are over or `max_requests` were sent."""
     times: list[tuple[float, float]] = []
     failures: list[str] = []
-    numbers = iter(range(most))
-    lock, begun = threading.Lock(), time.perf_counter()
-    # made before the clock starts: this process must not compete with the server more than it has to
-    uris = [picture(1000 * clients + number) for number in range(min(most, 64))]
+    numbers = iter(range(max_requests))
+    lock, start_time = threading.Lock(), time.perf_counter()
+    # made before the clock starts, as this process shares the cores with the server
+    uris = [picture(1000 * clients + number) for number in range(min(max_requests, 64))]
 
     def work() -> None:
         with httpx.Client(base_url=address, timeout=300, headers=headers) as client:
-            while time.perf_counter() - begun < seconds:
+            while time.perf_counter() - start_time < seconds:
                 with lock:
                     number = next(numbers, None)
                 if number is None:
@@ -117,14 +117,14 @@ def load(address: str, kind: str, clients: int, most: int, seconds: float, heade
                         failures.append(str(error) or type(error).__name__)
 
     threads = [threading.Thread(target=work) for _ in range(clients)]
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - start_time
     if not times:
-        raise SystemExit(f"no request of kind {kind} was answered: {failures[:1]}")
+        raise SystemExit(f"none of the {kind} requests was answered: {failures[:1]}")
     firsts, totals = zip(*times, strict=True)
     p50, p95, p99 = np.percentile(totals, [50, 95, 99])
     first_p50, first_p95 = np.percentile(firsts, [50, 95])
@@ -138,19 +138,19 @@ def table(loads: list[Load]) -> str:
         "| kind | clients | answered | failed | a second | x one by one | p50 | p95 | p99 | first p50 | first p95 |",
         "|" + " --- |" * 11,
     ]
-    for found in loads:
-        alone = next((other.rate for other in loads if other.kind == found.kind and other.clients == 1), None)
-        ratio = f"{found.rate / alone:.2f}" if alone else "-"
-        waits = (found.p50, found.p95, found.p99, found.first_p50, found.first_p95)
+    for row in loads:
+        alone = next((other.rate for other in loads if other.kind == row.kind and other.clients == 1), None)
+        ratio = f"{row.rate / alone:.2f}" if alone else "-"
+        waits = (row.p50, row.p95, row.p99, row.first_p50, row.first_p95)
         lines.append(
-            f"| {found.kind} | {found.clients} | {found.answered} | {found.failed} | {found.rate:.2f} | {ratio} | "
+            f"| {row.kind} | {row.clients} | {row.answered} | {row.failed} | {row.rate:.2f} | {ratio} | "
             + " | ".join(f"{1e3 * wait:.0f} ms" for wait in waits) + " |"
         )  # fmt: skip
     return "\n".join(lines)
 
 
 def start(model: str | None) -> tuple[subprocess.Popen[bytes], str]:
-    """`emoreason serve` on a free port, once its model is loaded."""
+    """Starts `emoreason serve` on a free port and waits until its model is loaded."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "emoreason", "serve", "--port", str(port)]
@@ -169,14 +169,14 @@ def start(model: str | None) -> tuple[subprocess.Popen[bytes], str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="of a server that runs already, without /v1")
-    parser.add_argument("--model", help="of the server that is started")
-    parser.add_argument("--key", help="of the server, where it asks for one")
+    parser.add_argument("--url", help="address of a running server, without /v1")
+    parser.add_argument("--model", help="model of the server that this script starts")
+    parser.add_argument("--key", help="API key of the server, if it needs one")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--requests", type=int, default=400, help="at most so many of each kind and number of clients")
-    parser.add_argument("--seconds", type=float, default=30, help="at most so long for each")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="and FILE.md")
+    parser.add_argument("--requests", type=int, default=400, help="maximum for each kind and number of clients")
+    parser.add_argument("--seconds", type=float, default=30, help="time limit for each kind and number of clients")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="also writes FILE.md")
     options = parser.parse_args()
 
     headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
@@ -194,12 +194,12 @@ def main() -> None:
     report = f"    {command}\n\n{os.cpu_count()} cores, which the clients share with the server.\n\n{table(loads)}\n"
     print(report)
     if options.output:
-        told: dict[str, Any] = {
+        results: dict[str, Any] = {
             "command": command,
             "cores": os.cpu_count(),
             "loads": [{**asdict(each), "rate": each.rate} for each in loads],
         }
-        options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         options.output.with_suffix(".md").write_text(f"# The API under load\n\n{report}", encoding="utf-8")
 
 

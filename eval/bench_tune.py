@@ -1,10 +1,10 @@
-"""How fast the image tower trains, beside what this machine's processor (or GPU) can compute, in one run.
+"""Measures how fast the image tower trains, compared with what this machine's processor (or GPU) can compute.
 
     python eval/bench_tune.py -o eval/results/finetune/speed.json
 
-Machine: multiply-adds of a large matrix product, and of the tower's own convolutions one by one, forward and backward.
-Training: the product's own loop on noise (what a face shows costs nothing); three forward passes' worth of arithmetic
-a face with `full`. Every way has a process of its own, so that the peaks of memory are its own.
+Machine: the rate of a large matrix product, and of each convolution of the tower, forward and backward. Training: the
+package's own loop on noise, which takes as long as faces; with `full`, a face costs as much arithmetic as three forward
+passes. Every way runs in its own process, so that its peak memory can be measured.
 """
 
 import argparse
@@ -43,11 +43,11 @@ def machine(dtype: str, device: str) -> dict[str, float]:
         layer = layer.to(kind).requires_grad_(True)
         x = inputs.to(kind).contiguous(memory_format=torch.channels_last).requires_grad_(True)
         y = layer(x)
-        grown = torch.ones_like(y)
+        gradient = torch.ones_like(y)
         work = 3 * 2 * y.numel() * layer.weight[0].numel()
 
-        def both(layer=layer, x=x, grown=grown) -> None:
-            torch.autograd.grad(layer(x), [x, layer.weight], grown)
+        def both(layer=layer, x=x, gradient=gradient) -> None:
+            torch.autograd.grad(layer(x), [x, layer.weight], gradient)
 
         flops += work
         seconds += work / _rate(both, work, device) / 1e9
@@ -55,12 +55,12 @@ def machine(dtype: str, device: str) -> dict[str, float]:
 
 
 def _convolutions(encoder, device: str) -> list:  # noqa: ANN001
-    """(layer, what it sees of a batch) of every convolution."""
+    """Every convolution, with its input for one batch."""
     import torch
 
-    seen: list = []
+    layers: list = []
     hooks = [
-        module.register_forward_hook(lambda layer, inputs, _: seen.append((layer, inputs[0].detach())))
+        module.register_forward_hook(lambda layer, inputs, _: layers.append((layer, inputs[0].detach())))
         for module in encoder.visual.modules()
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size[0] > 1
     ]
@@ -68,11 +68,11 @@ def _convolutions(encoder, device: str) -> list:  # noqa: ANN001
         encoder.visual(torch.rand(BATCH, 3, encoder.size, encoder.size, device=device))
     for hook in hooks:
         hook.remove()
-    return seen
+    return layers
 
 
 def _rate(call, flops: float, device: str) -> float:  # noqa: ANN001
-    """GFLOP/s, the median of several."""
+    """GFLOP/s, as the median of several calls."""
     import torch
 
     times = []
@@ -86,7 +86,7 @@ def _rate(call, flops: float, device: str) -> float:  # noqa: ANN001
 
 
 def train(what: str, dtype: str, device: str, checkpointing: bool, micro: int) -> dict[str, float]:
-    """faces/s of the loop, after its first steps, and the peak of memory."""
+    """Faces per second of the loop after its first steps, and the peak memory."""
     import tempfile
 
     import numpy as np
@@ -140,20 +140,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # what a process of its own measures
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # settings of the measurement in a process of its own
     options = parser.parse_args()
     if options.one:
-        given = json.loads(options.one)
-        print(json.dumps(machine(**given) if "what" not in given else train(**given)))
+        settings = json.loads(options.one)
+        print(json.dumps(machine(**settings) if "what" not in settings else train(**settings)))
         return
     dtypes = ("float32", "bfloat16")
     report: dict = {"processor": platform.processor() or platform.machine(), "device": options.device}
     for dtype in dtypes:
-        report[f"machine, {dtype}"] = _apart({"dtype": dtype, "device": options.device})
+        report[f"machine, {dtype}"] = _in_process({"dtype": dtype, "device": options.device})
     for name, way in WAYS.items():
         for dtype in dtypes[: 1 if name.startswith("head") else 2]:
             settings = {"checkpointing": False, "micro": 0} | way
-            report[f"{name}, {dtype}"] = _apart(settings | {"dtype": dtype, "device": options.device})
+            report[f"{name}, {dtype}"] = _in_process(settings | {"dtype": dtype, "device": options.device})
     flops, rate = report["machine, float32"]["flops_a_face"], report["machine, float32"]
     for dtype in dtypes:
         reached = report[f"full, {dtype}"]["faces_per_second"] * flops / 1e9
@@ -166,8 +166,8 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
-def _apart(given: dict) -> dict:
-    command = [sys.executable, __file__, "-o", "unused", "--one", json.dumps(given)]
+def _in_process(settings: dict) -> dict:
+    command = [sys.executable, __file__, "-o", "unused", "--one", json.dumps(settings)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 

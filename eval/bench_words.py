@@ -1,14 +1,14 @@
-"""Training the language model: conversations a second and memory, for three ways of computing the same steps.
+"""Compares three ways of computing a training step of the language model: conversations per second, and memory.
 
     python eval/bench_words.py described/train.jsonl -o eval/results/words
 
-padded, whole     random batches, padded to the longest; logits and loss at every token (what a plain loop does)
-padded, answers   the same batches; logits and loss where the model itself writes
-packed, answers   the same conversations in one row, each attending to itself; what `emoreason finetune` does
+padded, whole     random batches, padded to the longest; logits and loss at every token (a plain training loop)
+padded, answers   the same batches; logits and loss only at the tokens of the answers
+packed, answers   the same conversations in one row, each attending to itself; used by `emoreason finetune`
 
-All three see the same conversations in the same order, in one process, turn by turn. On a processor the seconds are
-those of this process, so that other work on the machine does not count. `two-part` is the mix of ExpLLM's recipe: three
-questions for the label alone to one description.
+All three get the same conversations in the same order and take turns in one process. On a CPU, the seconds are CPU
+seconds of this process, so other work on the machine does not count. `two-part` is the mix of ExpLLM's recipe: three
+questions for the label to one description.
 """
 
 import argparse
@@ -63,19 +63,19 @@ def loss(vlm: VisionLanguageModel, data: Set, rows: list[int], way: str) -> torc
     return token_loss(vlm, hidden[wanted], targets[wanted]) / wanted.sum()
 
 
-def label_question(given: Conversation) -> Conversation:
-    """The same face, asked for its label alone, as the recipe after ExpLLM asks."""
-    votes = (given.evidence or {})["votes"]
-    asked = IMAGE + load_prompts().turn(EXPLLM_LABEL_QUESTION)
+def label_question(conversation: Conversation) -> Conversation:
+    """A question for the label of the same face, as in ExpLLM's recipe."""
+    votes = (conversation.evidence or {})["votes"]
+    question = IMAGE + load_prompts().turn(EXPLLM_LABEL_QUESTION)
     answer = Message("assistant", max(votes, key=votes.__getitem__))
-    return replace(given, messages=(Message("user", asked), answer), evidence=None)
+    return replace(conversation, messages=(Message("user", question), answer), evidence=None)
 
 
 class Memory:
-    """The most that was in use above what stood there before, sampled on a processor, counted on CUDA."""
+    """Peak memory of a step above the memory before it. Sampled on a CPU, counted by torch on CUDA."""
 
     def __init__(self, cuda: bool):
-        self.cuda, self.peak, self.going = cuda, 0, False
+        self.cuda, self.peak, self.running = cuda, 0, False
 
     def measure(self, work: Callable[[], None]) -> int:
         give_back_memory()
@@ -84,16 +84,16 @@ class Memory:
             before = torch.cuda.memory_allocated()
             work()
             return torch.cuda.max_memory_allocated() - before
-        before, self.peak, self.going = _resident(), 0, True
+        before, self.peak, self.running = _resident(), 0, True
         thread = threading.Thread(target=self._watch)
         thread.start()
         work()
-        self.going = False
+        self.running = False
         thread.join()
         return self.peak - before
 
     def _watch(self) -> None:
-        while self.going:
+        while self.running:
             self.peak = max(self.peak, _resident())
             time.sleep(0.02)
 
@@ -108,39 +108,39 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     bundle = find_bundle("mini")
     assert bundle is not None
     own = str(bundle.folder / "explainer")
     compute = device.choose()
     vlm = build(ExplainerConfig(start=own, vocabulary=own), compute)
     vlm.projector.requires_grad_(True)
-    learned = list(vlm.projector.parameters())
+    trained = list(vlm.projector.parameters())
     for name, parameter in vlm.language.named_parameters():
         parameter.requires_grad_("lora_" in name)
-        learned += [parameter] if "lora_" in name else []
-    optimizer, accelerator = torch.optim.AdamW(learned, lr=1e-6), make_accelerator(compute)
+        trained += [parameter] if "lora_" in name else []
+    optimizer, accelerator = torch.optim.AdamW(trained, lr=1e-6), make_accelerator(compute)
     vlm.train()
     use_packed(vlm.language)
-    n = asked.batch * asked.rounds
-    given = list(islice(messages.read(asked.described), n))
-    mixed = [c if i % 4 == 0 else label_question(c) for i, c in enumerate(given)]
+    n = options.batch * options.rounds
+    described = list(islice(messages.read(options.described), n))
+    mixed = [c if i % 4 == 0 else label_question(c) for i, c in enumerate(described)]
     cuda = compute.device.startswith("cuda")
     results = {}
-    for name, conversations in (("described", given), ("two-part", mixed)):
-        texts = Texts([(asked.described, c) for c in conversations], False, "", "")
+    for name, conversations in (("described", described), ("two-part", mixed)):
+        texts = Texts([(options.described, c) for c in conversations], False, "", "")
         data = encode_set(texts, Coder(vlm, 512), vlm.encoder)
         lengths = [len(item) for item in data.encoded]
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         memory = dict.fromkeys(WAYS, 0)
-        for turn in range(-1, asked.rounds):  # the first turn warms up
-            rows = list(range(max(turn, 0) * asked.batch, (max(turn, 0) + 1) * asked.batch))
+        for turn in range(-1, options.rounds):  # turn -1 is a warm-up
+            rows = list(range(max(turn, 0) * options.batch, (max(turn, 0) + 1) * options.batch))
             for way in WAYS:
 
                 def step(rows: list[int] = rows, way: str = way, data: Set = data) -> None:
                     with accelerator.autocast():
-                        found = loss(vlm, data, rows, way)
-                    found.backward()
+                        value = loss(vlm, data, rows, way)
+                    value.backward()
                     optimizer.step()
                     optimizer.zero_grad()
 
@@ -158,7 +158,7 @@ def main() -> None:
                 print(f"{name}, {way}: {seconds[way][-1]:.1f} s, {used / 2**20:.0f} MiB", flush=True)
         ways = {
             way: {
-                "samples_per_s": asked.batch * asked.rounds / sum(seconds[way]),
+                "samples_per_s": options.batch * options.rounds / sum(seconds[way]),
                 "times": sum(seconds[WAYS[0]]) / sum(seconds[way]),
                 "peak_mib": memory[way] / 2**20,
             }
@@ -171,15 +171,15 @@ def main() -> None:
             "learned_mean": statistics.mean(item.learned for item in data.encoded),
             "ways": ways,
         }
-    report = {"batch": asked.batch, "rounds": asked.rounds, "device": compute.device,
+    report = {"batch": options.batch, "rounds": options.rounds, "device": compute.device,
               "dtype": compute.dtype, "threads": torch.get_num_threads(), "results": results,
               "environment": describe().text}  # fmt: skip
     text = table(report)
     print(text)
-    if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / f"{compute.device}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        (asked.out / f"{compute.device}.md").write_text(text + "\n", encoding="utf-8")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"{compute.device}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (options.out / f"{compute.device}.md").write_text(text + "\n", encoding="utf-8")
 
 
 def table(report: dict) -> str:

@@ -1,17 +1,17 @@
-"""Three corruptions of FER+, each method against plain cross-entropy from the same random weights.
+"""Compares training methods with plain cross-entropy on corrupted FER+ labels, from the same random weights.
 
     python eval/corruption.py noise|few|openset --data ferplus [--faces 6000] [--epochs 20] [--seeds 1,2] [--only scn]
     python eval/corruption.py head --data ferplus
     python eval/corruption.py table
 
-noise     20 % of the labels are exchanged for another, drawn evenly
-few       10 % of the faces keep their label, the others are there without one
-openset   one label is taken out of training; how well do scores tell its faces from the others?
+noise     20 % of the labels are replaced by a random other label
+few       10 % of the faces keep their label, the others are unlabeled
+openset   one label is left out of training; how well do scores separate its faces from the others?
 head      noise and openset for a head on the mini's frozen features, whose encoder knows all labels
 
-A narrow FaceNet learns from nothing, since the shipped encoder knows these labels. Augmentation, tower and objectives
-are those of `emoreason finetune`. The epoch is chosen by accuracy on faces kept out of training, whose labels are as
-corrupt as the others; validation (majority protocol, copies removed from train) is looked at once a run.
+A narrow FaceNet is trained from scratch, as the shipped encoder knows these labels. Augmentation, tower and objectives
+are those of `emoreason finetune`. The epoch is chosen by accuracy on held-out training faces with labels corrupted in
+the same way. Each run uses validation (majority protocol, copies removed from train) only once.
 """
 
 import argparse
@@ -47,7 +47,7 @@ NOISE, LABELED, HELD_OUT = 0.2, 0.1, 1000
 METHODS = {
     "noise": ("ce", "generalised", "symmetric", "scn", "rul", "eac"),
     "few": ("ce", "ada-cm"),
-    "openset": ("happiness", "surprise", "sadness", "anger"),  # the label that is taken out
+    "openset": ("happiness", "surprise", "sadness", "anger"),  # the label that is left out
 }
 WEAK = AugmentConfig(rotate=10, scale=0.1, shift=0.04, brightness=0.2, contrast=0.2, blur=0.0, cutout=0.2)
 STRONG = AugmentConfig(rotate=20, scale=0.2, shift=0.1, brightness=0.4, contrast=0.5, blur=0.3, cutout=1.0)
@@ -61,14 +61,14 @@ class Size:
     batch: int
 
 
-WARMUP = {"scn": 20}  # a tower from nothing knows too little after five epochs to exchange a label
-SIZES = {"noise": Size(4000, 40, 32), "few": Size(4000, 16, 64), "openset": Size(6000, 20, 64)}  # minutes a run
+WARMUP = {"scn": 20}  # after five epochs, a tower from scratch is too weak to correct labels
+SIZES = {"noise": Size(4000, 40, 32), "few": Size(4000, 16, 64), "openset": Size(6000, 20, 64)}  # a run takes minutes
 SIZES["head"] = Size(3000, 300, 256)
 
 
 @dataclasses.dataclass(frozen=True)
 class Set:
-    pixels: Tensor  # (n, 1, 24, 24) 0..1: half the size is a quarter of the time
+    pixels: Tensor  # (n, 1, 24, 24) 0..1; half the side takes a quarter of the time
     label: np.ndarray  # (n,) class numbers, clean
 
     def take(self, rows: np.ndarray) -> "Set":
@@ -76,7 +76,7 @@ class Set:
 
 
 class Narrow(nn.Module):
-    """A FaceNet as open_clip would hold it."""
+    """A FaceNet with the attributes of an open_clip image tower."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Narrow(nn.Module):
 
 
 def load(data: Path, faces: int, shrink: int = 2) -> tuple[Set, Set, Set]:
-    """train, held out, validation; the faces of one majority label only."""
+    """train, held out, validation; only faces with a majority label."""
     train, validation = read_faces(data / "train.parquet"), read_faces(data / "validation.parquet")
     copies = copies_in(read(str(data / "train.parquet")), read(str(data / "validation.parquet")))
     ours = (train.majority >= 0) & ~np.isin(train.names, list(copies))
@@ -101,14 +101,14 @@ def load(data: Path, faces: int, shrink: int = 2) -> tuple[Set, Set, Set]:
 
 
 def flipped(label: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the labels, exactly, becomes another, drawn evenly."""
+    """The labels with exactly this share replaced by a random other label."""
     noisy = label.copy()
     rows = rng.permutation(len(label))[: round(share * len(label))]
     noisy[rows] = (noisy[rows] + rng.integers(1, len(EMOTIONS), len(rows))) % len(EMOTIONS)
     return noisy
 
 
-def look(tower: Tower, pixels: Tensor) -> TowerOutput:
+def infer(tower: Tower, pixels: Tensor) -> TowerOutput:
     tower.eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         parts = [tower(normalise(block).contiguous(memory_format=torch.channels_last)) for block in pixels.split(256)]
@@ -117,7 +117,7 @@ def look(tower: Tower, pixels: Tensor) -> TowerOutput:
 
 
 def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_label: np.ndarray, size: Size, seed: int):
-    """-> the tower of the best epoch, that of the last, and the log. target: (n, L), zero rows without a label."""
+    """-> tower of the best epoch, tower of the last, log. target: (n, L), with zero rows for unlabeled faces."""
     torch.manual_seed(seed)
     weight = torch.nn.functional.normalize(torch.randn(target.shape[1], 64), dim=1) * SCALE
     tower = Tower(Narrow(), weight.numpy(), np.zeros(target.shape[1], np.float32), None)
@@ -147,19 +147,21 @@ def fit(settings: LossSettings, train: Set, target: Tensor, held: Set, held_labe
             optimizer.step()
             schedule.step()
             total += loss.item()
-        right = float((look(tower, held.pixels).logits.argmax(dim=1).numpy() == held_label).mean())
-        log.append({"epoch": epoch, "train": round(total * size.batch / len(target), 4), "held_out": round(right, 4)})
+        accuracy = float((infer(tower, held.pixels).logits.argmax(dim=1).numpy() == held_label).mean())
+        log.append(
+            {"epoch": epoch, "train": round(total * size.batch / len(target), 4), "held_out": round(accuracy, 4)}
+        )
         print(json.dumps(log[-1]), flush=True)
-        if right > best[0]:
-            best = (right, copy.deepcopy(tower))
+        if accuracy > best[0]:
+            best = (accuracy, copy.deepcopy(tower))
     return best[1], tower, log
 
 
 def figures(tower: Tower, faces: Set) -> dict[str, list[float]]:
-    return compared(look(tower, faces.pixels).logits.numpy(), faces.label)
+    return accuracy_and_uar(infer(tower, faces.pixels).logits.numpy(), faces.label)
 
 
-def compared(logits: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
+def accuracy_and_uar(logits: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
     """Accuracy and UAR in percent, each with a 95 % bootstrap interval."""
     answers, truth = logits.argmax(axis=1), np.eye(logits.shape[1])[label]
     value = headline(confusion(truth, answers))
@@ -178,72 +180,74 @@ def noise(settings: LossSettings, parts: tuple[Set, Set, Set], size: Size, seed:
 
 
 def few(settings: LossSettings, parts: tuple[Set, Set, Set], size: Size, seed: int, share: float) -> dict[str, Any]:
-    """Half of each batch has labels for Ada-CM; plain cross-entropy takes as many steps, on labeled faces alone."""
+    """With Ada-CM half of each batch is labeled; plain cross-entropy takes the same steps on labeled faces only."""
     train, held, validation = parts
     order = np.random.default_rng(seed).permutation(len(train.label))
     known, hidden = np.split(order, [round(share * len(order))])
-    again = np.resize(known, len(hidden))
-    rows = np.concatenate([again, hidden if settings.name == "ada-cm" else again])
+    repeated = np.resize(known, len(hidden))
+    rows = np.concatenate([repeated, hidden if settings.name == "ada-cm" else repeated])
     target = torch.eye(len(EMOTIONS))[train.label[rows]]
     if settings.name == "ada-cm":
-        target[len(again) :] = 0.0
+        target[len(repeated) :] = 0.0
     train = train.take(rows)
     chosen, last, log = fit(settings, train, target, held, held.label, size, seed)
     return {"chosen": figures(chosen, validation), "last": figures(last, validation), "log": log}
 
 
 def open_set(out: str, parts: tuple[Set, Set, Set], size: Size, seed: int) -> dict[str, Any]:
-    """AUROC in percent of each score, for faces of the label that was taken out against all others."""
-    gone = EMOTIONS.index(out)
-    known = [part.take(np.flatnonzero(part.label != gone)) for part in parts]
-    train, held, validation = (Set(part.pixels, part.label - (part.label > gone)) for part in known)
+    """AUROC of each score in percent, for faces of the left-out label against all others."""
+    left_out = EMOTIONS.index(out)
+    known = [part.take(np.flatnonzero(part.label != left_out)) for part in parts]
+    train, held, validation = (Set(part.pixels, part.label - (part.label > left_out)) for part in known)
     target = torch.eye(len(EMOTIONS) - 1)[train.label]
     chosen, _, log = fit(LossSettings(), train, target, held, held.label, size, seed)
-    means = openset.class_means(look(chosen, train.pixels).embedding.numpy(), target.numpy())
-    seen, held_seen = look(chosen, parts[2].pixels), look(chosen, held.pixels)
-    distances = openset.distance(seen.embedding.numpy(), means)
-    told = scored_open_set(seen.logits.numpy(), held_seen.logits.numpy(), distances, parts[2].label == gone)
-    return {**told, "known": figures(chosen, validation), "log": log}
+    means = openset.class_means(infer(chosen, train.pixels).embedding.numpy(), target.numpy())
+    outputs, held_outputs = infer(chosen, parts[2].pixels), infer(chosen, held.pixels)
+    distances = openset.distance(outputs.embedding.numpy(), means)
+    unknown = parts[2].label == left_out
+    scores = scored_open_set(outputs.logits.numpy(), held_outputs.logits.numpy(), distances, unknown)
+    return {**scores, "known": figures(chosen, validation), "log": log}
 
 
 def scored_open_set(logits: np.ndarray, held: np.ndarray, distances: np.ndarray, unknown: np.ndarray) -> dict[str, Any]:
     ranked = {name: score(logits) for name, score in openset.SCORES.items()} | {"distance": distances}
-    told = {name: openset.OpenSet.fit(held, name).unknown(logits) for name in openset.SCORES}
+    rejected = {name: openset.OpenSet.fit(held, name).unknown(logits) for name in openset.SCORES}
     return {
         "auroc": {name: round(100 * auroc(score, unknown.astype(float)), 1) for name, score in ranked.items()},
-        "unknown_found": {name: round(100 * float(hit[unknown].mean()), 1) for name, hit in told.items()},
-        "known_refused": {name: round(100 * float(hit[~unknown].mean()), 1) for name, hit in told.items()},
+        "unknown_found": {name: round(100 * float(hit[unknown].mean()), 1) for name, hit in rejected.items()},
+        "known_refused": {name: round(100 * float(hit[~unknown].mean()), 1) for name, hit in rejected.items()},
     }
 
 
 def heads(parts: tuple[Set, Set, Set], seeds: list[int]) -> Iterator[dict[str, Any]]:
-    """What `emoreason finetune --loss.name …` does on a processor."""
+    """The runs of `head`, which do what `emoreason finetune --loss.name …` does on a CPU."""
     zeroshot = emoreason.load("mini", device_name="cpu", explainer="none").reader.zeroshot
-    seen = [encoded(zeroshot.encoder, part) for part in parts]
+    features = [encoded(zeroshot.encoder, part) for part in parts]
     labels = [part.label for part in parts]
     scale, settings = zeroshot.encoder.logit_scale, HeadTraining(batch_size=256)
     words = zeroshot.prototypes(EMOTIONS)
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        train, held = (HeadData(seen[i], np.eye(len(EMOTIONS))[flipped(labels[i], NOISE, rng)]) for i in (0, 1))
+        train, held = (HeadData(features[i], np.eye(len(EMOTIONS))[flipped(labels[i], NOISE, rng)]) for i in (0, 1))
         for name in OF_FEATURES:
             head = train_head(words, scale, train, held, settings, seed, loss=LossSettings(name=name))
-            scores = compared(head.logits(seen[2]), labels[2])
+            scores = accuracy_and_uar(head.logits(features[2]), labels[2])
             yield {"what": "head", "method": name, "seed": seed, "share": NOISE, "epoch": head.epoch, "chosen": scores}
     for out in METHODS["openset"]:
-        gone = EMOTIONS.index(out)
-        kept = [label != gone for label in labels]
+        left_out = EMOTIONS.index(out)
+        known = [label != left_out for label in labels]
         train, held = (
-            HeadData(seen[i][kept[i]], np.delete(np.eye(len(EMOTIONS))[labels[i][kept[i]]], gone, 1)) for i in (0, 1)
+            HeadData(features[i][known[i]], np.delete(np.eye(len(EMOTIONS))[labels[i][known[i]]], left_out, 1))
+            for i in (0, 1)
         )
-        head = train_head(np.delete(words, gone, 0), scale, train, held, settings, seeds[0])
-        distances = openset.distance(seen[2], openset.class_means(train.features, train.targets))
-        told = scored_open_set(head.logits(seen[2]), head.logits(held.features), distances, ~kept[2])
-        yield {"what": "head-openset", "method": out, "seed": seeds[0], "share": 0.0, **told}
+        head = train_head(np.delete(words, left_out, 0), scale, train, held, settings, seeds[0])
+        distances = openset.distance(features[2], openset.class_means(train.features, train.targets))
+        scores = scored_open_set(head.logits(features[2]), head.logits(held.features), distances, ~known[2])
+        yield {"what": "head-openset", "method": out, "seed": seeds[0], "share": 0.0, **scores}
 
 
 def encoded(encoder: Any, part: Set) -> np.ndarray:
-    """(n, D) of 48x48 faces."""
+    """(n, D) features of 48x48 faces."""
     grey = (part.pixels[:, 0] * 255).round().byte().numpy()
     colour = np.repeat(grey[..., None], 3, axis=3)
     return np.concatenate([encoder.encode_pixels(colour[i : i + 128]).embedding for i in range(0, len(colour), 128)])
@@ -256,8 +260,8 @@ def main() -> None:
     parser.add_argument("--faces", type=int)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", default="1,2")
-    parser.add_argument("--only", default="", help="these methods, separated by commas")
-    parser.add_argument("--share", type=float, help="of exchanged labels (noise) or of labeled faces (few)")
+    parser.add_argument("--only", default="", help="only these methods, separated by commas")
+    parser.add_argument("--share", type=float, help="share of exchanged labels (noise) or of labeled faces (few)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -268,8 +272,8 @@ def main() -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    asked = {name: value for name in ("faces", "epochs") if (value := getattr(args, name))}
-    size = dataclasses.replace(SIZES[args.what], **asked)
+    overrides = {name: value for name in ("faces", "epochs") if (value := getattr(args, name))}
+    size = dataclasses.replace(SIZES[args.what], **overrides)
     parts = load(args.data, size.faces, shrink=1 if args.what == "head" else 2)
     share = args.share if args.share is not None else {"noise": NOISE, "few": LABELED}.get(args.what, 0.0)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -299,29 +303,33 @@ def write(out: Path, row: dict[str, Any]) -> None:
 
 
 def table(folder: Path) -> None:
-    """Three tables from the runs that lie in the folder."""
+    """Writes the tables of all runs in the folder."""
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*-*.json"))]
     titles = {
-        "noise": "Exchanged labels, from random weights. Chosen: the best epoch on held-out faces with such labels too",
+        "noise": "Exchanged labels, from random weights. Chosen: the best epoch on held-out faces, exchanged too",
         "few": "Few labels, from random weights",
-        "openset": "One label taken out: AUROC of four scores, and what the limit at 95 % of held-out faces tells",
+        "openset": "One label left out: AUROC of four scores, and the faces beyond the limit at 95 % of held-out faces",
         "head": "Exchanged labels, a head on the mini's frozen features",
-        "head-openset": "One label taken out, a head on the mini's frozen features (the encoder has seen that label)",
+        "head-openset": "One label left out, a head on the mini's frozen features (the encoder has seen that label)",
     }
     text = ["# Corruptions of FER+\n\n`python eval/corruption.py noise|few|openset --data ferplus`, then `table`.\n"]
     for what, title in titles.items():
-        ours = [run for run in runs if run["what"] == what]
-        if ours:
-            sizes = sorted({f"{run['faces']} faces, {run['epochs']} epochs, batches of {run['batch']}" for run in ours})
+        selected = [run for run in runs if run["what"] == what]
+        if selected:
+            sizes = sorted(
+                {f"{run['faces']} faces, {run['epochs']} epochs, batches of {run['batch']}" for run in selected}
+            )
             text.append(f"## {title}\n\n{'; '.join(sizes)}. Validation, majority protocol, percent.\n")
             text.append(
-                open_set_table(ours) if what.endswith("openset") else loss_table(ours, METHODS.get(what, OF_FEATURES))
+                open_set_table(selected)
+                if what.endswith("openset")
+                else loss_table(selected, METHODS.get(what, OF_FEATURES))
             )
     (folder / "corruption.md").write_text("\n".join(text))
 
 
 def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
-    """A line for each run: the interval is of the validation faces, the seeds show the rest."""
+    """A line per run. Intervals show the variance over validation faces, seeds that over trainings."""
     which = [name for name in ("chosen", "last") if name in runs[0]]
     columns = [f"{figure}, {name}" for name in which for figure in ("accuracy", "UAR")]
     lines = [f"| method | seed | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
@@ -335,12 +343,12 @@ def loss_table(runs: list[dict[str, Any]], order: tuple[str, ...]) -> str:
 
 def open_set_table(runs: list[dict[str, Any]]) -> str:
     names = list(runs[0]["auroc"])
-    lines = [f"| taken out | seed | {' | '.join(names)} | told / wrongly told by energy |"]
+    lines = [f"| left out | seed | {' | '.join(names)} | found / wrongly refused by energy |"]
     lines.append("| --- " * (len(names) + 3) + "|")
     for run in sorted(runs, key=lambda run: run["seed"]):
         cells = " | ".join(f"{run['auroc'][name]:.1f}" for name in names)
-        told = f"{run['unknown_found']['energy']:.1f} / {run['known_refused']['energy']:.1f}"
-        lines.append(f"| {run['method']} | {run['seed']} | {cells} | {told} |")
+        rates = f"{run['unknown_found']['energy']:.1f} / {run['known_refused']['energy']:.1f}"
+        lines.append(f"| {run['method']} | {run['seed']} | {cells} | {rates} |")
     means = " | ".join(f"{np.mean([run['auroc'][name] for run in runs]):.1f}" for name in names)
     found, refused = (np.mean([run[which]["energy"] for run in runs]) for which in ("unknown_found", "known_refused"))
     return "\n".join([*lines, f"| mean | | {means} | {found:.1f} / {refused:.1f} |"]) + "\n"

@@ -1,9 +1,9 @@
-"""The tables of a model card that `emoreason eval` does not print: unseen words, action units against votes.
+"""Prints the tables of a model card that `emoreason eval` does not have: unseen words, action units against votes.
 
     python eval/encoder_report.py --model mini --data ferplus/validation.parquet [--landmarks landmarks/validation.npz]
 
-Looks at validation only: a `--data` whose name holds "test" is refused, since nothing may be chosen on it. With
-landmarks, the geometric intensities that taught the action-unit head stand beside the head's own.
+It is for validation data only: a `--data` with "test" in its name is refused, as nothing may be chosen on a test set.
+With landmarks, it also shows the geometric intensities that trained the action-unit head.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 import emoreason
 from emoreason.core.probabilities import correct_prior, softmax
 from emoreason.core.resources import resource
-from emoreason.data.protocols import ferplus_target
+from emoreason.data.protocols import VOTES, ferplus_target
 from emoreason.knowledge.emotions import label_set
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.models.encoder import Features
@@ -26,13 +26,7 @@ from emoreason.reasoner import Reasoner
 from emoreason.train.recipes.mini_faces import read_faces
 
 EMOTIONS = label_set("ferplus8").labels
-CLEAR = 0.6  # share of the emotion votes from which a face counts as showing an emotion
-EXPECTED = {
-    "12": "happiness",
-    "4": "anger",
-    "15": "sadness",
-    **dict.fromkeys(("25", "26", "1", "2", "5"), "surprise"),
-}
+CLEAR = 0.6  # share of the emotion votes from which a face counts as an example of the emotion
 
 
 def encode(reasoner: Reasoner, pixels: np.ndarray) -> Features:
@@ -45,41 +39,41 @@ def encode(reasoner: Reasoner, pixels: np.ndarray) -> Features:
 
 def scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Accuracy and UAR in percent over the faces with a target (class number, -1 for none)."""
-    kept = targets >= 0
-    answers, wanted = logits[kept].argmax(axis=1), targets[kept]
-    recalls = [(answers[wanted == c] == c).mean() for c in np.unique(wanted)]
+    counted = targets >= 0
+    answers, truth = logits[counted].argmax(axis=1), targets[counted]
+    recalls = [(answers[truth == c] == c).mean() for c in np.unique(truth)]
     return {
-        "n": int(kept.sum()),
-        "accuracy": round(100 * float((answers == wanted).mean()), 2),
+        "n": int(counted.sum()),
+        "accuracy": round(100 * float((answers == truth).mean()), 2),
         "uar": round(100 * float(np.mean(recalls)), 2),
     }
 
 
 def unseen_words(reasoner: Reasoner, features: Features, targets: np.ndarray) -> list[dict]:
-    """Canonical names against single words, seen and held out, each asked over the same labels with the same templates.
+    """Canonical names against held-out words, over the same labels with the same templates.
 
-    There is no held-out word for contempt among the fixed seven, so the comparison is over seven labels; the second
-    set holds words that were chosen beside them."""
+    The fixed seven words have none for contempt, so the comparison is over seven labels. The second set holds further
+    words."""
     held_out = yaml.safe_load(resource("prompts/training.yaml").read_text())["held_out"]
     words = list(held_out)
     fixed, others = words[:7], words[7:]
     seven = [held_out[word] for word in fixed]
     rows = []
-    for name, asked, meant in (
+    for name, labels, emotions in (
         ("canonical names, their prompts", seven, seven),
         ("the seven held-out words", fixed, seven),
         ("canonical names of the second set", [held_out[w] for w in others], [held_out[w] for w in others]),
         ("the second held-out set", others, [held_out[w] for w in others]),
     ):
-        to_row = {EMOTIONS.index(emotion): row for row, emotion in enumerate(meant)}
-        wanted = np.array([to_row.get(int(t), -1) for t in targets])
-        logits = reasoner.reader.zeroshot.logits(features, tuple(asked))
-        rows.append({"labels": name, "words": ", ".join(asked), **scores(logits, wanted)})
+        to_row = {EMOTIONS.index(emotion): row for row, emotion in enumerate(emotions)}
+        truth = np.array([to_row.get(int(t), -1) for t in targets])
+        logits = reasoner.reader.zeroshot.logits(features, tuple(labels))
+        rows.append({"labels": name, "words": ", ".join(labels), **scores(logits, truth)})
     return rows
 
 
 def unit_table(units: np.ndarray, codes: tuple[str, ...], shares: np.ndarray) -> list[dict]:
-    """Per unit: how well its intensity ranks the faces of each emotion above all others (AUC)."""
+    """How well the intensity of each unit separates the faces of each emotion from all others (AUC)."""
     rows = []
     for column, code in enumerate(codes):
         value, known = units[:, column], ~np.isnan(units[:, column])
@@ -101,7 +95,7 @@ def prior_curve(reasoner: Reasoner, logits: np.ndarray, targets: np.ndarray) -> 
 
 
 def temperature_and_votes(reasoner: Reasoner, logits: np.ndarray, shares: np.ndarray) -> list[dict]:
-    """KL(votes || p) at several temperatures: a confidence that is right for the winner is sharper than the votes."""
+    """KL(votes || p) at several temperatures. A confidence that fits the winner is sharper than the votes."""
     known = shares.sum(axis=1) > 0
     rows = []
     for temperature in (reasoner.reader.calibration.points["accurate"].temperature, 0.8, 1.0, 1.2):
@@ -123,29 +117,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--landmarks", type=Path)
     parser.add_argument(
-        "--train", type=Path, help="train.parquet, whose neutral faces are the yardstick of the landmarks"
+        "--train", type=Path, help="train.parquet; its neutral faces are the reference for the landmarks"
     )
     parser.add_argument("--train-landmarks", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON too")
     options = parser.parse_args()
     if "test" in options.data.name:
-        sys.exit(f"{options.data}: this report helps to choose, so it does not look at a test split")
+        sys.exit(f"{options.data} looks like a test set; this report is for validation data, as choices are made on it")
 
     reasoner = emoreason.load(options.model)
     faces = read_faces(options.data)
-    names = (
-        "neutral",
-        "happiness",
-        "surprise",
-        "sadness",
-        "anger",
-        "disgust",
-        "fear",
-        "contempt",
-        "unknown",
-        "not_a_face",
-    )
-    winners = [ferplus_target(dict(zip(names, map(float, votes), strict=True)), "majority") for votes in faces.votes]
+    winners = [ferplus_target(dict(zip(VOTES, map(float, votes), strict=True)), "majority") for votes in faces.votes]
     targets = np.array([EMOTIONS.index(w) if w else -1 for w in winners])
     features = encode(reasoner, faces.pixels)
     logits = reasoner.reader.zeroshot.logits(features, EMOTIONS)
@@ -170,11 +152,11 @@ def main() -> None:
         tables["Action units: the geometry that taught it (AUC per emotion)"] = unit_table(
             units[usable], codes, faces.distribution[usable]
         )
-        known = usable & ~np.isnan(units[:, 0])
+        measured = usable & ~np.isnan(units[:, 0])
         tables["Head against geometry"] = [
             {
                 "unit": f"AU{c}",
-                "correlation": round(float(np.corrcoef(features.units[known, i], units[known, i])[0, 1]), 2),
+                "correlation": round(float(np.corrcoef(features.units[measured, i], units[measured, i])[0, 1]), 2),
             }
             for i, c in enumerate(codes)
         ]

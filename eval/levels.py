@@ -1,7 +1,9 @@
-"""What each weight level of the mini's explainer costs and gives, end to end: python eval/levels.py --data ferplus/validation.parquet
+"""Compares the weight levels of the mini's explainer: speed, memory, accuracy and text checks.
 
-One process per level, one after the other: time to the first word, seconds an explanation, tokens a second, batched faces a
-second, resident memory; the verdict's accuracy and UAR, and the checks of its texts with and without the grammar.
+    python eval/levels.py --data ferplus/validation.parquet
+
+Runs one process per level, one after another: time to the first word, seconds per explanation, tokens per second, batched
+faces per second, resident memory; the verdict's accuracy and UAR, and the checks of texts with and without the grammar.
 """
 
 import argparse
@@ -14,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 LEVELS = ("float32", "half", "int8")
-ALONE, TOGETHER = 12, 48  # faces that are explained one by one; in batches
+ALONE, BATCHED = 12, 48  # faces explained one by one, and in batches
 BATCH = 16
 
 
@@ -33,15 +35,15 @@ def measure(level: str, data: str, faces: int) -> dict:
     pictures = [open_picture(sample.image) for sample in samples]
     analyses = model.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures])
     subjects = [Subject(Sheet.of(a.faces[0].evidence), a.faces[0].face.crop) for a in analyses]
-    telling = [subject for subject in subjects if not subject.sheet.abstained]
+    claiming = [subject for subject in subjects if not subject.sheet.abstained]
     start = time.monotonic()
     explainer = model.explainer
     assert isinstance(explainer, LocalExplainer)
     loaded = time.monotonic() - start
-    consume(explainer.explain(telling[:1]))  # once, so that nothing is timed that happens only once
+    consume(explainer.explain(claiming[:1]))  # a warm-up
 
     first, whole, tokens = [], [], 0
-    for subject in telling[:ALONE]:
+    for subject in claiming[:ALONE]:
         start = time.monotonic()
         pieces = explainer.explain([subject])
         next(pieces), next(pieces)  # the heading, then the first word
@@ -50,32 +52,33 @@ def measure(level: str, data: str, faces: int) -> dict:
         whole.append(time.monotonic() - start)
         tokens += len(explainer.atoms.encode(text))
     alone_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start, made = time.monotonic(), []
-    for at in range(0, TOGETHER, BATCH):
-        made += consume(explainer.explain(telling[at : at + BATCH]))
-    together = TOGETHER / (time.monotonic() - start)
+    start, explanations = time.monotonic(), []
+    for at in range(0, BATCHED, BATCH):
+        explanations += consume(explainer.explain(claiming[at : at + BATCH]))
+    faces_per_s_batched = BATCHED / (time.monotonic() - start)
     reasoned = [r for at in range(0, len(subjects), BATCH) for r in explainer.verdicts(subjects[at : at + BATCH])]
     votes = [{k: v for k, v in (s.votes or {}).items() if v > 1} for s in samples]
     shares = [{k: v / sum(vote.values()) for k, v in vote.items()} if vote else {"unknown": 1.0} for vote in votes]
     verdict = scored([r.probabilities for r in reasoned], shares)
     free = LocalExplainer(explainer.vlm, "free", constrained=False)
-    loose = [m for at in range(0, TOGETHER, BATCH) for m in consume(free.explain(telling[at : at + BATCH]))]
+    unconstrained = [m for at in range(0, BATCHED, BATCH) for m in consume(free.explain(claiming[at : at + BATCH]))]
     return {
         "level": level, "load_s": loaded, "first_word_s": sum(first) / len(first), "explanation_s": sum(whole) / len(whole),
         "slowest_s": max(whole), "tokens_per_s": tokens / sum(whole), "faces_per_s_alone": len(whole) / sum(whole),
-        "faces_per_s_batched": together, "rss_mib_alone": alone_memory / 1024,
+        "faces_per_s_batched": faces_per_s_batched, "rss_mib_alone": alone_memory / 1024,
         "rss_mib_batched": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "verdict_n": verdict["n"], "verdict_accuracy": verdict["accuracy"], "verdict_uar": verdict["uar"],
-        "texts": _checks(made), "free": _checks(loose),
+        "texts": _checks(explanations), "free": _checks(unconstrained),
     }  # fmt: skip
 
 
-def _checks(made: list) -> dict:
-    known = [m.checks.evidence_precision for m in made if m.checks.evidence_precision is not None]
-    named = [m.checks.evidence_recall for m in made if m.checks.evidence_recall is not None]
-    return {"n": len(made), "parsed": sum(m.checks.parsed for m in made) / len(made),
-            "leaking": sum(bool(m.checks.leaks) for m in made) / len(made),
-            "precision": sum(known) / len(known), "recall": sum(named) / len(named)}  # fmt: skip
+def _checks(explanations: list) -> dict:
+    checks, n = [explanation.checks for explanation in explanations], len(explanations)
+    precisions = [check.evidence_precision for check in checks if check.evidence_precision is not None]
+    recalls = [check.evidence_recall for check in checks if check.evidence_recall is not None]
+    return {"n": n, "parsed": sum(check.parsed for check in checks) / n,
+            "leaking": sum(bool(check.leaks) for check in checks) / n,
+            "precision": sum(precisions) / len(precisions), "recall": sum(recalls) / len(recalls)}  # fmt: skip
 
 
 def table(rows: list[dict]) -> str:
@@ -95,22 +98,22 @@ def table(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--faces", type=int, default=600, help="whose verdicts are scored")
+    parser.add_argument("--faces", type=int, default=600, help="number of faces whose verdicts are scored")
     parser.add_argument("--levels", default=",".join(LEVELS))
-    parser.add_argument("--one", help="measure this level and print JSON: what the script calls itself with")
+    parser.add_argument("--one", help="only measure this level and print JSON (used for the processes of the levels)")
     parser.add_argument("-o", "--output", type=Path)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.one, given.data, given.faces)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.data, options.faces)))
         sys.exit()
     rows = []
-    for level in given.levels.split(","):
-        command = [sys.executable, __file__, "--data", given.data, "--faces", str(given.faces), "--one", level]
+    for level in options.levels.split(","):
+        command = [sys.executable, __file__, "--data", options.data, "--faces", str(options.faces), "--one", level]
         rows.append(
             json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         )
-    if given.output:
-        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.output:
+        options.output.write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows))

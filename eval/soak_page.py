@@ -1,11 +1,11 @@
-"""Many users chat with the page at once for a while: errors, waiting times, memory, and files that are left.
+"""Lets many users chat with the page at once, and measures errors, waiting times, memory and leftover files.
 
     python eval/soak_page.py                                    20 users, 500 chats
     python eval/soak_page.py --users 4 --chats 40 -o soak.json  soak.json and soak.md
 
-Starts `emoreason chat` on a free port and speaks to it as the browser does: a tab has a session hash and a heartbeat,
-a picture is uploaded, an event joins the queue, the answer comes as changes of what is shown. A chat is a picture, its
-answer, a question and the answer to that; every picture is another one. A user closes the tab after some chats and
+Starts `emoreason chat` on a free port and talks to it like a browser: a tab has a session hash and a heartbeat, uploads
+a picture, joins the queue with an event, and gets the answer as changes of the displayed messages. A chat is a picture,
+its answer, a question and the answer to that; every picture is different. After some chats, a user closes the tab and
 opens a new one.
 """
 
@@ -32,21 +32,21 @@ import numpy as np
 from bench_serve import START_S, picture
 from gradio_client.utils import apply_diff
 
-PICTURES = 64  # made before the clock starts
+PICTURES = 64  # prepared before the clock starts
 CHATS_OF_A_TAB = 5
-MARKS = (100, 300, 500)  # chats after which the memory is read
+MARKS = (100, 300, 500)  # memory is read after so many chats
 QUESTIONS = ("Why?", "Why not fear?", "What would change your mind?", "How sure are you?", "Which part of the face?")
 ERROR, WAITS = "er-error", re.compile(r"requests? comes? first")
 
 
 @dataclass
-class Seen:
-    """What all users saw."""
+class Totals:
+    """The results of all users together."""
 
     first: list[float] = field(default_factory=list)  # seconds to the first word about a picture
     end: list[float] = field(default_factory=list)  # to its end
     answered: list[float] = field(default_factory=list)  # to the end of the answer to a question
-    told: int = 0  # messages that waited and were told how many come first
+    queued: int = 0  # messages that waited and were shown their place in the queue
     errors: list[str] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)  # MB
     chats: int = 0
@@ -55,18 +55,18 @@ class Seen:
 
 
 class Tab:
-    """What a browser keeps of one tab."""
+    """The state that a browser keeps for one tab."""
 
     def __init__(self, client: httpx.Client, config: dict[str, Any]):
         self.client, self.hash = client, secrets.token_hex(6)
         self.send = next(each for each in config["dependencies"] if each["api_name"] == "send")
         values = {each["id"]: each["props"].get("value") for each in config["components"]}
-        self.wishes = [values[id] for id in self.send["inputs"][1:]]
+        self.settings = [values[id] for id in self.send["inputs"][1:]]
         request = client.build_request("GET", f"/gradio_api/heartbeat/{self.hash}")
-        self.heart = client.send(request, stream=True)
+        self.heartbeat = client.send(request, stream=True)
 
     def close(self) -> None:
-        self.heart.close()
+        self.heartbeat.close()
 
     def upload(self, content: bytes) -> dict[str, Any]:
         answer = self.client.post("/gradio_api/upload", files={"files": ("face.jpg", content, "image/jpeg")})
@@ -74,9 +74,9 @@ class Tab:
         return {"path": answer.json()[0], "orig_name": "face.jpg", "meta": {"_type": "gradio.FileData"}}
 
     def ask(self, text: str, files: list[dict[str, Any]], before: int) -> tuple[float, float, bool, int]:
-        """(seconds to the first word, to the end, whether it was told to wait, messages that stand there now)."""
-        begun, first, told = time.perf_counter(), 0.0, False
-        event = {"data": [{"text": text, "files": files}, *self.wishes], "fn_index": self.send["id"],
+        """-> seconds to the first word, seconds to the end, whether it was queued, number of messages now shown."""
+        start_time, first, queued = time.perf_counter(), 0.0, False
+        event = {"data": [{"text": text, "files": files}, *self.settings], "fn_index": self.send["id"],
                  "session_hash": self.hash, "event_data": None, "trigger_id": self.send["targets"][0][0]}  # fmt: skip
         self.client.post("/gradio_api/queue/join", json=event).raise_for_status()
         shown: list[Any] = []
@@ -95,56 +95,60 @@ class Tab:
                     continue
                 data = message["output"]["data"]
                 if message["msg"] == "process_generating":
-                    # the first is whole, the others say what changed
+                    # the first is complete, the others are differences
                     shown = [apply_diff(old, new) for old, new in zip(shown, data, strict=True)] if shown else data
-                said = [
-                    json.dumps(one["content"], ensure_ascii=False)
-                    for one in shown[0][before:]
-                    if one["role"] == "assistant"
+                answers = [
+                    json.dumps(entry["content"], ensure_ascii=False)
+                    for entry in shown[0][before:]
+                    if entry["role"] == "assistant"
                 ]
-                told = told or any(map(WAITS.search, said))
-                if not first and any("er-quiet" not in one for one in said):
-                    first = time.perf_counter() - begun
-                if any(ERROR in one for one in said):
-                    raise ValueError(said[-1][:300])
+                queued = queued or any(map(WAITS.search, answers))
+                if not first and any("er-quiet" not in answer for answer in answers):
+                    first = time.perf_counter() - start_time
+                if any(ERROR in answer for answer in answers):
+                    raise ValueError(answers[-1][:300])
         if not first:
             raise ValueError(f"no answer: {str(shown[:1])[:300]}")
-        return first, time.perf_counter() - begun, told, len(shown[0])
+        return first, time.perf_counter() - start_time, queued, len(shown[0])
 
 
-def user(address: str, config: dict[str, Any], pictures: list[bytes], numbers: Any, seen: Seen, until: float) -> None:
-    """Tabs with some chats each, until all chats were had or the time is over."""
+def user(
+    address: str, config: dict[str, Any], pictures: list[bytes], numbers: Any, totals: Totals, until: float
+) -> None:
+    """Opens tabs with some chats each, until all chats are done or the time is over."""
     with httpx.Client(base_url=address, timeout=300) as client:
         while time.monotonic() < until:
             tab, shown = Tab(client, config), 0
-            with seen.lock:
-                seen.tabs += 1
+            with totals.lock:
+                totals.tabs += 1
             for _ in range(CHATS_OF_A_TAB):
-                with seen.lock:
+                with totals.lock:
                     number = next(numbers, None)
                 if number is None or time.monotonic() > until:
                     tab.close()
                     return
                 try:
-                    file = tab.upload(pictures[number % len(pictures)] + number.to_bytes(4, "big"))  # each its own file
-                    first, end, told, shown = tab.ask("", [file], shown)
+                    file = tab.upload(
+                        pictures[number % len(pictures)] + number.to_bytes(4, "big")
+                    )  # a different file for each
+                    first, end, queued, shown = tab.ask("", [file], shown)
                     question = random.Random(number).choice(QUESTIONS)
-                    _, answered, told_again, shown = tab.ask(question, [], shown)
-                    with seen.lock:
-                        seen.first.append(first)
-                        seen.end.append(end)
-                        seen.answered.append(answered)
-                        seen.told += told + told_again
-                        seen.chats += 1
+                    _, answered, queued_again, shown = tab.ask(question, [], shown)
+                    with totals.lock:
+                        totals.first.append(first)
+                        totals.end.append(end)
+                        totals.answered.append(answered)
+                        totals.queued += queued + queued_again
+                        totals.chats += 1
                 except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
-                    with seen.lock:
-                        seen.errors.append(f"{type(error).__name__}: {error}")
-                    break  # as somebody would do: a new tab
+                    with totals.lock:
+                        totals.errors.append(f"{type(error).__name__}: {error}")
+                    break  # a person would open a new tab too
             tab.close()
 
 
 def memory(process: "subprocess.Popen[bytes]") -> float:
-    """MB that the server holds."""
+    """Resident memory of the server in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
@@ -170,14 +174,14 @@ def start(folder: Path, model: str | None) -> "tuple[subprocess.Popen[bytes], st
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pictures = [base64.b64decode(picture(number).partition(",")[2]) for number in range(min(PICTURES, options.chats))]
     process, address = start(folder, options.model)
-    seen = Seen()
+    totals = Totals()
     try:
         config = httpx.get(f"{address}/config").json()
-        user(address, config, pictures, iter([0]), Seen(), time.monotonic() + START_S)  # the model is loaded for it
-        seen.memory["before"] = memory(process)
-        numbers, begun = iter(range(1, options.chats + 1)), time.monotonic()
-        rest = (address, config, pictures, numbers, seen, begun + options.seconds)
-        threads = [threading.Thread(target=user, args=rest) for _ in range(options.users)]
+        user(address, config, pictures, iter([0]), Totals(), time.monotonic() + START_S)  # loads the model
+        totals.memory["before"] = memory(process)
+        numbers, start_time = iter(range(1, options.chats + 1)), time.monotonic()
+        arguments = (address, config, pictures, numbers, totals, start_time + options.seconds)
+        threads = [threading.Thread(target=user, args=arguments) for _ in range(options.users)]
         for thread in threads:
             thread.start()
         highest = 0.0
@@ -186,12 +190,12 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             now = memory(process)
             highest = max(highest, now)
             for mark in MARKS:
-                if seen.chats >= mark:
-                    seen.memory.setdefault(f"after {mark} chats", now)
-        took = time.monotonic() - begun
-        seen.memory["highest"] = highest
-        time.sleep(5)  # the last tabs are being closed
-        seen.memory["all tabs closed"] = memory(process)
+                if totals.chats >= mark:
+                    totals.memory.setdefault(f"after {mark} chats", now)
+        took = time.monotonic() - start_time
+        totals.memory["highest"] = highest
+        time.sleep(5)  # until the last tabs are closed
+        totals.memory["all tabs closed"] = memory(process)
         files = [path for path in folder.glob("emoreason-*/**/*") if path.is_file()]
     finally:
         process.send_signal(signal.SIGTERM)
@@ -199,17 +203,17 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "users": options.users,
-        "chats": seen.chats,
-        "tabs": seen.tabs,
+        "chats": totals.chats,
+        "tabs": totals.tabs,
         "seconds": took,
-        "chats_a_second": seen.chats / took,
-        "errors": len(seen.errors),
-        "first_errors": sorted(set(seen.errors))[:5],
-        "told_how_many_come_first": seen.told,
-        "first_word_s": percentiles(seen.first),
-        "explained_s": percentiles(seen.end),
-        "answered_s": percentiles(seen.answered),
-        "memory_mb": {name: round(value) for name, value in seen.memory.items()},
+        "chats_a_second": totals.chats / took,
+        "errors": len(totals.errors),
+        "first_errors": sorted(set(totals.errors))[:5],
+        "told_how_many_come_first": totals.queued,
+        "first_word_s": percentiles(totals.first),
+        "explained_s": percentiles(totals.end),
+        "answered_s": percentiles(totals.answered),
+        "memory_mb": {name: round(value) for name, value in totals.memory.items()},
         "files_left_while_it_runs": len(files),
         "left_after_its_end": len(list(folder.glob("emoreason-*"))),
         "exit_code": code,
@@ -221,19 +225,19 @@ def percentiles(times: list[float]) -> dict[str, float]:
     return {f"p{name}": round(float(value), 3) for name, value in zip((50, 95, 99), values, strict=True)}
 
 
-def report(told: dict[str, Any]) -> str:
+def report(results: dict[str, Any]) -> str:
     lines = [
-        f"# {told['users']} users at once on {told['cores']} cores",
+        f"# {results['users']} users at once on {results['cores']} cores",
         "",
-        f"    {told['command']}",
+        f"    {results['command']}",
         "",
-        f"{told['chats']} chats (a picture, its answer, a question, the answer to that) of {told['tabs']} tabs in "
-        f"{told['seconds']:.0f} s: {told['chats_a_second']:.2f} a second. The users are on the same cores.",
+        f"{results['chats']} chats (a picture, its answer, a question, the answer to that) in {results['tabs']} tabs "
+        f"and {results['seconds']:.0f} s: {results['chats_a_second']:.2f} per second. The users run on the same cores.",
         "",
-        f"Errors: {told['errors']}. Messages that waited and were told how many come first: "
-        f"{told['told_how_many_come_first']}. Files left when all tabs were closed: "
-        f"{told['files_left_while_it_runs']}; in the temporary folder after the end of the server: "
-        f"{told['left_after_its_end']}.",
+        f"Errors: {results['errors']}. Messages that waited and were shown their place in the queue: "
+        f"{results['told_how_many_come_first']}. Files left after closing all tabs: "
+        f"{results['files_left_while_it_runs']}; in the temporary folder after the server has stopped: "
+        f"{results['left_after_its_end']}.",
         "",
         "| seconds until | p50 | p95 | p99 |",
         "| --- | --- | --- | --- |",
@@ -243,9 +247,9 @@ def report(told: dict[str, Any]) -> str:
         ("the end of its text", "explained_s"),
         ("the end of the answer to a question", "answered_s"),
     ):
-        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in told[key].values()) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in results[key].values()) + " |")
     lines += ["", "| memory of the server | MB |", "| --- | --- |"]
-    lines += [f"| {name} | {value:,} |" for name, value in told["memory_mb"].items()]
+    lines += [f"| {name} | {value:,} |" for name, value in results["memory_mb"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -253,17 +257,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--chats", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=900, help="no chat begins after so long")
-    parser.add_argument("--model", help="of the page")
+    parser.add_argument("--seconds", type=float, default=900, help="no chat starts after so long")
+    parser.add_argument("--model", help="model of the page")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = {"command": " ".join(["python", *sys.argv]), **soak(options, Path(folder))}
-    print(report(told), *told["first_errors"], sep="\n")
+        results = {"command": " ".join(["python", *sys.argv]), **soak(options, Path(folder))}
+    print(report(results), *results["first_errors"], sep="\n")
     if options.output:
-        options.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        options.output.with_suffix(".md").write_text(report(told), encoding="utf-8")
-    sys.exit(1 if told["errors"] else 0)
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        options.output.with_suffix(".md").write_text(report(results), encoding="utf-8")
+    sys.exit(1 if results["errors"] else 0)
 
 
 if __name__ == "__main__":

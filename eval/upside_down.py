@@ -1,4 +1,4 @@
-"""FER+ faces turned upside down: faces unlike those that the mini's encoder knows, to see what tuning it is worth.
+"""Turns FER+ faces upside down. The mini's encoder does not know such faces, so they show what finetuning can gain.
 
 python eval/upside_down.py ferplus/ ferplus-upside-down/
 emoreason finetune --data ferplus-upside-down/ --no-detect --what lora --tower.epochs 6 --out runs/upside
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-FACES = {"train": 3500, "validation": 1500}  # the first ones of each file
+FACES = {"train": 3500, "validation": 1500}  # the first faces of each file
 
 
 def main() -> None:

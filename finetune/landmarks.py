@@ -1,13 +1,13 @@
-"""Find 478 facial landmarks on every face of a FER+ parquet file and write them as one .npz.
+"""Finds 478 facial landmarks on every face of a FER+ parquet file and writes them to one .npz file.
 
-MediaPipe 0.10.21 carries its FaceMesh model inside the wheel, but needs numpy < 2, so it has an environment of its own:
+MediaPipe 0.10.21 ships its FaceMesh model in the wheel but needs numpy < 2, so use a separate environment:
 
     python -m venv .venv-landmarks
     .venv-landmarks/bin/pip install mediapipe==0.10.21 pyarrow pillow
     .venv-landmarks/bin/python finetune/landmarks.py ferplus/train.parquet landmarks/train.npz
 
-About 12 ms a face on one core. The output holds, in the order of the file: `name` (FER+'s file name), `found` (bool)
-and `points` (n, 478, 3) in pixels of the 48x48 picture, depth in the same unit; rows that were not found are NaN.
+It takes about 12 ms per face on one core. The output has, in the order of the file: `name` (FER+'s file name), `found`
+(bool) and `points` (n, 478, 3) in pixels of the 48x48 picture, depth in the same unit; NaN if no face was found.
 """
 
 import argparse
@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 ENLARGED = 192  # FaceMesh's own input size: a 48-pixel face is enlarged four times
-BORDER = 64  # FER2013 crops are tight; a replicated border gives the detector the context that it was trained with
+BORDER = 64  # FER2013 crops are tight; a replicated border gives the detector the context it expects
 
 
 def landmarks_of(mesh, face: np.ndarray) -> np.ndarray | None:
-    """(48, 48) uint8 -> (478, 3) in pixels of that picture, or None where no face was found."""
+    """(48, 48) uint8 -> (478, 3) in pixels of that picture, or None if no face was found."""
     side = face.shape[0]
     enlarged = np.asarray(Image.fromarray(face).resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC))
     canvas = np.pad(enlarged, BORDER, mode="edge")

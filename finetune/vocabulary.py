@@ -1,7 +1,7 @@
-"""Cut the vocabulary of Gemma 270M to what explanations need: python finetune/vocabulary.py OUT_FOLDER
+"""Cuts the vocabulary of Gemma 270M to what explanations need: python finetune/vocabulary.py OUT_FOLDER
 
-Kept are the first 16,384 tokens (control tokens, bytes, the most frequent pieces), ASCII and some accents, what every
-prompt file and the names of emotions and action units need, and the 8,000 most frequent English words.
+It keeps the first 16,384 tokens (control tokens, bytes, the most frequent pieces), ASCII and some accents, the words of
+all prompt files, the names of emotions and action units, and the 8,000 most frequent English words.
 Needs: pip install wordfreq.
 """
 
@@ -24,6 +24,7 @@ WORDS = 8000
 
 
 def texts() -> list[str]:
+    """All texts that the cut vocabulary must be able to encode as before."""
     words = [word for word in top_n_list("en", WORDS) if word.isascii()]
     units = [
         f" {unit.name}. {'. '.join(p for clauses in unit.phrases.values() for p in clauses)}"
@@ -32,10 +33,10 @@ def texts() -> list[str]:
     emotions = [f" {word}" for word in sorted(emotion_words())]
     prompts = []
     for path in sorted(Path("prompts").glob("*.yaml")):
-        written = path.read_text(encoding="utf-8")
+        prompt = path.read_text(encoding="utf-8")
         for mark in "[]|{}^":
-            written = written.replace(mark, " ")
-        prompts += [f" {word}" for word in written.split()] + [f" {word.capitalize()}" for word in written.split()]
+            prompt = prompt.replace(mark, " ")
+        prompts += [f" {word}" for word in prompt.split()] + [f" {word.capitalize()}" for word in prompt.split()]
     characters = [chr(code) for code in range(33, 127)] + list("àâäáãåæçèéêëìíîïñòóôöõøùúûüýÿßœ’‘“”–…€°±×")
     return (
         characters + [f" {form}" for word in words for form in (word, word.capitalize())] + units + emotions + prompts

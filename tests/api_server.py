@@ -17,7 +17,7 @@ import uvicorn
 from fastapi.responses import StreamingResponse
 from PIL import Image
 
-import emoreason
+import loaded
 from emoreason.apps.api.app import ApiSettings, create_app
 from emoreason.apps.api.metrics import Metrics
 from emoreason.apps.api.server import run
@@ -44,9 +44,9 @@ class Running:
 @cache
 def engines() -> Engines:
     """The mini with its language model, loaded once for all tests of the API."""
-    loaded = Engines({"mini": lambda: emoreason.load("mini", device_name="cpu")}, on_batch=METRICS.batch)
-    loaded["mini"].wait_ready(120)
-    return loaded
+    made = Engines({"mini": loaded.mini_with_words}, on_batch=METRICS.batch)
+    made["mini"].wait_ready(120)
+    return made
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def start(folder: Path, *options: str) -> tuple[Site, subprocess.Popen]:
 
     def address() -> str | None:
         assert process.poll() is None, log.read_text()
-        found = re.search(r"is at (\S+)", log.read_text())
+        found = re.search(r"is running at (\S+)", log.read_text())
         return found and found[1]
 
     return Site(wait_for(address), home, temp, log), process

@@ -1,12 +1,22 @@
 """Shared by all tests: small real models, real pictures, and the FER+ faces where they are at hand."""
 
 import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: each worker has its share of the cores
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 import pytest
 
+import loaded
+from fork_server import command
+
 ROOT = Path(__file__).resolve().parent.parent
-FERPLUS = Path(os.environ.get("EMOREASON_FERPLUS", ROOT.parent / "shared" / "data" / "ferplus"))
+FERPLUS = Path(os.environ.get("EMOREASON_FERPLUS") or "none")  # a folder with train.parquet and validation.parquet
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +39,23 @@ def module_cache(tmp_path_factory):
 def ferplus() -> Path:
     """The folder with train.parquet and validation.parquet; the test is skipped without it."""
     if not (FERPLUS / "validation.parquet").is_file():
-        pytest.skip(f"no FER+ faces at {FERPLUS} (set EMOREASON_FERPLUS)")
+        pytest.skip("set EMOREASON_FERPLUS to a folder with the FER+ faces")
     return FERPLUS
+
+
+@pytest.fixture(scope="session")
+def emoreason_command() -> Iterator[list[str]]:
+    """The command line as a list to put arguments behind: faster than a new process (see fork_server.py)."""
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's: the name of a socket must be short
+        path = f"{folder}/socket"
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        server = subprocess.Popen([sys.executable, ROOT / "tests" / "fork_server.py", path], env=environment,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        assert server.stdout is not None and server.stdin is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield command(path)
+        server.stdin.close()
+        server.wait(10)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +65,11 @@ def astronaut() -> Path:
 
 @pytest.fixture(scope="session")
 def mini():
-    """The shipped model, loaded once."""
-    import emoreason
+    """The shipped model without its language model."""
+    return loaded.mini()
 
-    return emoreason.load("mini", device_name="cpu", explainer="none")
+
+@pytest.fixture(scope="session")
+def mini_with_words():
+    """The shipped model with its language model."""
+    return loaded.mini_with_words()

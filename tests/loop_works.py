@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from emoreason.core.device import Compute
-from emoreason.train.loop import Fitted, Step, Trainable, fit
+from emoreason.train.loop import FitResult, Step, Trainable, fit
 from emoreason.train.processes import make_accelerator
 from emoreason.train.settings import LoopSettings
 
@@ -56,7 +56,9 @@ class Lines(Trainable):
         return {"x": self.x[list(rows)], "y": self.y[list(rows)]}
 
 
-def run(out: Path, steps: int = 30, notify=lambda text: None, settings: LoopSettings | None = None, **fate) -> Fitted:
+def run(
+    out: Path, steps: int = 30, notify=lambda text: None, settings: LoopSettings | None = None, **fate
+) -> FitResult:
     compute = Compute("cpu", "float32", "a test")
     chosen = settings or LoopSettings(checkpoint_every=4, log_every=3, patience=9)
     return fit(Lines(**fate), steps, ROWS // BATCH, chosen, out, make_accelerator(compute), 7, notify)

@@ -69,7 +69,7 @@ class GrammarExplainer:
         return [own_verdict(subject.sheet) if self.units else even for subject in subjects]
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
+        self, subjects: Sequence[Subject], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
         made = []
         for row, subject in enumerate(subjects):
@@ -87,13 +87,13 @@ class GrammarExplainer:
         text = writer.abstention(sheet) if sheet.abstained else writer.explanation(sheet, own, rng)
         return text if self.constrained or rng.random() < 0.7 else text.split("\nConclusion")[0]
 
-    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]:
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]:
         texts = [self.reply(asked) for asked in questions]
         yield from (Piece(row, text) for row, text in enumerate(texts))
         return texts
 
     def reply(self, asked: Question) -> str:
-        about = understand(asked.text, asked.sheet.labels, faces=2 if asked.other else 1)
+        about = understand(asked.text, asked.sheet.labels)
         return sample(answer(about, asked.sheet, asked.reasoned, asked.beside), random.Random(asked.text))
 
 
@@ -387,7 +387,7 @@ def test_follow_ups_inside_and_outside_of_the_evidence(both: dict[str, Setup]):
 def test_rows_come_back_as_they_were_written(both: dict[str, Setup]):
     for row in both["grammar"].rows[:20]:
         again = Row.from_dict(json.loads(json.dumps(row.to_dict())))
-        assert again == row and again.checks == row.checks and again.own == row.own
+        assert again == row and again.checks == row.checks and again.own_verdict == row.own_verdict
 
 
 def test_a_killed_run_goes_on(tmp_path: Path):
@@ -446,7 +446,7 @@ def test_texts_of_other_systems(tmp_path: Path):
 def test_mistakes_are_told_before_any_work(tmp_path: Path):
     with pytest.raises(UsageError, match="no part vibes"):
         run_explanation_benchmark(iter(()), None, None, tmp_path, texts="x.json", parts=["vibes"])
-    with pytest.raises(UsageError, match="texts alone"):
+    with pytest.raises(UsageError, match="--texts has no part"):
         run_explanation_benchmark(None, None, None, tmp_path, texts="x.json", parts=["polling"])
     with pytest.raises(UsageError, match="--data"):
         run_explanation_benchmark(None, None, None, tmp_path)

@@ -3,7 +3,6 @@
 import pytest
 from PIL import Image
 
-import emoreason
 from emoreason.chat import NO_FACE, NO_PICTURE, Memory, chat, faces_asked_about, split_message
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.explain.check.explanations import check
@@ -12,8 +11,8 @@ from emoreason.explain.sheet import Sheet
 
 
 @pytest.fixture(scope="module")
-def model():
-    return emoreason.load("mini", device_name="cpu")
+def model(mini_with_words):
+    return mini_with_words
 
 
 @pytest.fixture(scope="module")

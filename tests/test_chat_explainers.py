@@ -22,11 +22,11 @@ from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Question, Subject, Turn, consume
 from emoreason.explain.prompts import load_prompts
-from emoreason.explain.read.claims import leaks
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample
+from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.train.text.teacher import load_teacher
 
@@ -196,8 +196,8 @@ def test_closing_the_generator_closes_the_connection(server):
         ("garbled", "not JSON: {oops"),
         ("failing", "worker died"),
         ("cut", "broke off"),
-        ("mute", "silent for 0.5 seconds"),
-        ("late", "silent for 0.5 seconds"),
+        ("mute", "sent nothing for 0.5 seconds"),
+        ("late", "sent nothing for 0.5 seconds"),
         ("gpt-9", "has no model 'gpt-9'; it has good, leaky"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_busy_server_is_waited_for_and_a_picky_one_obeyed(server):
 
 def test_keys_and_addresses(monkeypatch, server):
     with ChatServer(("only",), key="secret") as locked:
-        with pytest.raises(EmoreasonError, match="wants a key .401.*EMOREASON_API_KEY"):
+        with pytest.raises(EmoreasonError, match="requires an API key .401.*EMOREASON_API_KEY"):
             explained(load_explainer(locked.address))  # one model: it need not be named
         monkeypatch.setenv("EMOREASON_API_KEY", "wrong")
         with pytest.raises(EmoreasonError, match="refused"):

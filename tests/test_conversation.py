@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import emoreason
 from emoreason.apps.ui.answer import answer
-from emoreason.apps.ui.conversation import KEPT, PageConversation, Settings
-from emoreason.apps.ui.messages import messages, places
+from emoreason.apps.ui.conversation import STORED_SIDE, PageConversation, Settings
+from emoreason.apps.ui.messages import message_refs, messages
 from emoreason.core.types import Picture
 from emoreason.engine import Engine
 from emoreason.explain.explanation import Style
@@ -19,8 +18,8 @@ SETTINGS = Settings("mini")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return emoreason.load("mini", device_name="cpu")
+def model(mini_with_words):
+    return mini_with_words
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_the_page_is_the_measured_model(engine, model, astronaut):
     exchange = ask(conversation, engine, "", astronaut)
     face, same = exchange.analyses[0].faces[0], model.analyze(astronaut).faces[0]
     assert face.to_dict() == same.to_dict()
-    assert [place.kind for place in places(conversation)] == ["pictures", "thoughts", "conclusion"]
+    assert [place.kind for place in message_refs(conversation)] == ["pictures", "thoughts", "conclusion"]
     assert messages(conversation)[-1]["content"].replace("&#37;", "%")[-20:] == same.explanation.text[-20:]
 
 
@@ -57,7 +56,7 @@ def test_messages_and_places_go_together(engine, astronaut, two):
     ask(conversation, engine, "", astronaut)
     ask(conversation, engine, "Why not fear?")
     ask(conversation, engine, "And these?", two)
-    shown, where = messages(conversation), places(conversation)
+    shown, where = messages(conversation), message_refs(conversation)
     assert len(shown) == len(where)
     assert [place.exchange for place in where] == sorted(place.exchange for place in where)
     assert [place.face for place in where if place.kind == "conclusion"] == [1, 2, 3]
@@ -84,7 +83,7 @@ def test_going_back_forgets_what_came_after(engine, astronaut, two):
     ask(conversation, engine, "", astronaut)
     ask(conversation, engine, "", two)
     assert len(conversation.faces()) == 3
-    taken = conversation.back_to(1)
+    taken = conversation.rewind(1)
     assert taken.names == ("two.jpg",) and len(conversation.faces()) == 1 and len(conversation.memory.faces) == 1
     again = ask(conversation, engine, taken.text, *taken.uploads)
     assert again.first == 2, "numbers go on where they were"
@@ -94,7 +93,7 @@ def test_another_manner_says_it_another_way(engine, astronaut):
     texts = set()
     for variation in range(3):
         exchange = ask(
-            PageConversation(), engine, "", astronaut, settings=Settings("mini", manner=Style(None, variation))
+            PageConversation(), engine, "", astronaut, settings=Settings("mini", style=Style(None, variation))
         )
         texts.add(exchange.analyses[0].faces[0].explanation.text)
     assert len(texts) > 1
@@ -167,7 +166,7 @@ def test_a_large_picture_is_read_whole_and_kept_small(engine, model, astronaut, 
     [kept] = ask(conversation, engine, "", large).analyses
     same = model.analyze(large, explain=False)
     assert kept.faces[0].face.box == same.faces[0].face.box and kept.to_dict()["width"] == 2600
-    assert max(kept.picture.image.size) == KEPT and kept.picture.size == (2600, 2600)
+    assert max(kept.picture.image.size) == STORED_SIDE and kept.picture.size == (2600, 2600)
     assert conversation.bytes < 20e6
 
 

@@ -142,10 +142,10 @@ def test_the_log_and_the_card_say_how(runs):
     assert len(curve) == EAGER.epochs + 1 and learned.kept == int(np.argmin(curve))
     assert [("train" in line) for line in learned.log] == [0 < e <= learned.kept for e in range(len(curve))]
     told = protocol(learned, faces, parts, True)
-    assert "10 other heads" in told and "60 answers" in told and "not on this very one" in told
+    assert "10 other heads" in told and "60 answers" in told and "not on this head itself" in told
     spec = calibrate(learned, faces, parts, faces.targets.mean(axis=0))
     assert spec["fitted_on"] == "60 faces with one label, each judged by one of 10 heads, which had not seen it"
-    plain = replace(learned, crossed=None)
+    plain = replace(learned, crossfitted=None)
     assert calibrate(plain, faces, parts, faces.targets.mean(axis=0))["labels"] == []
     assert "too few to calibrate on" in protocol(plain, faces, parts, False) and len(parts.holdout) < ENOUGH
 

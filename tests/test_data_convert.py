@@ -121,14 +121,14 @@ def test_datasets_reads_the_folder(folder: Path, tmp_path: Path):
 def test_nothing_that_is_there_is_overwritten_unasked(folder: Path, tmp_path: Path):
     convert(folder, tmp_path / "out.parquet")
     before = (tmp_path / "out.parquet").read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         convert(folder, tmp_path / "out.parquet", split="test")
     assert (tmp_path / "out.parquet").read_bytes() == before
     convert(folder, tmp_path / "out.parquet", split="test", overwrite=True)
     assert len(list(read(tmp_path / "out.parquet"))) == 2
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.jpg").write_bytes(b"precious")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         convert(folder, tmp_path / "photos", to="jsonl", overwrite=True)
     assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"precious"
 
@@ -156,7 +156,7 @@ def test_ids_that_are_no_file_names(tmp_path: Path):
 
 def test_an_older_split_is_not_left_beside_new_ones(folder: Path, tmp_path: Path):
     convert(folder, tmp_path / "out")
-    with pytest.raises(UsageError, match=r"train\.parquet is there already"):
+    with pytest.raises(UsageError, match=r"train\.parquet already exists"):
         convert(folder, tmp_path / "out", split="test", overwrite=True)
     assert {s.split for s in read(tmp_path / "out")} == {"train", "test"}
 
@@ -171,7 +171,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path):
 def test_bad_requests(folder: Path, tmp_path: Path):
     with pytest.raises(UsageError, match="parquet, jsonl"):
         convert(folder, tmp_path / "out", to="tfrecord")
-    with pytest.raises(UsageError, match="the source itself"):
+    with pytest.raises(UsageError, match="is also the source"):
         convert(folder, folder)
 
 
@@ -180,4 +180,4 @@ def test_what_was_skipped_is_told_in_words(folder: Path, tmp_path: Path, capsys:
 
     assert execute(["data", "convert", str(folder), str(tmp_path / "out.parquet")]) == 3
     told = capsys.readouterr().err
-    assert "skipped: train/2.png: " in told and "is not there" in told and "Trouble(" not in told
+    assert "skipped: train/2.png: " in told and "does not exist" in told and "Trouble(" not in told

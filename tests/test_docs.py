@@ -8,6 +8,7 @@ import doctest
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, is_dataclass
@@ -96,9 +97,9 @@ def write_ferplus(folder: Path, crop: Image.Image) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "validation.parquet")
 
 
-def run_shell(page: Path, folder: Path) -> str:
+def run_shell(page: Path, folder: Path, command: list[str]) -> str:
     """All shell blocks of the page in one bash that stops at the first command that fails."""
-    script = "set -euo pipefail\n"
+    script = f'set -euo pipefail\nemoreason() {{ {shlex.join(command)} "$@"; }}\nexport -f emoreason\n'
     for block in runnable(page, "bash", "sh"):
         script += f"echo '# {page.name}:{block.line}'\n{block.code}"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -128,9 +129,9 @@ def run_python(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_runs(page, desk, monkeypatch):
+def test_every_block_runs(page, desk, monkeypatch, emoreason_command):
     monkeypatch.chdir(desk)
-    printed = run_shell(page, desk) if runnable(page, "bash", "sh") else ""
+    printed = run_shell(page, desk, emoreason_command) if runnable(page, "bash", "sh") else ""
     run_python(page)
     if page == README:
         shown = answer(

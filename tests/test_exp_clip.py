@@ -69,7 +69,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch):
     again, rest = train_projection(SEEN, TOLD, 10.0, FEW, 1, tmp_path / "cut.pt", said.append)
     assert "going on after step 6 of 12" in said[0]
     assert np.array_equal(whole, again) and log == rest
-    with pytest.raises(EmoreasonError, match="of other data"):
+    with pytest.raises(EmoreasonError, match="from other data"):
         train_projection(SEEN[:60], TOLD[:60], 10.0, FEW, 1, tmp_path / "cut.pt")
 
 
@@ -144,15 +144,15 @@ def test_a_teacher_answers_by_the_face_and_by_the_instruction(tmp_path: Path):
     compute = device.choose("cpu")
     asked = load_teacher(TeacherConfig(str(folder), "Describe the brows."), compute)
     other = load_teacher(TeacherConfig(str(folder), "Describe the mouth and the lips."), compute)
-    told = asked.tell(crops)
+    told = asked.embed(crops)
     assert told.shape == (3, 24) and not np.allclose(told[0], told[1], atol=1e-4)
-    assert not np.allclose(told, other.tell(crops), atol=1e-4) and asked.id != other.id
-    assert np.allclose(told[1:2], asked.tell(crops[1:2]), atol=2e-2)  # alone as in company; bfloat16 on some machines
+    assert not np.allclose(told, other.embed(crops), atol=1e-4) and asked.id != other.id
+    assert np.allclose(told[1:2], asked.embed(crops[1:2]), atol=2e-2)  # alone as in company; bfloat16 on some machines
 
 
 def test_the_own_language_model_is_a_teacher(mini):
     taught = load_teacher(TeacherConfig("own"), device.choose("cpu"))
-    told = taught.tell([Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(2)])
+    told = taught.embed([Image.fromarray(RANDOM.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(2)])
     assert told.shape == (2, 640) and np.isfinite(told).all() and not np.allclose(told[0], told[1], atol=1e-4)
 
 
@@ -163,7 +163,7 @@ def test_mistakes_are_told(tmp_path: Path):
         load_teacher(TeacherConfig(str(tmp_path / "nothing")), device.choose("cpu"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()
-    with pytest.raises(UsageError, match="other things"):
+    with pytest.raises(UsageError, match="other files"):
         train_exp_clip(ExpClipConfig(out=str(tmp_path / "mine"), data=ExpClipData(source=str(tmp_path))))
 
 

@@ -24,9 +24,9 @@ from emoreason.train.text import token_loss
 from emoreason.train.text.config import ExplainerConfig
 from emoreason.train.text.encoding import IGNORED, VISUAL, collate, one_pass
 from emoreason.train.text.explainer import Trainer, lora_config, train_explainer
-from emoreason.train.text.memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
 from emoreason.train.text.packing import use_packed
 from emoreason.train.text.texts import read_texts
+from explainer_memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
 
 RECIPES = sorted(
     f"finetune/{path.name}"
@@ -101,7 +101,7 @@ def _conversations(config):
 
 
 def test_nothing_before_the_verdict_names_a_label(small):
-    from emoreason.explain.read.claims import leaks
+    from emoreason.knowledge.emotion_words import leaks
 
     for conversation in _conversations(small):
         before = " ".join(m.content for m in conversation.messages[:2])
@@ -244,15 +244,15 @@ def test_every_recipe_runs_with_smoke(recipe, tmp_path):
 def test_the_mix_of_expllm_is_three_label_questions_to_a_description(tmp_path):
     small = smoke_config(load_config(resource("finetune/expllm-like.yaml")), tmp_path)
     texts = read_texts(small.data.train, small.data.label_share, small.seed)
-    asked = [conversation.messages[0].content for _, conversation in texts.given]
+    asked = [conversation.messages[0].content for _, conversation in texts.conversations]
     assert len(asked) == 96 and sum("Answer with its label" in text for text in asked) == 72
     assert texts.free and texts.question == "Describe the facial expression step by step."
-    labels = {c.messages[1].content for _, c in texts.given if "Answer with its label" in c.messages[0].content}
+    labels = {c.messages[1].content for _, c in texts.conversations if "Answer with its label" in c.messages[0].content}
     assert labels <= set(LABEL_SETS["ferplus8"].labels)
 
 
 def test_the_memory_in_the_header_is_that_of_the_shapes():
-    """Shapes of Qwen2.5-7B on the meta device: counted there, computed in train/memory.py, written in the recipe."""
+    """Shapes of Qwen2.5-7B on the meta device: counted there, computed by `memory`, written in the recipe."""
     import transformers as hf
 
     config = load_config(path := resource("finetune/clip-l14-7b-qlora.yaml"))

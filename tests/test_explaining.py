@@ -5,7 +5,6 @@ import json
 import pytest
 from PIL import Image
 
-import emoreason
 from emoreason.apps.cli.main import execute
 from emoreason.explain.explanation import sentence
 from emoreason.faces.regions import BOXES, outline
@@ -15,8 +14,8 @@ PARTS = WORDS | {"reasoned", "agreement", "checks", "explainer", "repaired"}
 
 
 @pytest.fixture(scope="module")
-def model():
-    return emoreason.load("mini", device_name="cpu")
+def model(mini_with_words):
+    return mini_with_words
 
 
 def test_the_json_is_the_contract(capsys):

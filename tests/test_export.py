@@ -87,7 +87,7 @@ def test_folders_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
-    with pytest.raises(UsageError, match="a folder was expected"):
+    with pytest.raises(UsageError, match="expected a folder"):
         check_folder(tmp_path / "file", False, ())
     with pytest.raises(UsageError, match="not empty"):
         check_folder(tmp_path / "full", False, ())
@@ -99,5 +99,5 @@ def test_folders_that_cannot_be_are_refused(tmp_path):
 
 def test_a_foreign_index_is_refused(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("[1]\n")
-    with pytest.raises(EmoreasonError, match="no index of an ImageFolder"):
+    with pytest.raises(EmoreasonError, match="not the index of an ImageFolder"):
         ImageFolder(tmp_path, "m")

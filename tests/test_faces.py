@@ -152,7 +152,7 @@ def test_the_frame_of_a_box_is_fer2013s():
     side = 100.0
     box = (0.494 * side - 38.55, 0.464 * side - 51.05, 77.1, 102.1)
     assert frame(box) == pytest.approx((50, 50, 100))
-    assert frame(box, around=(0, 0), turned=90) == pytest.approx((-50, 50, 100))
+    assert frame(box, around=(0, 0), roll=90) == pytest.approx((-50, 50, 100))
 
 
 def test_a_cut_inside_is_the_picture_itself(hopper):
@@ -181,7 +181,7 @@ def test_a_cut_is_always_square_and_adds_no_colour(size, centre, side, turned):
 def test_a_turned_cut_turns_about_its_centre():
     image = Image.new("RGB", (101, 101))
     image.paste((255, 255, 255), (75, 45, 86, 56))  # to the right of the centre
-    crop = np.asarray(cut(image, 50.5, 50.5, 81, turned=90).convert("L"))
+    crop = np.asarray(cut(image, 50.5, 50.5, 81, roll=90).convert("L"))
     y, x = (np.mean(axis) for axis in np.nonzero(crop > 128))
     assert (x, y) == pytest.approx((40, 10), abs=1.5), "a face rolled clockwise by 90° is turned back"
 
@@ -254,7 +254,7 @@ def test_names_of_detectors(monkeypatch, tmp_path):
         load_detector("dlib")
     with pytest.raises(EmoreasonError, match="no model file was given"):
         load_detector("yunet")
-    with pytest.raises(EmoreasonError, match="is not there"):
+    with pytest.raises(EmoreasonError, match="does not exist"):
         load_detector("yunet", tmp_path / "gone.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     monkeypatch.setenv("EMOREASON_YUNET", str(tmp_path / "broken.onnx"))

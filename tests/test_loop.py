@@ -58,7 +58,7 @@ def test_micro_batches_change_nothing(tmp_path):
 def test_out_of_memory_halves_once_and_says_so(tmp_path):
     said: list[str] = []
     starved = run(tmp_path / "a", starve=8, notify=said.append)
-    assert said == ["out of memory with 16 rows at once: 8 from here on, with the same batch a step"]
+    assert said == ["out of memory with 16 rows at once: 8 from now on; the batch stays the same"]
     well_fed = run(tmp_path / "b", starve=99)
     assert torch.allclose(starved.learned["map.weight"], well_fed.learned["map.weight"], atol=1e-5)
     with pytest.raises(EmoreasonError, match=r"--loop.micro_batch 4 --resume"):
@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_told(tmp_path):
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path):
     run(tmp_path, steps=8)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(EmoreasonError, match="not that of the run"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(EmoreasonError, match="the data differs"):
         patch.setattr("loop_works.Lines.digest", "other data")
         run(tmp_path, steps=8)
 

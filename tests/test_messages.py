@@ -109,8 +109,8 @@ USER, ASSISTANT = {"role": "user", "content": "Why?"}, {"role": "assistant", "co
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"prompt": "a", "answer": "b"}, "unknown layout with the keys prompt, answer; known are: messages"),
-        ({"messages": [USER]}, "the turns are user: expected user and assistant by turns"),
+        ({"prompt": "a", "answer": "b"}, "unknown layout with the keys prompt, answer; expected: messages"),
+        ({"messages": [USER]}, "the turns are user: expected user and assistant in turn"),
         ({"messages": [ASSISTANT, USER]}, "the turns are assistant, user"),
         ({"messages": []}, "no message"),
         ({"messages": "hello"}, "'messages' is 'hello': expected a list"),
@@ -125,7 +125,7 @@ USER, ASSISTANT = {"role": "user", "content": "Why?"}, {"role": "assistant", "co
         ({"messages": [USER, ASSISTANT], "evidence": "x"}, "'evidence' is 'x': expected an object"),
         ({"conversations": [{"from": "human"}]}, "'value' is 'None': expected a text"),
         ({"file_name": "a.jpg", "emo": 3}, "'emo' is '3': expected a text"),
-        (["a"], "a JSON object was expected, this is list"),
+        (["a"], "expected a JSON object, got list"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, entry, said):
@@ -140,9 +140,9 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(EmoreasonError, match="no file .*describe"):
         list(read(tmp_path / "none.jsonl"))
     for name, content, said in (
-        ("broken.jsonl", b'{"messages": [\n', "broken.jsonl, line 1: no JSON"),
-        ("broken.json", b'[{"messages": [', "broken.json: a JSON list was expected"),
-        ("latin.jsonl", b'{"messages": "\xe9"}', "no UTF-8 text"),
+        ("broken.jsonl", b'{"messages": [\n', "broken.jsonl, line 1: not valid JSON"),
+        ("broken.json", b'[{"messages": [', "broken.json: expected a JSON list"),
+        ("latin.jsonl", b'{"messages": "\xe9"}', "not UTF-8 text"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(EmoreasonError, match=said):

@@ -119,7 +119,7 @@ def test_nothing_is_replaced_unless_asked(run, kept):
 def test_only_whole_runs_are_added(run, kept, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     (other / "model.json").unlink()
-    with pytest.raises(UsageError, match="stopped before its end"):
+    with pytest.raises(UsageError, match="it was stopped early"):
         add(other)
     spec = json.loads((run / "model.json").read_text())
     (other / "model.json").write_text(json.dumps(spec | {"base_revision": "0123456789ab"}))
@@ -134,7 +134,7 @@ def test_only_whole_runs_are_added(run, kept, tmp_path):
         add(other)
     with pytest.raises(UsageError, match="no model.json"):
         add(tmp_path)
-    with pytest.raises(UsageError, match="stays"):
+    with pytest.raises(UsageError, match="cannot be removed"):
         remove("mini")
     with pytest.raises(UsageError, match="was added"):
         remove("../other")
@@ -268,7 +268,7 @@ def test_a_merged_explainer_is_a_plain_language_model(explainer, tmp_path):
     first = VisionLanguageModel.from_pretrained(explainer, quantize="float32")
     crop = faces(1)[0]
     assert torch.allclose(logits(first, crop), logits(again, crop), atol=1e-4)
-    with pytest.raises(UsageError, match="has no adapter any more"):
+    with pytest.raises(UsageError, match="has no adapter because it was merged"):
         export(str(whole), "peft", tmp_path / "adapter")
 
 
@@ -287,15 +287,15 @@ def test_a_run_with_words_is_merged_with_them(run, explainer, tmp_path):
     ("given", "told"),
     [
         (["merge", "mini", "-o", "x"], "nothing to merge"),
-        (["merge", "nobody", "-o", "x"], "explainer.json was expected"),
-        (["merge", "{run}", "-o", "."], "holds other things"),
+        (["merge", "nobody", "-o", "x"], "expected a folder with explainer.json"),
+        (["merge", "{run}", "-o", "."], "does not contain a model"),
         (["export", "{run}", "--to", "tflite", "-o", "x"], "onnx, peft, transformers, gguf"),
         (["export", "{run}", "--to", "onnx", "-o", "x"], "ends in .onnx"),
         (["export", "{run}", "--to", "gguf", "-o", "x.gguf"], "has no explainer of its own"),
         (["export", "{run}", "--to", "onnx", "-o", "x.onnx", "--dtype", "float16"], "written in float32"),
         (["export", "{run}", "--to", "transformers", "-o", "x", "--base", "y"], "--to peft"),
         (["push", "{run}", "--repo", "me"], "OWNER/NAME"),
-        (["push", "mini", "--repo", "me/mini"], "a model of the package"),
+        (["push", "mini", "--repo", "me/mini"], "is part of the package"),
     ],
 )
 def test_mistakes_are_told_in_a_line(given, told, run, tmp_path, monkeypatch, capsys):
@@ -351,11 +351,11 @@ def test_peft_reads_the_exported_adapter_by_itself(explainer, tmp_path):
 
 
 def test_the_minis_adapter_names_gemma(tmp_path):
-    from emoreason.models.files import HIDDEN
+    from emoreason.models.files import HUB_NAMES
     from emoreason.models.vlm import ExplainerSpec
 
     language = ExplainerSpec.read(find_bundle("mini").folder / "explainer").language
-    assert HIDDEN[language.removeprefix("package:")] == "google/gemma-3-270m"
+    assert HUB_NAMES[language.removeprefix("package:")] == "google/gemma-3-270m"
 
 
 def test_gguf_is_read_back_by_transformers_and_by_us(explainer, tmp_path):

@@ -103,14 +103,14 @@ def test_what_stands_on_a_folder_of_this_machine_is_not_pushed(run, tmp_path):
     base = shutil.copytree(Path(__file__).parent.parent / "src/emoreason/weights/mini", tmp_path / "base")
     (moved / "model.json").write_text(json.dumps(spec | {"base": str(base)}))
     (tmp_path / "there").mkdir()
-    with pytest.raises(UsageError, match="first emoreason models merge"):
+    with pytest.raises(UsageError, match="first type emoreason models merge"):
         stage(str(moved), REPO, tmp_path / "there")
 
 
 def test_an_explainer_is_pushed_by_its_own_method(tmp_path, monkeypatch):
     """VisionLanguageModel.push_to_hub goes the same way: refused where it stands on a folder of this machine."""
     vlm = fresh(save_language(tmp_path / "language"))
-    with pytest.raises(UsageError, match="stands on"):
+    with pytest.raises(UsageError, match="the explainer needs"):
         vlm.push_to_hub(REPO)
 
 

@@ -151,7 +151,7 @@ def test_faces_without_a_label_cost_nothing():
 def test_under_a_sharpening_loss_no_held_out_face_outweighs_the_others(name, expected):
     """It may be a wrong label that a good model finds impossible."""
     logits, target = torch.tensor([[30.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    found = make_objective(LossSettings(name=name), torch.eye(2), WIDTH).judged(logits, target)
+    found = make_objective(LossSettings(name=name), torch.eye(2), WIDTH).validation_loss(logits, target)
     assert found.item() == pytest.approx(expected)
 
 
@@ -185,9 +185,9 @@ def test_scn_exchanges_a_label_only_by_its_margin_and_can_take_it_back():
 
 def test_scn_wants_the_two_groups_a_margin_apart():
     objective = make_objective(LossSettings(name="scn"), torch.eye(2), 4)
-    assert objective.ranked(torch.full((10,), 0.5)).item() == pytest.approx(0.15)
-    assert objective.ranked(torch.tensor([0.9] * 7 + [0.6] * 3)).item() == 0
-    assert objective.ranked(torch.ones(1)).item() == 0  # one face cannot be ranked
+    assert objective.ranking_loss(torch.full((10,), 0.5)).item() == pytest.approx(0.15)
+    assert objective.ranking_loss(torch.tensor([0.9] * 7 + [0.6] * 3)).item() == 0
+    assert objective.ranking_loss(torch.ones(1)).item() == 0  # one face cannot be ranked
 
 
 @pytest.mark.parametrize("name, what", [("scn", "relabeled"), ("ada-cm", "enough")])
@@ -265,7 +265,7 @@ def test_ada_cm_believes_sure_answers_and_reconciles_the_others():
     logits = torch.tensor([[0.95, 0.05], [0.6, 0.4]]).log()
     mirrored = torch.tensor([[0.85, 0.15], [0.4, 0.6]]).log()
     stronger = torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()
-    sure, unsure = objective.unlabeled(logits, mirrored, stronger).tolist()
+    sure, unsure = objective.unlabeled_loss(logits, mirrored, stronger).tolist()
     assert sure == pytest.approx(np.log(2), rel=1e-5)  # 0.9 is above 0.8: taught to the stronger view
     assert unsure == pytest.approx(
         0.1 * 0.2 * np.log(1.5), rel=1e-4

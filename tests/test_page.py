@@ -1,7 +1,6 @@
 """The conversation of the page in a real browser: what is sent, answered, stopped, told otherwise and taken back."""
 
 import re
-import time
 
 import pytest
 
@@ -44,7 +43,7 @@ def test_a_picture_is_answered_word_by_word(chat):
 
 def test_the_page_says_what_the_python_api_says(chat):
     chat.show(ASTRONAUT)
-    analysis = engines()["mini"].reasoner.analyze(ASTRONAUT, manner=Style(temperature=2.0))
+    analysis = engines()["mini"].reasoner.analyze(ASTRONAUT, style=Style(temperature=2.0))
     face = analysis.faces[0]
     sections = face.explanation.sections
     chat.page.locator(".thought-group .title").click()
@@ -73,14 +72,11 @@ def test_stop_ends_a_long_answer(chat):
     chat.drop(crowd())
     chat.page.locator("#er-chat .thought-group").first.wait_for()
     chat.stop.click()
-    time.sleep(0.4)
+    wait_for(lambda: "Stopped." in chat.said())
     stopped = chat.said()
-    time.sleep(1.5)
-    assert "Stopped." in stopped and "Face 6:" not in stopped
-    assert len(chat.said()) <= len(stopped)  # what was begun may be folded
-    begun = time.monotonic()
+    assert "Face 6:" not in stopped
     assert "fear" in chat.ask("Why not fear?").lower()
-    assert time.monotonic() - begun < 15  # nothing else is written meanwhile
+    assert "Face 6:" not in chat.said()  # the rest was not written meanwhile
 
 
 def test_retry_says_the_same_in_other_words(chat):

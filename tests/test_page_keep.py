@@ -119,16 +119,16 @@ def test_feedback_is_kept_only_when_it_is_allowed(chat):
     kept = chat.site.home / "data" / "emoreason" / "feedback" / "feedback.jsonl"
     chat.show(ASTRONAUT)
     chat.page.locator("#er-chat button[title=Like]").last.click()
-    chat.page.get_by_text("Nothing was kept").wait_for()
+    chat.page.get_by_text("Nothing was saved").wait_for()
     assert not kept.exists()
     chat.open("opinion")
     chat.page.locator("#er-opinion", has_text=str(kept)).wait_for()
-    chat.page.get_by_label("Keep my feedback").check()
+    chat.page.get_by_label("Save my feedback").check()
     chat.page.locator("#er-chat button[title=Dislike]").last.click()
     wait_for(kept.exists)
-    right = chat.page.get_by_label("The right label for the chosen face is")
+    right = chat.page.get_by_label("The right label for the chosen face")
     right.fill("pride")
-    chat.page.get_by_role("button", name="Keep it").click()
+    chat.page.get_by_role("button", name="Save", exact=True).click()
     wait_for(lambda: right.input_value() == "")
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     assert [(row["rated"], row["label"], row["suggested"]) for row in rows] == [

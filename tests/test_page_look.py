@@ -131,7 +131,7 @@ def test_the_page_is_there_before_the_model(browser, tmp_path):
         status = page.locator("#er-status")
         status.get_by_text("Loading mini").wait_for()
         page.set_input_files("#er-box input[type=file]", ASTRONAUT)
-        page.get_by_text("The model is being loaded. Your picture is next").wait_for()
+        page.get_by_text("Loading the model. Your picture is next").wait_for()
         page.locator("#er-chat .bot-row", has_text="happiness").wait_for()
         assert "is ready" in status.inner_text()
         page.close()

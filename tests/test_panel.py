@@ -173,7 +173,7 @@ def test_poor_pictures_are_told():
     face = replace(analysis.faces[0], face=replace(analysis.faces[0].face, quality=quality))
     text = side(replace(analysis, faces=(face,))).text
     assert all(word in text for word in ("25 pixels", "blurred", "dark", "turned"))
-    assert "Read it with care" not in side(analysis).text
+    assert "may be unreliable" not in side(analysis).text
 
 
 def test_empty_states():
@@ -189,8 +189,8 @@ def test_bars_are_ranked_and_only_the_chosen_is_marked():
 
 
 def test_percent_never_claims_certainty():
-    said = [percent(p) for p in (0, 0.005, 0.0099, 0.01, 0.5, 0.99, 0.995, 1)]
-    assert said == ["<1%", "<1%", "<1%", "1%", "50%", "99%", ">99%", ">99%"]
+    texts = [percent(p) for p in (0, 0.004, 0.0099, 0.01, 0.5, 0.99, 0.996, 1)]
+    assert texts == ["under 1%", "under 1%", "1%", "1%", "50%", "99%", "over 99%", "over 99%"]
 
 
 @pytest.mark.parametrize("chosen", [1, 2])
@@ -279,7 +279,7 @@ def test_the_circumplex_says_where_the_point_is(valence, arousal):
     evidence = replace(made().faces[0].evidence, valence=valence, arousal=arousal)
     page = Page(circumplex(replace(made().faces[0], evidence=evidence), CHARTS))
     if valence is None:
-        assert not page.of("er-point") and "Too little" in page.text
+        assert not page.of("er-point") and "Too few" in page.text
         return
     point = page.of("er-point")[0]
     assert float(point["cx"]) == pytest.approx(100 * valence, abs=0.06)

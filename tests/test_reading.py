@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emoreason.explain.read.claims import leaks, mentions
+from emoreason.explain.read.claims import mentions
 from emoreason.explain.read.sections import parse
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
+from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.knowledge.facs import ACTION_UNITS, BANDS, COMBINATIONS
 
@@ -205,19 +205,6 @@ def test_what_is_written_is_read(codes):
             wrong.append(sections.observations)
         assert leaks(sections.observations, sheet.labels) == []
     assert len(wrong) <= 1, wrong
-
-
-def test_a_text_takes_less_than_a_millisecond():
-    texts = [writer.explanation(*random_sheet(seed, MEASURED)) for seed in range(30)]
-    best = min(_seconds(texts) for _ in range(5))
-    assert best / len(texts) < 0.001
-
-
-def _seconds(texts: list[str]) -> float:
-    start = time.process_time()
-    for text in texts:
-        mentions(text)
-    return time.process_time() - start
 
 
 # ---- any text -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from emoreason.apps.ui.conversation import Settings
-from emoreason.apps.ui.sessions import JUST_MADE, Sessions
+from emoreason.apps.ui.sessions import LOCK_GRACE_S, Sessions
 
 
 @pytest.fixture
@@ -99,16 +99,16 @@ def test_the_tab_that_was_silent_for_longest_is_forgotten(sessions):
 
 def test_pictures_have_so_much_memory_together(tmp_path, monkeypatch):
     import emoreason
-    from emoreason.apps.ui.conversation import kept
+    from emoreason.apps.ui.conversation import with_small_picture
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    sessions = Sessions(most_bytes=7_000_000)
+    sessions = Sessions(max_bytes=7_000_000)
     try:
         model = emoreason.load("mini", device_name="cpu", explainer="none")
         for key in "abc":
             conversation = sessions.tab(key).conversation
             exchange = conversation.begin("", (), ("noise.png",), Settings("mini"))
-            exchange.analyses = (kept(model.analyze(Image.new("RGB", (700, 700)), detect=False)),)
+            exchange.analyses = (with_small_picture(model.analyze(Image.new("RGB", (700, 700)), detect=False)),)
             exchange.first = 1
             assert conversation.bytes > 700 * 700 * 3
             sessions.tab(key)
@@ -150,7 +150,7 @@ def test_what_a_killed_server_left_goes_at_the_next_start(tmp_path, monkeypatch)
         started[0].wait()
         (tmp_path / "emoreason-of-somebody").mkdir()  # made otherwise: nothing says that its owner is gone
         for folder in (killed, living):
-            os.utime(folder.with_suffix(".lock"), (time.time() - JUST_MADE - 1,) * 2)
+            os.utime(folder.with_suffix(".lock"), (time.time() - LOCK_GRACE_S - 1,) * 2)
         sessions = Sessions()
         assert not killed.exists() and not killed.with_suffix(".lock").exists()
         assert (living / "face.jpg").exists() and (tmp_path / "emoreason-of-somebody").exists()

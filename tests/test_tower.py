@@ -24,7 +24,7 @@ from emoreason.train.finetune import finetune
 from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, HeadTraining, TowerTraining
 from emoreason.train.processes import make_accelerator
 from emoreason.train.settings import LoraSettings
-from emoreason.train.tower.finetune import chosen
+from emoreason.train.tower.finetune import choose_what
 from emoreason.train.tower.lora import add_lora, make_tower, merged
 from emoreason.train.tower.steps import Crops, TowerTask
 
@@ -181,7 +181,7 @@ def test_lora_changes_nothing_before_training_and_merges_into_plain_layers():
     plain = merged(adapted)
     assert not any("lora" in name for name, _ in plain.named_parameters())
     assert torch.allclose(plain(faces), moved, atol=1e-4) and not torch.allclose(moved, before, atol=1e-3)
-    with pytest.raises(UsageError, match="names no layer"):
+    with pytest.raises(UsageError, match="matches no layer"):
         add_lora(plain, LoraSettings(targets="attention"))
 
 
@@ -231,9 +231,9 @@ def test_few_labels_and_many_faces_without(data, tmp_path, module_cache):
 
 def test_what_is_trained_is_told_with_a_reason():
     gpu = Compute("cuda", "bfloat16", "a test")
-    assert chosen("auto", Compute("cpu", "float32", ""), 90_000)[0] == "head"
-    assert chosen("auto", gpu, 300)[0] == "head" and chosen("auto", gpu, 30_000)[0] == "lora"
-    assert chosen("full", Compute("cpu", "float32", ""), 3) == ("full", "as asked")
+    assert choose_what("auto", Compute("cpu", "float32", ""), 90_000)[0] == "head"
+    assert choose_what("auto", gpu, 300)[0] == "head" and choose_what("auto", gpu, 30_000)[0] == "lora"
+    assert choose_what("full", Compute("cpu", "float32", ""), 3) == ("full", "as asked")
 
 
 @pytest.mark.parametrize("name", ["one-gpu", "ddp", "fsdp", "zero-2", "zero-3"])

@@ -159,7 +159,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(data, tmp_path, module_cache, 
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "with --resume to continue" in capsys.readouterr().err
 
 
 def test_folders_are_not_written_over(run, data, tmp_path):
@@ -169,11 +169,11 @@ def test_folders_are_not_written_over(run, data, tmp_path):
             finetune(config(data, run), resume=resume)
     assert (run / "model.json").is_file() and (run / "weights.safetensors").read_bytes() == weights
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds other things"):
+    with pytest.raises(UsageError, match="holds other files"):
         finetune(config(data, tmp_path), overwrite=True)
     with pytest.raises(EmoreasonError, match="cannot be written"):
         finetune(config(data, tmp_path / "notes.txt" / "run"))
-    with pytest.raises(UsageError, match="is a head itself.*--model mini"):
+    with pytest.raises(UsageError, match="is itself a trained head.*--model mini"):
         finetune(FinetuneConfig(model=str(run), data=FinetuneData(source=str(data))))
 
 
@@ -185,13 +185,13 @@ def test_overwriting_waits_until_there_is_something_to_train_on(run, data, tmp_p
 
 
 def test_a_run_inside_its_pictures_is_refused(data):
-    with pytest.raises(UsageError, match="its figures would be taken for faces"):
+    with pytest.raises(UsageError, match="its plots would be read as faces"):
         finetune(config(data, data / "run"))
     assert not (data / "run").exists()
 
 
 def test_two_runs_do_not_share_a_folder(data, tmp_path):
-    with run_folder.alone(tmp_path), pytest.raises(UsageError, match="another emoreason finetune is at work there"):
+    with run_folder.lock(tmp_path), pytest.raises(UsageError, match="another emoreason finetune is running there"):
         finetune(config(data, tmp_path, epochs=1))
     assert finetune(config(data, tmp_path, epochs=1)).folder == tmp_path
 
@@ -218,16 +218,16 @@ def test_a_head_on_another_encoder_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([], "nothing to learn from"),
-        (["--data", "nowhere"], "is not there"),
+        ([], "no data and no recipe"),
+        (["--data", "nowhere"], "does not exist"),
         (["--data", "{data}", "--labels", "bored,angry"], "no face has the label 'angry'"),
         (["--data", "{data}", "--train.learning_rate", "1"], "unknown key train.learning_rate"),
         (["--data", "{data}", "--data.validation", "2"], "a share between 0 and 1"),
         (["--data", "{data}", "--format", "table"], "did you mean data.format?"),
-        (["finetune/lara.yaml", "--data", "{data}"], "no recipe finetune/lara.yaml; those of the package are"),
+        (["finetune/lara.yaml", "--data", "{data}"], "no recipe finetune/lara.yaml; the package has"),
         (["--data", "{data}", "--epochs", "5"], "did you mean train.epochs or tower.epochs?"),
         (["--data", "{data}", "--train.epochs", "five"], "is not a whole number"),
-        (["{data}"], "is data and no recipe: emoreason finetune --data"),
+        (["{data}"], "is a data set, not a recipe: emoreason finetune --data"),
     ],
 )
 def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
@@ -242,7 +242,7 @@ def test_mistakes_are_told_in_a_line(given, told, data, tmp_path, capsys):
         (["--train.lr", "nan"], "train.lr nan: a number above 0"),
         (["--train.batch_size", "0"], "train.batch_size 0: 1 or more"),
         (["--data.limit", "-3"], "data.limit -3: 0 or more"),
-        (["--loss.name", "ada-cm", "--data.unlabeled", "nowhere"], "nowhere is not there"),
+        (["--loss.name", "ada-cm", "--data.unlabeled", "nowhere"], "nowhere does not exist"),
         (["--model", "nosuch"], "no model 'nosuch'"),
         (["--detector", "nosuch"], "no face detector 'nosuch'"),
         (["--loss.name", "eac"], "add --what lora or --what full"),

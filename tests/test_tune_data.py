@@ -8,8 +8,8 @@ from emoreason.data.duplicates import Fingerprint
 from emoreason.data.schema import Sample
 from emoreason.train.features import PictureFeatures
 from emoreason.train.finetune_config import FinetuneConfig, FinetuneData
-from emoreason.train.labeled_faces import gather, target_of, together
-from emoreason.train.report import summary
+from emoreason.train.labeled_faces import group_numbers, select_faces, target_of
+from emoreason.train.report import data_summary
 from emoreason.train.splits import make_splits, share_of
 
 
@@ -34,7 +34,7 @@ def test_targets_are_shares():
 
 
 def test_every_label_is_on_every_side_and_nothing_is_lost():
-    faces = gather(entries({"happiness": 50, "boredom": 8, "fear": 4}), FinetuneData(source="x"))
+    faces = select_faces(entries({"happiness": 50, "boredom": 8, "fear": 4}), FinetuneData(source="x"))
     parts = make_splits(faces, 0.2, 0.1, seed=3)
     every = np.concatenate(list(parts.named().values()))
     assert sorted(every) == list(range(62))
@@ -45,7 +45,7 @@ def test_every_label_is_on_every_side_and_nothing_is_lost():
 
 def test_parts_depend_on_the_seed_and_not_on_the_order():
     given = entries({"happiness": 30, "fear": 30})
-    one, two = (gather(order, FinetuneData(source="x")) for order in (given, given[::-1]))
+    one, two = (select_faces(order, FinetuneData(source="x")) for order in (given, given[::-1]))
     chosen = [
         {faces.ids[row] for row in make_splits(faces, 0.2, 0.1, seed=seed).report}
         for faces, seed in ((one, 1), (two, 1), (one, 2))
@@ -61,7 +61,7 @@ def test_no_person_and_no_copy_stands_on_two_sides():
         (Sample(f"{i}", f"{i}", str(labels[i]), groups={"Subject": people[i]}), seen(i if i < 110 else i - 110))
         for i in range(120)
     ]  # the last ten are copies of the first ten, of other persons
-    faces = gather(given, FinetuneData(source="x"))
+    faces = select_faces(given, FinetuneData(source="x"))
     assert faces.subject == "Subject"
     parts = make_splits(faces, 0.3, 0.2, seed=0)
     sides = [({people[row] for row in rows}, {faces.keys[row] for row in rows}) for rows in parts.named().values()]
@@ -71,11 +71,11 @@ def test_no_person_and_no_copy_stands_on_two_sides():
 
 
 def test_people_and_copies_chain():
-    assert together(["a", "b", "a", None, None], [[1, 3]]).tolist() == [0, 1, 0, 1, 4]
+    assert group_numbers(["a", "b", "a", None, None], [[1, 3]]).tolist() == [0, 1, 0, 1, 4]
 
 
 def test_a_share_is_about_what_was_asked_for():
-    faces = gather(entries({"happiness": 500, "fear": 100}), FinetuneData(source="x"))
+    faces = select_faces(entries({"happiness": 500, "fear": 100}), FinetuneData(source="x"))
     assert faces.counts(share_of(faces, np.arange(600), 0.1, 0)) == {"happiness": 50, "fear": 10}
     assert len(share_of(faces, np.arange(600), 0.5, 0, max_faces=60)) == 60
 
@@ -87,7 +87,7 @@ def test_own_splits_are_kept_and_copies_leave_train():
         (Sample("v1", "v1", "happiness", split="validation"), seen(99)),
     ]
     test = [(Sample("t0", "t0", "fear", split="test"), seen(31))]
-    faces = gather(train + report + test, FinetuneData(source="x"))
+    faces = select_faces(train + report + test, FinetuneData(source="x"))
     parts = make_splits(faces, 0.2, 0.1, seed=0)
     assert {faces.ids[row] for row in parts.report} == {"v0", "v1"} and parts.report_name == "validation"
     used = {faces.ids[row] for row in np.concatenate([parts.train, parts.holdout])}
@@ -95,7 +95,8 @@ def test_own_splits_are_kept_and_copies_leave_train():
 
 
 def test_labels_keep_the_words_of_the_user():
-    faces = gather(entries({"interest": 5, "boredom": 5, "fear": 5}), FinetuneData(source="x", labels="engaged, bored"))
+    config = FinetuneData(source="x", labels="engaged, bored")
+    faces = select_faces(entries({"interest": 5, "boredom": 5, "fear": 5}), config)
     assert faces.labels == ("engaged", "bored") and len(faces) == 10 and faces.left_out == {"another label": 5}
     assert set(faces.label[:5]) == {0}
 
@@ -118,7 +119,7 @@ def test_labels_keep_the_words_of_the_user():
 def test_what_cannot_work_is_refused(given, labels, error, told):
     rows = entries(given) or [(Sample("a", "a"), seen(0))]
     with pytest.raises(error, match=told):
-        make_splits(gather(rows, FinetuneData(source="x", labels=labels)), 0.2, 0.1, seed=0)
+        make_splits(select_faces(rows, FinetuneData(source="x", labels=labels)), 0.2, 0.1, seed=0)
 
 
 def test_a_slip_in_a_word_of_the_users_is_asked_about():
@@ -128,17 +129,18 @@ def test_a_slip_in_a_word_of_the_users_is_asked_about():
     ]
     given += [(Sample("s", "s", "frustated", word="frustated"), seen(22))]
     with pytest.raises(EmoreasonError, match="'frustated' .1 faces. and 'frustrated' .2. look like one"):
-        gather(given, FinetuneData(source="x"))
+        select_faces(given, FinetuneData(source="x"))
     with pytest.raises(UsageError, match="'frustrted'; the data has frustrated, frustated"):
-        gather(given, FinetuneData(source="x", labels="fear,frustrted"))
+        select_faces(given, FinetuneData(source="x", labels="fear,frustrted"))
     opposites = entries({"attentive": 5, "inattentive": 5, "satisfied": 5, "dissatisfied": 5})
-    assert gather(opposites, FinetuneData(source="x")).labels == (
+    assert select_faces(opposites, FinetuneData(source="x")).labels == (
         "attentive",
         "dissatisfied",
         "inattentive",
         "satisfied",
     )
-    assert gather(entries({"pain level 1": 5, "pain level 2": 5}), FinetuneData(source="x")).labels[1] == "pain level 2"
+    levels = select_faces(entries({"pain level 1": 5, "pain level 2": 5}), FinetuneData(source="x"))
+    assert levels.labels[1] == "pain level 2"
 
 
 def test_copies_are_named_where_they_are_why_a_label_is_too_small():
@@ -147,7 +149,7 @@ def test_copies_are_named_where_they_are_why_a_label_is_too_small():
     with pytest.raises(
         EmoreasonError, match=r"few faces of fear .*after the split .copies of a picture stay together. a"
     ):
-        make_splits(gather(given, FinetuneData(source="x")), 0.2, 0.1, 7)
+        make_splits(select_faces(given, FinetuneData(source="x")), 0.2, 0.1, 7)
 
 
 def test_two_persons_are_too_few_and_told_so():
@@ -155,18 +157,19 @@ def test_two_persons_are_too_few_and_told_so():
         (Sample(f"{i}", f"{i}", ("fear", "pride")[i % 2], groups={"person": "ab"[i // 20]}), seen(i)) for i in range(40)
     ]
     with pytest.raises(EmoreasonError, match="persons stay together: column person, 2 of them"):
-        make_splits(gather(given, FinetuneData(source="x")), 0.2, 0.1, 7)
+        make_splits(select_faces(given, FinetuneData(source="x")), 0.2, 0.1, 7)
 
 
 def test_shares_without_a_label_keep_the_words_of_the_user():
     shares = ({"interest": 0.8, "boredom": 0.2}, {"interest": 0.3, "boredom": 0.7})
     given = [(Sample(f"{i}", f"{i}", None, shares[i % 2], word=("engaged", "bored")[i % 2]), seen(i)) for i in range(9)]
-    assert gather(given, FinetuneData(source="x")).labels == ("bored", "engaged")
+    assert select_faces(given, FinetuneData(source="x")).labels == ("bored", "engaged")
 
 
 def test_pictures_that_are_all_missing_are_told_as_such():
     with pytest.raises(EmoreasonError, match="none of its 2 pictures can be read; the first: 'a' is not there. Paths"):
-        gather([(Sample(name, name, "fear"), f"{name!r} is not there") for name in "ab"], FinetuneData(source="x"))
+        missing = [(Sample(name, name, "fear"), f"{name!r} is not there") for name in "ab"]
+        select_faces(missing, FinetuneData(source="x"))
 
 
 def test_unusable_pictures_are_counted():
@@ -176,7 +179,7 @@ def test_unusable_pictures_are_counted():
         (Sample("n", "n", "fear"), PictureFeatures(seen(70).fingerprint, None)),
         (Sample("u", "u"), seen(71)),
     ]
-    assert gather(given, FinetuneData(source="x")).left_out == {
+    assert select_faces(given, FinetuneData(source="x")).left_out == {
         "broken or missing": 1,
         "no face found": 1,
         "no label": 1,
@@ -192,9 +195,9 @@ def test_frames_of_one_film_do_not_swallow_the_data():
         print_ = Fingerprint(np.random.default_rng(1000 + i).bytes(32).hex(), bits, look)
         return Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), PictureFeatures(print_, np.ones(4, np.float32))
 
-    one_film = gather([entry(i, 0) for i in range(50)], FinetuneData(source="x"))
+    one_film = select_faces([entry(i, 0) for i in range(50)], FinetuneData(source="x"))
     assert one_film.alike == 50 and len(set(one_film.unit)) == 50
-    several = gather([entry(i, i // 6) for i in range(66)], FinetuneData(source="x"))
+    several = select_faces([entry(i, i // 6) for i in range(66)], FinetuneData(source="x"))
     assert several.alike == 0 and len(set(several.unit)) == 11
 
 
@@ -204,18 +207,18 @@ def test_crops_that_the_detector_does_not_know_are_helped_with():
         for i in range(9)
     ]
     with pytest.raises(EmoreasonError, match="9 no face found.*--no-detect"):
-        gather(given, FinetuneData(source="x"))
-    some = gather(given + entries({"fear": 9}), FinetuneData(source="x"))
+        select_faces(given, FinetuneData(source="x"))
+    some = select_faces(given + entries({"fear": 9}), FinetuneData(source="x"))
     with pytest.raises(EmoreasonError, match="few faces of happiness .*In 9 pictures no face was found: --no-detect"):
         make_splits(some, 0.2, 0.1, 7)
 
 
 def test_a_folder_that_was_read_as_a_table_is_told_so(tmp_path):
     for source, told in (("table", True), ("imagefolder", False)):
-        lines = summary(
+        lines = data_summary(
             [(Sample("a", "a", "fear", source=source), seen(0))], FinetuneConfig(data=FinetuneData(str(tmp_path)))
         )
-        assert ("as a table in it tells" in lines[0]) is told
+        assert ("listed by a table in the folder" in lines[0]) is told
 
 
 def test_a_single_point_is_seen_in_the_picture_of_losses():

@@ -119,4 +119,4 @@ def test_texts_of_ones_own_beside_labels(faces, tmp_path, module_cache, astronau
     assert face["label"] in MOUTHS and face["explanation"]["text"]
     assert execute(["explain", str(astronaut), "--model", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "not checked: the text has a form of its own" in printed and "check failed" not in printed
+    assert "not checked: the text does not have the three sections" in printed and "check failed" not in printed

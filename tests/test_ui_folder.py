@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from emoreason.apps.cli.main import execute
 from emoreason.apps.ui.archive import UploadLimits
-from emoreason.apps.ui.folder import label_files, row_columns, summary, to_csv, to_jsonl, to_parquet
+from emoreason.apps.ui.folder import label_files, row_columns, rows_file, summary
 from emoreason.core.errors import UsageError
 from emoreason.engine import Engine
 from emoreason.explain.read.sections import parse
@@ -52,23 +52,22 @@ def rows_of(progress) -> list[dict]:
     return [row for step in progress for row in step.rows]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 @pytest.mark.parametrize("options", [{}, {"labels": ["bored", "engaged"]}, {"detect": False}], ids=str)
-def test_rows_are_those_of_the_command_line(mini, photos, zipped, tmp_path, suffix, options):
+def test_rows_are_those_of_the_command_line(mini, photos, zipped, tmp_path, kind, options):
     """To the byte but for the folder, of the files and of a zip of them."""
-    target = tmp_path / f"rows{suffix}"
+    target = tmp_path / f"rows.{kind}"
     flags = ["--labels", ",".join(options["labels"])] if "labels" in options else []
     flags += ["--no-detect"] if "detect" in options else []
     files = sorted(photos.iterdir())
     assert execute(["label", *map(str, files), "-o", str(target), "--device", "cpu", *flags]) == 3
-    write = {".jsonl": to_jsonl, ".csv": to_csv, ".parquet": to_parquet}[suffix]
     columns = row_columns(mini, options.get("labels"))
     wanted = target.read_bytes()
     for upload in (files, [zipped]):
         rows = rows_of(label_files(mini, upload, **options))
         placed = [row | {key: row[key].replace(row["source"], f"{photos}/{row['source']}") for key in
                          ("source", "error")} for row in rows]  # fmt: skip
-        assert write(placed, columns) == wanted
+        assert rows_file(placed, columns, kind) == wanted
 
 
 def test_progress_counts_up_and_rows_come_as_they_are_made(mini, photos, zipped):
@@ -125,11 +124,8 @@ def test_through_an_engine_with_others(mini, photos, zipped):
     assert [row["face_id"] for row in found[0] if row["source"] == "two.webp"] == [0, 1]
 
 
-def test_explanations_are_in_the_rows(photos):
-    import emoreason
-
-    model = emoreason.load("mini", device_name="cpu")
-    (row,) = rows_of(label_files(model, [photos / "a face.jpg"], explain=True))
+def test_explanations_are_in_the_rows(photos, mini_with_words):
+    (row,) = rows_of(label_files(mini_with_words, [photos / "a face.jpg"], explain=True))
     assert parse(row["explanation"]) is not None
 
 
@@ -152,5 +148,5 @@ def test_no_picture_is_left_on_disk(mini, zipped, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     rows = rows_of(label_files(mini, [zipped]))
-    to_parquet(rows, row_columns(mini))
+    rows_file(rows, row_columns(mini), "parquet")
     assert os.listdir(tmp_path) == []

@@ -19,9 +19,10 @@ from emoreason.analysis import Analysis
 from emoreason.apps.ui import about
 from emoreason.apps.ui.export import as_csv, as_json, as_markdown, escaped
 from emoreason.apps.ui.feedback import Feedback, default_folder
-from emoreason.apps.ui.folder import row_columns, to_csv
+from emoreason.apps.ui.folder import row_columns, rows_file
 from emoreason.apps.ui.words import words
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.probabilities import percent
 from emoreason.core.types import Picture
 from emoreason.data.check import check
 from emoreason.evaluate.benchmark import target_of
@@ -39,7 +40,7 @@ class Settings:
     labels: tuple[str, ...] | None = None
     detect: bool = True
     decide: str = "evidence"
-    manner: Style = Style()
+    style: Style = Style()
 
 
 @dataclass
@@ -61,8 +62,8 @@ class Conversation:
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load("mini", device_name="cpu")
+def model(mini_with_words):
+    return mini_with_words
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def wall(model) -> Analysis:
 
 @pytest.fixture
 def conversation(smile, two, wall) -> Conversation:
-    own = Settings(labels=("bored", "<i>engaged</i>"), manner=Style(temperature=0.5, brief=True))
+    own = Settings(labels=("bored", "<i>engaged</i>"), style=Style(temperature=0.5, brief=True))
     return Conversation(
         [
             Exchange(names=("smile.jpg",), analyses=(smile,), first=1),
@@ -110,14 +111,14 @@ def test_markdown_tells_all_of_it(conversation, smile):
     sections = face.explanation.sections
     for part in (sections.observations, sections.interpretation, sections.conclusion):
         assert escaped(part) in text
-    assert f"| Shown expression | {face.label} |" in text and f"{face.confidence:.0%}, calibrated" in text
+    assert f"| Shown expression | {face.label} |" in text and f"{percent(face.confidence)}, calibrated" in text
     assert "lip corner puller (AU12, strong)" in text
     assert "Checked: every statement matches the evidence." in text
     assert "### Face 1" in text and "### Face 2" in text and "### Face 3" in text
     assert "No face was found in wall.png." in text
     assert "About face 1:" in text and "Quite sure, at 99%." in text and "It is the mouth." in text
-    assert "The model was" not in text and "It could not be answered: the model was &lt;busy&gt;" in text
-    assert "It was stopped here." in text
+    assert "The model was" not in text and "This could not be answered: the model was &lt;busy&gt;" in text
+    assert "The answer was stopped here." in text
     assert f"emoreason {__version__}" in text and f"revision {smile.revision}" in text
     assert "temperature 0.5" in text and "length short" in text
     assert text.rstrip().endswith(words()["page"]["policy"])
@@ -156,7 +157,7 @@ def test_json_round_trip(conversation, smile):
     first, question, own, last = read["exchanges"]
     assert first["analyses"] == [json.loads(smile.to_json())] and first["pictures"] == ["smile.jpg"]
     assert question["about"] == [1] and question["answer"].startswith("Quite")
-    assert own["settings"]["labels"] == ["bored", "<i>engaged</i>"] and own["settings"]["manner"]["brief"] is True
+    assert own["settings"]["labels"] == ["bored", "<i>engaged</i>"] and own["settings"]["style"]["brief"] is True
     assert own["text"] == HOSTILE and own["first"] == 2
     assert last["error"] == "the model was <busy>" and last["stopped"] is True
     assert set(first) == {
@@ -166,7 +167,7 @@ def test_json_round_trip(conversation, smile):
 
 def test_csv_is_that_of_the_command_line(model, smile):
     one = Conversation([Exchange(names=("smile.jpg",), analyses=(smile,), first=1)])
-    assert as_csv(one).encode() == to_csv(smile.rows(), row_columns(model))
+    assert as_csv(one).encode() == rows_file(smile.rows(), row_columns(model), "csv")
 
 
 def test_csv_of_several_label_sets(conversation, smile):
@@ -253,21 +254,21 @@ def test_an_abstained_face_is_not_confirmed(tmp_path, smile):
 
 @pytest.mark.parametrize("label", ["", "  ", "a\x00b", "x" * 61, "\udce9"])
 def test_labels_that_are_none(tmp_path, smile, label):
-    with pytest.raises(UsageError, match="a word or a few"):
+    with pytest.raises(UsageError, match="one or a few words"):
         Feedback(tmp_path).add(smile, smile.faces[0], right_label=label)
 
 
 def test_a_full_folder_is_a_sentence(tmp_path, smile):
-    feedback = Feedback(tmp_path, most_bytes=20_000)  # the face alone has more
+    feedback = Feedback(tmp_path, max_bytes=20_000)  # the face alone has more
     feedback.add(smile, smile.faces[0], thumb="up")
-    with pytest.raises(EmoreasonError, match="so nothing more is kept"):
+    with pytest.raises(EmoreasonError, match="so nothing more is saved"):
         feedback.add(smile, smile.faces[0], thumb="up")
     assert len(lines(feedback)) == 1
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path, smile):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EmoreasonError, match="cannot be written"):
+    with pytest.raises(EmoreasonError, match="Cannot write to"):
         Feedback(tmp_path / "file").add(smile, smile.faces[0], thumb="up")
 
 
@@ -348,15 +349,15 @@ def test_a_model_that_only_bears_the_name_gets_no_figures(model):
             return getattr(model, name)
 
     assert "No model card comes with mini" in about.card(Other())
-    assert "No scores of mini" in about.scores(Other())
-    assert "terms of their own" in about.licence(Other())
+    assert "There are no scores for mini" in about.scores(Other())
+    assert "have their own terms" in about.licence(Other())
     assert "2.9 million" not in about.model_facts(Other()) and "0123456789ab" in about.model_facts(Other())
 
 
 def test_uncalibrated_models_say_so():
     changed = load("mini", device_name="cpu", explainer="none", threshold=0.0, descriptors=True, point="balanced")
     text = about.model_facts(changed)
-    assert "were not checked" in text and "an answer at every confidence" in text and "balanced" in text
+    assert "were not checked" in text and "answers at any confidence" in text and "balanced" in text
     assert "writes no text" in text
     strict = load("mini", device_name="cpu", explainer="none", threshold=0.9)
     assert "no answer below 90% confidence" in about.model_facts(strict)

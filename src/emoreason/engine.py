@@ -1,13 +1,14 @@
-"""One model for many callers: a thread owns it, and what waits together goes through it together.
+"""Serves one model to many callers: a single thread owns the model and batches the requests that are waiting.
 
     engine = Engine(lambda: load("mini"), "mini")
     caller = engine.caller(stop)              # one request; the methods of a Reasoner, safe in many threads
     for piece in caller.explain(analyses): ...
 
-Pictures are opened and faces found in the callers' threads. Measuring a few faces is quick and goes first; texts are
-written by up to TOGETHER faces at a time, and a second group begins while the first is still written, so that nobody
-waits for the end of another's text. A group costs about the same whether one face is in it or eight: it waits a moment
-for those who are on their way. Requests of many faces (folders) come after those of a few, and never take both places.
+The callers' own threads open pictures and find faces. The engine thread measures small requests first, because that is
+quick. It writes texts in groups of up to TOGETHER faces and starts a second group while the first is still being
+written, so that nobody waits for someone else's text to end. A group takes about as long for one face as for eight, so
+it waits a moment for requests that are on their way. Requests with many faces (folders) queue behind small ones and
+never occupy both groups.
 """
 
 import logging
@@ -25,7 +26,7 @@ from emoreason.chat import Queued
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Piece, Question, Style, check_decide
+from emoreason.explain.explanation import Piece, Question, Style, check_decide, consume
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
@@ -35,52 +36,52 @@ if TYPE_CHECKING:
     from emoreason.faces.detect import Detector
     from emoreason.reasoner import Reasoner
 
-TOGETHER = 8  # texts written side by side: more gain nothing on a processor and keep the first ones waiting
-GROUPS = 2  # of them at once
-TICK = 0.1  # seconds until a waiting request looks whether it was stopped
-GATHER = 0.15  # seconds that a group waits for others whose pictures are being read
-FOLLOWS = 0.01  # seconds in which a text is asked for after its face was measured, if it is
-PATIENCE = 0.25  # seconds after which a second group begins, however small
-TURN = 0.005  # seconds that a group goes on at a time: less than one step of the model, more than handing out its words
-MANY_FACES = 8  # faces of a request that lets smaller ones go first
-QUIET = 1.0  # seconds without work after which freed memory goes back to the system
-LATER = 0.25  # seconds that a request stands behind for each of its faces
+TOGETHER = 8  # texts written side by side: on a CPU, more are no faster and delay the first ones
+GROUPS = 2  # groups of texts written at once
+TICK = 0.1  # seconds between a waiting request's checks whether it was stopped
+GATHER = 0.15  # seconds a group waits for requests whose pictures are still being decoded
+FOLLOWS = 0.01  # seconds after measuring a face within which a request usually asks for its text
+PATIENCE = 0.25  # seconds after which a second group starts, however small
+TURN = 0.005  # seconds a group runs per turn: less than one step of the model, enough to hand out the words of a step
+MANY_FACES = 8  # a request with this many faces lets smaller ones go first
+QUIET = 1.0  # idle seconds after which freed memory goes back to the system
+LATER = 0.25  # seconds a request moves back in the queue for each of its faces
 _END = object()
 
 log = logging.getLogger("emoreason")
 
 
 class Busy(EmoreasonError):
-    """More requests wait than are let in."""
+    """The model takes no request now: the queue is full, or the model is loading or shutting down."""
 
 
 class Stopped(EmoreasonError):
-    """The caller stopped it."""
+    """The caller stopped the request."""
 
 
 @dataclass(eq=False)
 class Task:
-    """One request for the model: measuring pictures, explaining analyses or answering questions."""
+    """One request to the model: measure pictures, explain analyses or answer questions."""
 
     kind: str  # measure, explain or answer
     items: Sequence[Any]
-    key: tuple[Any, ...]  # jobs of one kind and key can go through the model together
-    size: int  # faces or questions
-    stop: threading.Event  # of the request
+    key: tuple[Any, ...]  # jobs of the same kind and key can go through the model together
+    size: int  # number of faces or questions
+    stop: threading.Event  # set when the caller stops the request
     out: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)  # pieces, then _END or an exception
     value: Any = None
-    left: bool = False  # nobody reads it any more
-    given: bool = False  # a piece of it was told
-    asked: float = field(default_factory=time.perf_counter)
+    abandoned: bool = False  # nobody reads `out` any more
+    started: bool = False  # at least one piece went out
+    submitted: float = field(default_factory=time.perf_counter)
 
     @property
     def due(self) -> float:
-        """The order in which jobs are taken."""
-        return self.asked + LATER * self.size
+        """The queue is sorted by this."""
+        return self.submitted + LATER * self.size
 
     @property
     def over(self) -> bool:
-        return self.left or self.stop.is_set()
+        return self.abandoned or self.stop.is_set()
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         self.value = value
@@ -89,16 +90,16 @@ class Task:
 
 @dataclass(eq=False)
 class Group:
-    """Jobs whose texts are being written together."""
+    """Jobs whose texts are written together."""
 
     jobs: list[Task]
     pieces: Generator[Piece, None, list[Any]]
-    begun: float
+    started: float
 
     def step(self) -> bool:
-        """One more piece to whom it belongs; False when all is written."""
+        """Pass the next piece to the job it belongs to; False when everything is written or all jobs are over."""
         if all(job.over for job in self.jobs):
-            self.pieces.close()  # the model stops
+            self.pieces.close()  # stops the model
             return False
         try:
             piece = next(self.pieces)
@@ -110,7 +111,7 @@ class Group:
         row = piece.row
         for job in self.jobs:
             if row < job.size:
-                job.given = True
+                job.started = True
                 job.out.put(Piece(row, piece.text))
                 return True
             row -= job.size
@@ -118,7 +119,7 @@ class Group:
 
 
 class Engine:
-    """Loads a model in a thread of its own and serves it from there."""
+    """Loads a model in a thread of its own and runs it there."""
 
     def __init__(
         self,
@@ -133,18 +134,18 @@ class Engine:
         self.state, self.problem = "loading", ""
         self._load = load
         self._reasoner: Reasoner | None = None
-        self._jobs: list[Task] = []  # waiting, in the order of `due`
-        self._groups: deque[Group] = deque()  # being written, the next one to get a turn first
-        self._opening = 0  # requests whose pictures are being read
-        self._follow = 0  # requests that were just measured: their texts may be asked for in a moment
-        self._measured = 0.0  # when that was
-        self._owed = 0.0  # seconds that texts have to be written before many faces are measured again
-        self._news = threading.Condition()
+        self._jobs: list[Task] = []  # waiting, sorted by `due`
+        self._groups: deque[Group] = deque()  # being written; the first one gets the next turn
+        self._opening = 0  # requests whose pictures are being decoded
+        self._expected_texts = 0  # requests that were just measured and may ask for their texts in a moment
+        self._measured_at = 0.0
+        self._owed = 0.0  # seconds of writing that are due before many faces are measured again
+        self._changed = threading.Condition()
         self._loaded = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"engine-{name}", daemon=True)
         self._thread.start()
 
-    # ---- for those who ask -------------------------------------------------------------------------------------------
+    # ---- called from the threads of the callers ----------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
@@ -166,7 +167,7 @@ class Engine:
 
     def wait_ready(self, timeout: float | None = None) -> None:
         if not self._loaded.wait(timeout):
-            raise Busy(f"{self.name} is still being loaded; ask again in a few seconds")
+            raise Busy(f"{self.name} is still loading; try again in a few seconds")
         if self.state == "failed":
             raise EmoreasonError(f"{self.name} could not be loaded: {self.problem}")
 
@@ -174,40 +175,40 @@ class Engine:
         return Caller(self, stop or threading.Event())
 
     def submit(self, job: Task) -> None:
-        with self._news:
+        with self._changed:
             if self.state == "closed":
                 raise Busy(f"{self.name} is shutting down")
             if len(self._jobs) >= self.most_waiting:
-                raise Busy(f"{len(self._jobs)} requests wait already; try again in a moment")
+                raise Busy(f"{len(self._jobs)} requests are already waiting; try again in a moment")
             insort(self._jobs, job, key=lambda other: other.due)
             if job.kind != "measure":
-                self._follow = max(0, self._follow - 1)
-            self._news.notify()
+                self._expected_texts = max(0, self._expected_texts - 1)
+            self._changed.notify()
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Around the reading of pictures whose faces will be asked about: groups wait a moment for them."""
-        with self._news:
+        """Wrap this around opening pictures and finding faces: new groups wait a moment for such requests."""
+        with self._changed:
             self._opening += 1
         try:
             yield
         finally:
-            with self._news:
+            with self._changed:
                 self._opening -= 1
-                self._news.notify()
+                self._changed.notify()
 
     def ahead(self, job: Task) -> int | None:
-        """How many are before this one; None once it is taken."""
-        with self._news:
+        """The number of jobs before this one in the queue; None once the engine has taken it."""
+        with self._changed:
             return next((at for at, other in enumerate(self._jobs) if other is job), None)
 
     def close(self, timeout: float = 30) -> None:
-        """Take no more, finish what is there, end the thread."""
-        with self._news:
+        """Refuse new requests, finish those that were accepted, and end the thread."""
+        with self._changed:
             if self.state != "failed":
                 self.state = "closed"
-            self._news.notify()
-        if self.state != "failed":  # then there is nothing to finish
+            self._changed.notify()
+        if self.state != "failed":  # a failed engine has nothing to finish
             self._thread.join(timeout)
 
     # ---- the thread that owns the model ------------------------------------------------------------------------------
@@ -226,74 +227,80 @@ class Engine:
         try:
             while self.state != "failed" and self._wait_for_work():
                 self._work()
-        finally:  # nobody may wait for a thread that is gone
+        finally:  # callers must not wait for a thread that has ended
             for job in [*self._jobs, *(job for group in self._groups for job in group.jobs)]:
-                job.end(error=Busy(f"{self.name} has ended"))
+                job.end(error=Busy(f"{self.name} is no longer running"))
 
     def _wait_for_work(self) -> bool:
-        quiet: float | None = QUIET
-        with self._news:
+        """Wait until there is work; False when the engine was closed."""
+        idle_timeout: float | None = QUIET
+        with self._changed:
             while not self._jobs and not self._groups:
                 if self.state == "closed":
                     return False
-                if not self._news.wait(quiet):
+                if not self._changed.wait(idle_timeout):
                     give_back_memory()
-                    quiet = None  # once, until there was work again
+                    idle_timeout = None  # once per idle period
             return True
 
     def _work(self) -> None:
-        """Measure what is there, perhaps begin a group, and write on with one."""
+        """Measure the waiting faces, start a group if one may start, and write on with one group."""
         self._measure(self._take(lambda job: job.kind == "measure" and job.size < MANY_FACES))
         if not self._groups or self._owed <= 0:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             self._measure(self._take(lambda job: job.kind == "measure", MANY_FACES))
-            self._owed = time.perf_counter() - begun
+            self._owed = time.perf_counter() - started
         if len(self._groups) < GROUPS:
-            many = any(job.size >= MANY_FACES for group in self._groups for job in group.jobs)
-            if (wait := self._early(many)) > 0:
+            large_running = any(job.size >= MANY_FACES for group in self._groups for job in group.jobs)
+
+            def may_start(job: Task) -> bool:
+                return job.kind != "measure" and not (large_running and job.size >= MANY_FACES)
+
+            if (delay := self._start_delay(may_start)) > 0:
                 if not self._groups:
-                    with self._news:
-                        self._news.wait(wait)
-            elif jobs := self._take(lambda job: job.kind != "measure" and not (many and job.size >= MANY_FACES),
-                                    self.together):  # fmt: skip
+                    with self._changed:
+                        self._changed.wait(delay)
+            elif jobs := self._take(may_start, self.together):
                 self._begin(jobs)
         if self._groups:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             self._turn()
-            self._owed -= time.perf_counter() - begun
+            self._owed -= time.perf_counter() - started
 
-    def _early(self, many: bool) -> float:
-        """Seconds for which it is worth to wait with a group, because more could go with it."""
+    def _start_delay(self, may_start: Callable[[Task], bool]) -> float:
+        """Seconds that the next group should still wait because more requests could join it."""
         now = time.perf_counter()
-        with self._news:
-            texts = [job for job in self._jobs if job.kind != "measure" and not (many and job.size >= MANY_FACES)]
+        with self._changed:
+            texts = [job for job in self._jobs if may_start(job)]
             waiting, running = sum(job.size for job in texts), sum(job.size for g in self._groups for job in g.jobs)
             if not texts or waiting >= self.together:
                 return 0.0
-            oldest = min(job.asked for job in texts)
+            oldest = min(job.submitted for job in texts)
             if running > 2 * waiting:
                 return oldest + PATIENCE - now
             if self._opening:
                 return oldest + GATHER - now
-            return self._measured + FOLLOWS - now if self._follow else 0.0
+            return self._measured_at + FOLLOWS - now if self._expected_texts else 0.0
 
     def _take(self, fits: Callable[[Task], bool], max_size: int | None = None) -> list[Task]:
-        """The first waiting job that fits, and those behind it that can go with it. Stopped ones are let go."""
+        """Remove from the queue the first job that fits and all later ones that can share its batch.
+
+        Jobs that are over are dropped on the way."""
         taken: list[Task] = []
-        with self._news:
-            kept: list[Task] = []
+        with self._changed:
+            remaining: list[Task] = []
             for job in self._jobs:
                 if job.over:
                     continue
-                if fits(job) and self._joins(job, taken, max_size):
+                if fits(job) and self._can_join(job, taken, max_size):
                     taken.append(job)
                 else:
-                    kept.append(job)
-            self._jobs = kept
+                    remaining.append(job)
+            self._jobs = remaining
         return taken
 
     @staticmethod
-    def _joins(job: Task, taken: list[Task], max_size: int | None) -> bool:
+    def _can_join(job: Task, taken: list[Task], max_size: int | None) -> bool:
         if not taken:
             return True
         return job.key == taken[0].key and (
@@ -303,7 +310,7 @@ class Engine:
     def _measure(self, jobs: list[Task]) -> None:
         if not jobs:
             return
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             assert self._reasoner is not None, self.problem
             analyses = iter(self._reasoner.analyze_faces([item for job in jobs for item in job.items], jobs[0].key[1]))
@@ -311,34 +318,34 @@ class Engine:
         except Exception as error:
             self._failed(jobs, error, self._measure)
             return
-        self._measured = time.perf_counter()
-        with self._news:
-            self._follow = len(jobs)
+        self._measured_at = time.perf_counter()
+        with self._changed:
+            self._expected_texts = len(jobs)
         for job, value in zip(jobs, values, strict=True):
             job.end(value)
-        self._told("measure", jobs, self._measured - begun)
+        self._report_batch("measure", jobs, self._measured_at - started)
 
     def _begin(self, jobs: list[Task]) -> None:
         assert self._reasoner is not None, self.problem
         items = [item for job in jobs for item in job.items]
         match jobs[0].key:
-            case ("explain", _, decide, manner):
-                pieces: Generator[Piece, None, list[Any]] = self._reasoner.explain(items, decide, manner)
-            case (_, manner):
-                pieces = self._reasoner.answer(items, manner)
+            case ("explain", _, decide, style):
+                pieces: Generator[Piece, None, list[Any]] = self._reasoner.explain(items, decide, style)
+            case (_, style):
+                pieces = self._reasoner.answer(items, style)
         self._groups.append(Group(jobs, pieces, time.perf_counter()))
 
     @staticmethod
-    def _failed(jobs: list[Task], error: Exception, again: Callable[[list[Task]], None]) -> None:
-        """What one request broke must not break the others: those that were told nothing yet go once more, alone."""
+    def _failed(jobs: list[Task], error: Exception, retry: Callable[[list[Task]], None]) -> None:
+        """One bad request must not fail the others: each job that has sent no piece yet is tried again, alone."""
         for job in jobs:
-            if len(jobs) > 1 and not job.given:
-                again([job])
+            if len(jobs) > 1 and not job.started:
+                retry([job])
             else:
                 job.end(error=error)
 
     def _turn(self) -> None:
-        """Some pieces of the group whose turn it is: what one step of the model gives, or the end."""
+        """Advance the first group: pass on the pieces of one step of the model, or end the group."""
         group, until = self._groups[0], time.perf_counter() + TURN
         try:
             while (going := group.step()) and time.perf_counter() < until:
@@ -351,23 +358,23 @@ class Engine:
             self._groups.rotate(-1)
         else:
             self._groups.remove(group)
-            self._told(group.jobs[0].kind, group.jobs, time.perf_counter() - group.begun)
+            self._report_batch(group.jobs[0].kind, group.jobs, time.perf_counter() - group.started)
 
-    def _told(self, kind: str, jobs: list[Task], seconds: float) -> None:
+    def _report_batch(self, kind: str, jobs: list[Task], seconds: float) -> None:
         try:
             self.on_batch(kind, sum(job.size for job in jobs), seconds)
-        except Exception:  # whoever listens must not end the thread that everybody waits for
-            log.exception("%s: a batch could not be counted", self.name)
+        except Exception:  # a failing listener must not end the thread that all callers depend on
+            log.exception("%s: the on_batch callback failed", self.name)
 
 
 class Caller:
-    """What one request sees of an engine: the methods of a Reasoner. Setting `stop` ends whatever it waits for."""
+    """An engine as one request sees it: the methods of a Reasoner. Setting `stop` ends any wait."""
 
     def __init__(self, engine: Engine, stop: threading.Event):
         self._engine, self._stop = engine, stop
 
     def _reasoner(self) -> "Reasoner":
-        """Once it is loaded; whoever stops does not wait for that."""
+        """The model, once it is loaded. Setting `stop` ends the wait."""
         while not self._stop.is_set():
             with suppress(Busy):
                 self._engine.wait_ready(TICK)
@@ -375,7 +382,7 @@ class Caller:
         raise Stopped("stopped")
 
     def _loaded(self) -> "Reasoner":
-        """The model, for what is fixed once it is loaded: any thread may read that, after a stop too."""
+        """The model, for attributes that never change after loading: any thread may read them, even after a stop."""
         return self._engine.reasoner if self._engine.is_loaded else self._reasoner()
 
     @property
@@ -433,9 +440,11 @@ class Caller:
     ) -> "list[Analysis]":
         from emoreason.evidence.zeroshot import check_labels
 
-        asked = check_labels(labels) if labels is not None else None  # a wrong label is its own request's mistake
+        checked = (
+            check_labels(labels) if labels is not None else None
+        )  # here, so that bad labels fail only this request
         size = sum(len(faces) for _, faces in pictures)
-        return self._value(Task("measure", list(pictures), ("measure", asked), size, self._stop))
+        return consume(self._pieces(Task("measure", list(pictures), ("measure", checked), size, self._stop)))
 
     def analyze(
         self,
@@ -445,7 +454,7 @@ class Caller:
         limits: Limits = Limits(),
         explain: bool = True,
         decide: str = "evidence",
-        manner: Style = Style(),
+        style: Style = Style(),
     ) -> "Analysis":
         with self._engine.opening():
             picture = source if isinstance(source, Picture) else open_picture(source, limits)
@@ -453,45 +462,38 @@ class Caller:
         analyses = self.analyze_faces([(picture, faces)], labels)
         if not explain:
             return analyses[0]
-        from emoreason.explain.explanation import consume
-
-        return consume(self.explain(analyses, decide, manner))[0]
+        return consume(self.explain(analyses, decide, style))[0]
 
     def explain(
-        self, analyses: "Sequence[Analysis]", decide: str = "evidence", manner: Style = Style()
+        self, analyses: "Sequence[Analysis]", decide: str = "evidence", style: Style = Style()
     ) -> "Generator[Piece | Queued, None, list[Analysis]]":
         check_decide(decide)
         faces = [face for analysis in analyses for face in analysis.faces]
         if not faces or not self.has_words:
             return list(analyses)
         labels = tuple(faces[0].probabilities)
-        job = Task("explain", list(analyses), ("explain", labels, decide, manner), len(faces), self._stop)
+        job = Task("explain", list(analyses), ("explain", labels, decide, style), len(faces), self._stop)
         return (yield from self._pieces(job))
 
     def answer(
-        self, questions: Sequence[Question], manner: Style = Style()
+        self, questions: Sequence[Question], style: Style = Style()
     ) -> Generator[Piece | Queued, None, list[str]]:
-        job = Task("answer", list(questions), ("answer", manner), len(questions), self._stop)
+        job = Task("answer", list(questions), ("answer", style), len(questions), self._stop)
         return (yield from self._pieces(job))
 
-    def _value(self, job: Task) -> Any:
-        for _ in self._pieces(job):
-            pass
-        return job.value
-
     def _pieces(self, job: Task) -> Generator[Piece | Queued, None, Any]:
-        """The model goes on for a job as long as somebody reads here."""
+        """The pieces of a job as they are written. Closing this generator lets the model stop."""
         self._reasoner()
         self._engine.submit(job)
-        told = None
+        reported = None
         try:
             while not self._stop.is_set():
                 try:
                     piece = job.out.get(timeout=TICK)
                 except queue.Empty:
                     ahead = self._engine.ahead(job)
-                    if ahead is not None and ahead != told:
-                        told = ahead
+                    if ahead is not None and ahead != reported:
+                        reported = ahead
                         yield Queued(ahead)
                     continue
                 if piece is _END:
@@ -501,11 +503,11 @@ class Caller:
                 yield piece
             raise Stopped("stopped")
         finally:
-            job.left = True
+            job.abandoned = True
 
 
 class Engines:
-    """The models that were named at the start, each loaded when it is first wanted."""
+    """The models of a server by name; each is loaded on first use."""
 
     def __init__(self, loaders: "Mapping[str, Callable[[], Reasoner]]", **options: Any):
         self._loaders, self._options = dict(loaders), options
@@ -522,7 +524,7 @@ class Engines:
 
     def __getitem__(self, name: str) -> Engine:
         if name not in self._loaders:
-            raise UsageError(f"there is no model {name!r} here; there is {', '.join(self.names)}")
+            raise UsageError(f"there is no model {name!r}; available: {', '.join(self.names)}")
         with self._lock:
             if name not in self._engines:
                 self._engines[name] = Engine(self._loaders[name], name, **self._options)

@@ -1,4 +1,4 @@
-"""Batch labeling: workers open pictures and find faces while the encoder computes; one bad file is one row."""
+"""Labels many pictures: threads open pictures and find faces while the encoder runs; a bad file becomes a row."""
 
 import hashlib
 import io
@@ -24,13 +24,13 @@ from emoreason.explain.explanation import consume
 from emoreason.faces.detect import Detector
 from emoreason.media.images import Limits, describe, find_pictures
 
-CHUNK = 8  # pictures that one worker takes at a time: small crops cost less than the hand-over
+CHUNK = 8  # pictures per worker task: with small crops the hand-over costs more than the work
 EXPORT_SIZE = 512  # longest side of an exported crop
 EXPLAINED = 16  # pictures whose faces are explained together
 
 
 class Labeler(Protocol):
-    """What labeling needs of a model: a Reasoner has it, and so has the Caller of an Engine."""
+    """The attributes and methods of a model that labeling uses. Reasoner and engine.Caller both have them."""
 
     @property
     def name(self) -> str: ...
@@ -67,7 +67,7 @@ class LabelJob:
     detect: bool = True
     frames: bool = False
     batch_size: int = 128
-    workers: int = field(default_factory=cores)  # a detection keeps one core busy
+    workers: int = field(default_factory=cores)  # one per core: a detection keeps one core busy
     limit: int | None = None
     shuffle_seed: int | None = None
     limits: Limits = Limits()
@@ -75,17 +75,17 @@ class LabelJob:
     decide: str = "evidence"
 
     def sources(self) -> list[str]:
-        """Every picture once, in the order of the job: names only, so that 100,000 of them are a few megabytes."""
-        found = _once(find_pictures(self.paths))
+        """The name of each picture, once, in the order of the job. 100,000 names take a few megabytes."""
+        names = _once(find_pictures(self.paths))
         if self.shuffle_seed is not None:
-            everything = list(found)
+            everything = list(names)
             random.Random(self.shuffle_seed).shuffle(everything)
-            found = iter(everything)
-        return list(itertools.islice(found, self.limit))
+            names = iter(everything)
+        return list(itertools.islice(names, self.limit))
 
 
 def _once(sources: Iterable[str]) -> Iterator[str]:
-    """A picture that was named twice is labeled once: resuming tells pictures apart by their source."""
+    """Yields each source once: a resumed run recognises pictures by their source."""
     seen: set[str] = set()
     for source in sources:
         if source not in seen:
@@ -94,13 +94,13 @@ def _once(sources: Iterable[str]) -> Iterator[str]:
 
 
 def row_source(source: str) -> str:
-    """The source as it stands in a row: data URIs by their hash; names that are no UTF-8 with their bytes escaped."""
+    """The source as a row names it: data URIs by their hash, bytes of file names that are not UTF-8 escaped."""
     return pipeline.valid_utf8(describe(source))
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """All rows of one source, and its crops when they are to be exported (one per row with a face)."""
+    """All rows of one source and, for an export, its crops (one per row with a face)."""
 
     source: str
     rows: list[Row]
@@ -109,14 +109,14 @@ class Labeled:
 
 @dataclass(frozen=True)
 class OpenedSource:
-    """A source with small crops of its faces, and the full crops as PNG where they are to be exported."""
+    """A source with small crops of its faces and, for an export, the full crops as PNG."""
 
     opened: pipeline.Opened
     crops: list[bytes]
 
 
 def open_source(model: Labeler, job: LabelJob, source: Any, keep_crops: bool = False) -> OpenedSource:
-    """Runs in a worker. Never raises for a bad file."""
+    """Open a source and find its faces. Runs in a worker thread and never raises for a bad file."""
     find = partial(model.faces, detect=job.detect)
     opened = pipeline.open_and_detect(source, find, job.limits, job.frames)
     crops = [_png(face.crop) for _, faces in opened.pictures for face in faces] if keep_crops else []
@@ -133,12 +133,12 @@ def _png(crop: Image.Image) -> bytes:
 def label_sources(
     model: Labeler, job: LabelJob, sources: list[str], keep_crops: bool = False
 ) -> Generator[Labeled, None, None]:
-    """Sources -> their rows, in order. A bounded number of pictures is open at a time: memory stays flat."""
+    """Yields the rows of each source, in order. A limited number of pictures is open at once, so memory stays flat."""
     waiting: list[OpenedSource] = []
     n_faces = 0
-    for found in _opened(model, job, sources, keep_crops):
-        waiting.append(found)
-        n_faces += found.opened.n_faces
+    for source in _opened(model, job, sources, keep_crops):
+        waiting.append(source)
+        n_faces += source.opened.n_faces
         if n_faces >= job.batch_size or len(waiting) >= 4 * job.batch_size:
             yield from _labeled(model, job, waiting)
             waiting, n_faces = [], 0
@@ -157,16 +157,16 @@ def _opened(model: Labeler, job: LabelJob, sources: list[str], keep_crops: bool)
 
 
 def _labeled(model: Labeler, job: LabelJob, waiting: list[OpenedSource]) -> Iterator[Labeled]:
-    pictures = [entry for found in waiting for entry in found.opened.pictures]
-    measured = model.analyze_faces(pictures, job.labels, job.batch_size)
-    analyses = iter(_explained(model, job, measured) if job.explain else measured)
-    for found in waiting:
-        rows = rows_of(model, found.opened, analyses, row_source(found.opened.source))
-        yield Labeled(found.opened.source, rows, found.crops)
+    pictures = [entry for source in waiting for entry in source.opened.pictures]
+    analyzed = model.analyze_faces(pictures, job.labels, job.batch_size)
+    analyses = iter(_explained(model, job, analyzed) if job.explain else analyzed)
+    for source in waiting:
+        rows = rows_of(model, source.opened, analyses, row_source(source.opened.source))
+        yield Labeled(source.opened.source, rows, source.crops)
 
 
 def rows_of(model: Labeler, opened: pipeline.Opened, analyses: Iterator[Analysis], source: str) -> list[Row]:
-    """The rows of one source; the analyses of its pictures are taken off `analyses`."""
+    """The rows of one source. Consumes one item of `analyses` for each of its pictures."""
     if opened.error is not None:
         return [row(source=source, status="error", error=opened.error, model=model.name, revision=model.revision,
                     prompt_id=model.prompt_id)]  # fmt: skip
@@ -174,24 +174,24 @@ def rows_of(model: Labeler, opened: pipeline.Opened, analyses: Iterator[Analysis
 
 
 def _explained(model: Labeler, job: LabelJob, analyses: list[Analysis]) -> Iterator[Analysis]:
-    """Explanations in batches of their own: a text takes a thousand times as long as a label."""
+    """Explain in smaller batches: a text takes a thousand times as long as a label."""
     for start in range(0, len(analyses), EXPLAINED):
         yield from consume(model.explain(analyses[start : start + EXPLAINED], job.decide))
 
 
 def label_rows(model: Labeler, job: LabelJob) -> Iterator[Row]:
-    """The rows of a job, one after another."""
+    """Yields the rows of a job."""
     for labeled in label_sources(model, job, job.sources()):
         yield from labeled.rows
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the output holds now."""
+    """What the output file holds after a run."""
 
-    pictures: int  # of the job
-    before: int  # of these, in the output of the run that was resumed
-    statuses: dict[str, int]  # rows by status, those of before included
+    pictures: int  # number of pictures in the job
+    done_before: int  # pictures that an earlier run had already labeled
+    statuses: dict[str, int]  # number of rows by status, including those of earlier runs
 
     @property
     def failed(self) -> int:
@@ -199,20 +199,23 @@ class Outcome:
 
     def __str__(self) -> str:
         parts = [f"{n} {status.replace('_', ' ')}" for status, n in sorted(self.statuses.items())]
-        again = f" ({_count(self.before, 'picture')} done before)" if self.before else ""
+        resumed = f" ({_count(self.done_before, 'picture')} done before)" if self.done_before else ""
         rows = sum(self.statuses.values())
-        return f"{_count(self.pictures, 'picture')}, {_count(rows, 'row')}: {', '.join(parts)}{again}"
+        return f"{_count(self.pictures, 'picture')}, {_count(rows, 'row')}: {', '.join(parts)}{resumed}"
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def remaining(output: RowFile, sources: list[str]) -> list[str]:
-    """What the output does not hold yet; the picture that was cut off it first, even when it was not asked for now."""
+    """The sources that still need labeling.
+
+    A picture whose rows were cut off when resuming comes first, even if it is not among `sources`."""
     todo = [source for source in sources if row_source(source) not in output.done]
-    lost = output.cut is not None and all(row_source(source) != output.cut for source in todo)
-    return [output.cut, *todo] if output.cut is not None and lost else todo
+    if output.cut is None or any(row_source(source) == output.cut for source in todo):
+        return todo
+    return [output.cut, *todo]
 
 
 def run(
@@ -224,18 +227,18 @@ def run(
     export: ImageFolder | None = None,
     progress: Callable[[Labeled], None] = lambda labeled: None,
 ) -> Outcome:
-    """Label what the output does not hold yet, writing as it goes."""
+    """Label the sources that the output does not hold yet; write the rows of each picture as soon as they are ready."""
     todo = remaining(output, sources)
-    # Closed at once when writing fails, so that nothing goes on opening pictures for a job that has ended.
-    with closing(label_sources(model, job, todo, keep_crops=export is not None)) as found:
-        for labeled in found:
+    # closing(): if writing fails, the worker threads stop opening pictures at once
+    with closing(label_sources(model, job, todo, keep_crops=export is not None)) as results:
+        for labeled in results:
             if export is not None:
                 export.add(labeled.rows, labeled.crops)
             output.write(labeled.rows)
             progress(labeled)
     output.finish()
-    before = sum(row_source(source) in output.done for source in sources)
-    return Outcome(len(sources), before, dict(output.statuses))
+    done_before = sum(row_source(source) in output.done for source in sources)
+    return Outcome(len(sources), done_before, dict(output.statuses))
 
 
 def row_columns(model: Labeler, job: LabelJob) -> list[str]:
@@ -244,7 +247,7 @@ def row_columns(model: Labeler, job: LabelJob) -> list[str]:
 
 
 def made_with(model: Labeler, job: LabelJob, export: bool = False) -> dict[str, Any]:
-    """All that decides the rows besides the pictures: a run that is resumed must have the same."""
+    """The options that affect the rows. A resumed run must have the same ones."""
     projection = model.reader.zeroshot.projection
     return {
         "model": model.name,

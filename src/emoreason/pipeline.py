@@ -1,7 +1,7 @@
-"""The path of a picture, as plain functions on batches: open, find the faces, encode, measure.
+"""The steps from a picture to its measurements: open, find the faces, encode, measure.
 
-Labeling, evaluation, fine-tuning and the page all map these functions over their pictures. They keep no state: whatever
-they need is an argument.
+Labeling, evaluation, fine-tuning and the page all use these functions. They keep no state: everything they need is an
+argument.
 """
 
 import os
@@ -21,7 +21,7 @@ from emoreason.media.images import Limits, open_frames, open_picture
 from emoreason.models.encoder import Encoder
 
 MAX_ERROR = 300  # characters: some decoders put half a file into their message
-NO_PIXELS = Image.new("RGB", (1, 1))  # replaces a picture whose faces were cropped: its rows need no pixels
+NO_PIXELS = Image.new("RGB", (1, 1))  # replaces the image of a picture once its faces are cropped, to free memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Opened:
-    """One source with the faces of its pictures (several for an animation), or the reason why it cannot be read."""
+    """One source: its pictures (several for an animation) with their faces, or the reason why it cannot be read."""
 
     source: Any
     pictures: list[tuple[Picture, list[Face]]] = field(default_factory=list)
@@ -46,25 +46,25 @@ def detect(picture: Picture, detector: Detector | None) -> list[Face]:
 
 
 def largest(faces: Iterable[Face]) -> Face | None:
-    """The face that the label of a data set's picture is about."""
+    """The largest face: a data set's label is taken to be about this one."""
     return max(faces, key=lambda face: face.quality["size"], default=None)
 
 
 def open_and_detect(
     source: Any, find: Callable[[Picture], list[Face]], limits: Limits = Limits(), frames: bool = False
 ) -> Opened:
-    """Open one source and find its faces. It never raises: what goes wrong is in `error`."""
+    """Open one source and find its faces. Never raises: problems are reported in `error`."""
     try:
         pictures = open_frames(source, limits) if frames else [open_picture(source, limits)]
         return Opened(source, [(picture, find(picture)) for picture in pictures])
     except EmoreasonError as error:
         return Opened(source, error=one_line(str(error)))
-    except Exception as error:  # whatever a decoder raises must not end a job that runs for a day
+    except Exception as error:  # no decoder error may end a job that runs for a day
         return Opened(source, error=one_line(f"{type(error).__name__}: {error}"))
 
 
 def shrink(opened: Opened, encoder: Encoder) -> Opened:
-    """The same with crops of the encoder's size and without the pictures: small enough to wait for a batch."""
+    """Resize the crops to the encoder's input and drop the pictures, so that little memory waits for a batch."""
     pictures = [
         (
             replace(picture, image=NO_PIXELS),
@@ -78,7 +78,7 @@ def shrink(opened: Opened, encoder: Encoder) -> Opened:
 def measure(
     pictures: Sequence[tuple[Picture, list[Face]]], reader: Reader, labels: tuple[str, ...], batch_size: int = 128
 ) -> list[list[Evidence]]:
-    """The evidence of every face of every picture; all faces go through the encoder together."""
+    """The evidence of the faces of each picture; all faces go through the encoder together."""
     faces = [face for _, found in pictures for face in found]
     if not faces:
         return [[] for _ in pictures]
@@ -88,7 +88,7 @@ def measure(
 
 
 def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """`work` on each item in the pool's threads, results in order, at most `ahead` of them computed in advance."""
+    """Run `work` on each item in the pool; yields results in order and computes at most `ahead` of them in advance."""
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -103,11 +103,11 @@ def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
 
 
 def one_line(message: str) -> str:
-    """An error message as a row holds it: one line of valid UTF-8, not too long."""
+    """An error message for a row: one line of valid UTF-8 with at most MAX_ERROR characters."""
     line = valid_utf8(" ".join(message.split()))
     return line if len(line) <= MAX_ERROR else line[: MAX_ERROR - 1] + "…"
 
 
 def valid_utf8(text: str) -> str:
-    """The text with bytes that are not UTF-8 (in file names) escaped."""
+    """Escape the bytes of a file name that are not UTF-8."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")

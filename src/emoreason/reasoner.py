@@ -1,4 +1,4 @@
-"""Ties it together: pictures in, Analyses out. Command line, labeling, evaluation and Python all call this."""
+"""The main entry point: load() returns a Reasoner, which turns pictures into Analyses."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,17 +30,17 @@ DEFAULT_LABELS = "ferplus8"
 
 @dataclass(frozen=True)
 class Reasoner:
-    """A loaded model. Made by `emoreason.load`."""
+    """A loaded model, as `emoreason.load` returns it."""
 
     name: str
     reader: Reader
     detector: Detector
     compute: device.Compute
     default_labels: tuple[str, ...]
-    explainer_name: str = "none"  # loaded when something is to be explained for the first time
+    explainer_name: str = "none"  # the explainer is loaded on first use
     explainer_model: str = ""
     quantize: str | None = None
-    folder: Path | None = None  # of one of our models: its card and its figures lie there
+    folder: Path | None = None  # the folder of a bundled or fine-tuned model, with its card and figures; None otherwise
 
     @cached_property
     def explainer(self) -> "Explainer | None":
@@ -53,7 +53,7 @@ class Reasoner:
 
     @property
     def has_words(self) -> bool:
-        """Whether it can explain. Nothing is loaded to tell."""
+        """Whether the model can explain and chat. Answers without loading the explainer."""
         return self.explainer_name != "none"
 
     @property
@@ -72,64 +72,65 @@ class Reasoner:
         limits: Limits = Limits(),
         explain: bool = True,
         decide: str = "evidence",
-        manner: "Style | None" = None,
+        style: "Style | None" = None,
     ) -> Analysis:
-        """One picture (path, URL, bytes, PIL, numpy, torch) -> its faces, read and explained.
+        """Find, measure and explain the faces of one picture (path, URL, bytes, PIL, numpy or torch).
 
-        explain=False leaves the words out, which is much faster. Bad input raises EmoreasonError.
+        explain=False skips the explanations, which is much faster. Bad input raises EmoreasonError.
         """
         from emoreason.explain.explanation import consume
 
         picture = open_picture(source, limits)
         analysis = self.analyze_faces([(picture, self.faces(picture, detect))], labels)[0]
-        return consume(self.explain([analysis], decide, manner))[0] if explain else analysis
+        return consume(self.explain([analysis], decide, style))[0] if explain else analysis
 
     def explain(
-        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: "Style | None" = None
+        self, analyses: Sequence[Analysis], decide: str = "evidence", style: "Style | None" = None
     ) -> "Generator[Piece, None, list[Analysis]]":
-        """Write the explanations of all faces at once, piece by piece; the value is the analyses with them.
+        """Explain all faces together. Yields text piece by piece and returns the analyses with their explanations.
 
-        Piece.row counts the faces through all analyses. decide: evidence, reasoned or both (see `--decide`)."""
+        Piece.row is the index of the face, counted over all analyses. decide: evidence, reasoned or both (see
+        `--decide`)."""
         from emoreason.explain.explanation import Style, Subject, check_decide
         from emoreason.explain.sheet import Sheet
 
         check_decide(decide)
-        found = [face for analysis in analyses for face in analysis.faces]
-        if self.explainer is None or not found:
+        all_faces = [face for analysis in analyses for face in analysis.faces]
+        if self.explainer is None or not all_faces:
             return list(analyses)
-        manner = manner or Style()
-        subjects = [Subject(Sheet.of(face.evidence, manner.brief), face.face.crop) for face in found]
-        written = yield from self.explainer.explain(subjects, decide, manner)
-        explained = iter(
-            face if decide == "evidence" else _decided(face, explanation.sheet.probabilities)
-            for face, explanation in zip(found, written, strict=True)
+        style = style or Style()
+        subjects = [Subject(Sheet.of(face.evidence, style.brief), face.face.crop) for face in all_faces]
+        explanations = yield from self.explainer.explain(subjects, decide, style)
+        decided = iter(
+            face if decide == "evidence" else _with_decision(face, explanation.sheet.probabilities)
+            for face, explanation in zip(all_faces, explanations, strict=True)
         )
-        texts = iter(written)
+        remaining = iter(explanations)
         return [
-            replace(analysis, faces=tuple(replace(next(explained), explanation=next(texts)) for _ in analysis.faces))
+            replace(analysis, faces=tuple(replace(next(decided), explanation=next(remaining)) for _ in analysis.faces))
             for analysis in analyses
         ]
 
     def answer(
-        self, questions: "Sequence[Question]", manner: "Style | None" = None
+        self, questions: "Sequence[Question]", style: "Style | None" = None
     ) -> "Generator[Piece, None, list[str]]":
-        """Follow-up questions about faces, piece by piece; Piece.row counts the questions."""
+        """Answer questions about faces. Yields text piece by piece; Piece.row is the index of the question."""
         from emoreason.explain.explanation import Style
 
         if self.explainer is None:
-            raise UsageError(f"{self.name} has no language model to answer with: give one with --explainer")
-        return (yield from self.explainer.answer(questions, manner or Style()))
+            raise UsageError(f"{self.name} has no language model to answer with: name one with --explainer")
+        return (yield from self.explainer.answer(questions, style or Style()))
 
     def faces(self, picture: Picture, detect: bool = True) -> list[Face]:
-        """The faces of an opened picture; without `detect` the whole picture is the face. Safe to call in threads."""
+        """The faces of an opened picture. Without `detect` the whole picture is one face. Thread-safe."""
         return pipeline.detect(picture, self.detector if detect else None)
 
     def analyze_faces(
         self, pictures: Sequence[tuple[Picture, list[Face]]], labels: Sequence[str] | None = None, batch_size: int = 128
     ) -> list[Analysis]:
-        """Pictures whose faces were found already -> Analyses; all faces go through the encoder together."""
-        asked = check_labels(labels) if labels is not None else self.default_labels
-        measured = pipeline.measure(pictures, self.reader, asked, batch_size)
+        """Measure pictures whose faces were found already; all faces go through the encoder together."""
+        checked = check_labels(labels) if labels is not None else self.default_labels
+        measured = pipeline.measure(pictures, self.reader, checked, batch_size)
         return [
             Analysis(picture, self.name, self.revision, self.prompt_id, tuple(map(FaceAnalysis, faces, evidence)))
             for (picture, faces), evidence in zip(pictures, measured, strict=True)
@@ -138,7 +139,7 @@ class Reasoner:
     def chat(
         self, messages: Sequence[Any], stream: bool = False, labels: Sequence[str] | None = None, **options: Any
     ) -> "Iterator[str] | str":
-        """The answer to a conversation about pictures (see emoreason.chat); with `stream` piece by piece."""
+        """The reply to a conversation about pictures (see emoreason.chat); with `stream`, an iterator of its pieces."""
         from emoreason.chat import ChatOptions, chat
 
         pieces = chat(self, messages, ChatOptions(labels, **options))
@@ -147,7 +148,7 @@ class Reasoner:
     def label(
         self, paths: Iterable[str | Path], labels: Sequence[str] | None = None, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Pictures, folders, globs, URLs -> one row per face, as `emoreason label` writes them."""
+        """Yields one row per face of pictures, folders, globs and URLs, as `emoreason label` writes them."""
         from emoreason.label import LabelJob, label_rows
 
         return label_rows(
@@ -155,11 +156,11 @@ class Reasoner:
         )
 
 
-def _decided(face: FaceAnalysis, probabilities: dict[str, float]) -> FaceAnalysis:
-    """The face with the distribution that decided; what the evidence said is kept beside it."""
+def _with_decision(face: FaceAnalysis, probabilities: dict[str, float]) -> FaceAnalysis:
+    """The face with the deciding distribution as its evidence; the measured evidence moves to `measured`."""
     best = max(probabilities, key=lambda label: probabilities[label])
     valence, arousal = valence_arousal(probabilities) or (None, None)
-    if face.evidence.point_measured:  # it was not made of the probabilities
+    if face.evidence.point_measured:  # not derived from the probabilities
         valence, arousal = face.evidence.valence, face.evidence.arousal
     evidence = replace(face.evidence, probabilities=probabilities, label=best, confidence=probabilities[best],
                        valence=valence, arousal=arousal)  # fmt: skip
@@ -180,27 +181,29 @@ def load(
     explainer_model: str = "",
     quantize: str | None = None,
 ) -> Reasoner:
-    """`mini`, a folder with a model, or an open_clip model such as `ViT-L-14/openai`.
+    """Load `mini`, a folder with a model, or an open_clip model such as `ViT-L-14/openai`.
 
-    explainer: auto (the model's own, where it has one), none, or what `--explainer` takes; loaded when it is needed.
-    explainer_model: the model's name, where the explainer is an endpoint. quantize: the explainer's weights.
-
-    point: "accurate" or "balanced", the operating points that `mini` brings along.
-    threshold: abstain below this confidence, instead of the model's own threshold; 0 never abstains for low confidence.
+    explainer: auto (the model's own, if it has one), none, or any value of `--explainer`; it is loaded on first use.
+    explainer_model: the name of the model, if the explainer is an endpoint.
+    quantize: how to quantize the explainer's weights.
+    point: "accurate" or "balanced", the operating points of `mini`.
+    threshold: abstain below this confidence instead of the model's own threshold; 0 never abstains for low confidence.
     """
     compute = device.choose(device_name)
     named = find_bundle(model)
     head = LabelHead.load(named) if named and named.base is not None and named.spec["labels"] else None
     bundle = find_bundle(named.base) if named and named.base is not None else named
-    moved = head is not None and named is not None and named.spec.get("what", "head") != "head"
-    # A tuned tower sees other embeddings than the base model's calibration was fitted on.
-    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle and not moved else Calibration()
+    tuned = head is not None and named is not None and named.spec.get("what", "head") != "head"
+    # the base model's calibration does not hold for the embeddings of a fine-tuned encoder
+    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle and not tuned else Calibration()
     calibration = head.calibration if head else base
     known = tuple(calibration.points) or ("accurate",)
     if point not in known:
         raise UsageError(f"{model} has no operating point {point!r}; it has {', '.join(known)}")
     if head and projection is not None:
-        raise UsageError(f"--projection maps an encoder's embeddings, and {model} has a head that was trained on them")
+        raise UsageError(
+            f"--projection changes the embeddings that the head of {model} was trained on: leave one of them out"
+        )
     encoder = load_encoder(model, compute)
     zeroshot = ZeroShot(encoder, load_label_prompts(prompts, descriptors), TextCache())
     if projection is not None:
@@ -211,8 +214,10 @@ def load(
     if explainer == "auto":
         from emoreason.explain.backends.factory import OWN_FOLDER
 
-        places = [found.folder / OWN_FOLDER for found in (named, bundle) if found]  # a run's own words go first
-        explainer = next((str(own) for own in places if (own / "explainer.json").is_file()), "none")
+        folders = [
+            found.folder / OWN_FOLDER for found in (named, bundle) if found
+        ]  # the fine-tuned model's own goes first
+        explainer = next((str(own) for own in folders if (own / "explainer.json").is_file()), "none")
     return Reasoner(
         named.spec["name"] if named else encoder.name,
         reader,

@@ -1,1 +1,1 @@
-"""What users touch: the command line, the chat page, the HTTP API."""
+"""The user interfaces: command line, chat page and HTTP API."""

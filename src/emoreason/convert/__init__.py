@@ -1,1 +1,1 @@
-"""Models for other programs: merged, ONNX, PEFT, transformers, GGUF."""
+"""Convert models for other programs: merged folders, ONNX, PEFT, transformers, GGUF."""

@@ -1,23 +1,23 @@
-"""Models for other programs: ONNX, an adapter for peft and its kin, a transformers folder, GGUF for llama.cpp."""
+"""Export models for other programs: ONNX, a PEFT adapter, a transformers folder, or GGUF for llama.cpp."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emoreason.convert.merge import DTYPES, explainer_of, save_language, whole
+from emoreason.convert.merge import DTYPES, explainer_of, replace_output, save_language, tokenizer_of
 from emoreason.core.errors import UsageError
-from emoreason.models.files import HIDDEN
+from emoreason.models.files import HUB_NAMES
 
 FORMATS = ("onnx", "peft", "transformers", "gguf")
 NOTE = """# A LoRA adapter of {name}
 
-Of the language model `{base}`, in PEFT's layout: peft, TRL (`PeftModel.from_pretrained`) and LLaMA-Factory
-(`adapter_name_or_path`) read this folder.
+An adapter for the language model `{base}`, in PEFT's layout. peft, TRL (`PeftModel.from_pretrained`) and LLaMA-Factory
+(`adapter_name_or_path`) can read this folder.
 
-It was trained beside a projector, which turns a face into the first tokens of the text. Other programs do not know
-that part, so that with this adapter alone the model writes in emoreason's style and sees no picture. The whole of it
-is used by `emoreason explain --model`.
+It was trained together with a projector, which turns a face into the first tokens of the text. Other programs do not
+support the projector: with this adapter alone, the model writes in emoreason's style but sees no picture. Use
+`emoreason explain --model` for the complete model.
 """
 
 
@@ -32,48 +32,47 @@ def export(
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Write the model `name` (a run, an added model, an explainer's folder) in the format `to`."""
+    """Write the model `name` (a run, an added model or the folder of an explainer) in the format `to`."""
     if to not in FORMATS:
-        raise UsageError(f"--to {to}: one of {', '.join(FORMATS)} was expected")
+        raise UsageError(f"--to {to}: expected one of {', '.join(FORMATS)}")
     if base and to != "peft":
-        raise UsageError(f"--base {base} is written into adapters: it goes with --to peft")
+        raise UsageError(f"--base {base} is only for adapters: use it with --to peft")
     if to in ("onnx", "gguf"):
         if out.suffix != f".{to}":
-            raise UsageError(f"-o {out}: a name that ends in .{to} was expected")
+            raise UsageError(f"-o {out}: expected a name that ends in .{to}")
         if out.exists() and not overwrite:
-            raise UsageError(f"{out} is there already: --overwrite replaces it, or give another -o")
+            raise UsageError(f"{out} exists already: replace it with --overwrite, or choose another -o")
     if to == "onnx":
         if dtype not in ("", "float32"):
-            raise UsageError(f"--dtype {dtype}: ONNX is written in float32; onnxruntime's tools quantize it")
+            raise UsageError(f"--dtype {dtype}: ONNX is written in float32; quantize it with onnxruntime's tools")
         from emoreason.convert.onnx import write_onnx
 
         write_onnx(name, out, point)
         return out
     folder = explainer_of(name)
     if to == "peft":
-        return whole(out, lambda there: save_adapter(folder, there, base), overwrite)
+        return replace_output(out, lambda target: save_adapter(folder, target, base), overwrite)
     if to == "gguf":
         from emoreason.convert.gguf import write_gguf
 
         write_gguf(folder, out, dtype or "float16")
         return out
     if dtype not in ("", *DTYPES):
-        raise UsageError(f"--dtype {dtype}: {', '.join(DTYPES)} were expected")
-    notify("what sees the face, the projector, stays here: other programs have no place for it")
-    return whole(out, lambda there: save_language(folder, there, dtype or "float32"), overwrite)
+        raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
+    notify("the projector, which sees the face, is not exported: other programs do not support it")
+    return replace_output(out, lambda target: save_language(folder, target, dtype or "float32"), overwrite)
 
 
 def save_adapter(folder: Path, target: Path, base: str = "") -> None:
-    """The explainer's LoRA with a base model that others can find, and the tokenizer."""
-    from emoreason.convert.merge import tokenizer_of
+    """Write the explainer's LoRA, with a base model that other programs can load, and the tokenizer."""
     from emoreason.models.bundle import PACKAGE_PREFIX
     from emoreason.models.vlm import ADAPTER, ExplainerSpec
 
     spec = ExplainerSpec.read(folder)
     if spec.merged:
-        raise UsageError(f"{folder} has no adapter any more: it was merged. Export the run that it was merged from")
+        raise UsageError(f"{folder} has no adapter because it was merged. Export the run that it was merged from")
     module = spec.language.removeprefix(PACKAGE_PREFIX)
-    base = base or HIDDEN.get(module, module)
+    base = base or HUB_NAMES.get(module, module)
     config: dict[str, Any] = json.loads((folder / ADAPTER[0]).read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base
     (target / ADAPTER[0]).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

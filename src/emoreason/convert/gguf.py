@@ -1,7 +1,7 @@
-"""The merged language model of an explainer as GGUF, for llama.cpp and what is built on it. Gemma 3 only.
+"""Write the merged language model of an explainer as GGUF, for llama.cpp and programs built on it. Gemma 3 only.
 
-llama.cpp's conventions: the norms hold the whole factor (transformers' plus one), and the tokenizer is told as pieces
-with scores, where the piece that is to be merged first has the highest.
+llama.cpp's conventions: norms store the full weight (transformers' plus one), and the tokenizer is a list of pieces
+with scores, in which the piece to merge first has the highest score.
 """
 
 import json
@@ -15,13 +15,14 @@ from emoreason.convert.merge import merged_language
 from emoreason.core.errors import EmoreasonError, UsageError
 
 TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
-FULL_EVERY = 6  # llama.cpp takes it for granted that every sixth layer looks at the whole text
-LOCAL_BASE = 10000.0  # and that the others turn by this base
+# llama.cpp assumes that every sixth layer attends to the whole text and that the others use this RoPE base.
+FULL_EVERY = 6
+LOCAL_BASE = 10000.0
 
 
 def write_gguf(folder: Path, out: Path, dtype: str = "float16") -> None:
     if dtype not in TYPES:
-        raise UsageError(f"--dtype {dtype}: one of {', '.join(TYPES)} was expected")
+        raise UsageError(f"--dtype {dtype}: expected one of {', '.join(TYPES)}")
     import gguf
     from gguf.quants import quantize
 
@@ -32,8 +33,8 @@ def write_gguf(folder: Path, out: Path, dtype: str = "float16") -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = out.with_name(f".{out.name}.part")
         writer = gguf.GGUFWriter(unfinished, "gemma3")
-        _describe(writer, config, folder)
-        _tokens(writer, tokenizer, config.vocab_size)
+        _write_config(writer, config, folder)
+        _write_tokenizer(writer, tokenizer, config.vocab_size)
         kind = gguf.GGMLQuantizationType[TYPES[dtype]]
         writer.add_file_type(gguf.LlamaFileType[{"F32": "ALL_F32"}.get(kind.name, f"MOSTLY_{kind.name}")])
         names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA3, config.num_hidden_layers)
@@ -44,13 +45,13 @@ def write_gguf(folder: Path, out: Path, dtype: str = "float16") -> None:
             values = tensor.float().numpy()
             if name.endswith("norm.weight"):
                 values = values + 1
-            called = names.get_name(name, try_suffixes=(".weight",))
-            if called is None:
-                raise EmoreasonError(f"GGUF has no name for {name}: this is no plain Gemma 3")
-            of = kind if values.ndim > 1 and kind.name != "F32" else gguf.GGMLQuantizationType.F32
-            if values.shape[-1] % gguf.GGML_QUANT_SIZES[of][0]:
-                of = gguf.GGMLQuantizationType.F16  # a row that is no multiple of a block
-            writer.add_tensor(called, quantize(values, of), raw_dtype=of)
+            gguf_name = names.get_name(name, try_suffixes=(".weight",))
+            if gguf_name is None:
+                raise EmoreasonError(f"GGUF has no name for {name}: this is not a plain Gemma 3")
+            tensor_type = kind if values.ndim > 1 and kind.name != "F32" else gguf.GGMLQuantizationType.F32
+            if values.shape[-1] % gguf.GGML_QUANT_SIZES[tensor_type][0]:
+                tensor_type = gguf.GGMLQuantizationType.F16  # the row length is not a multiple of the block size
+            writer.add_tensor(gguf_name, quantize(values, tensor_type), raw_dtype=tensor_type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -61,7 +62,7 @@ def write_gguf(folder: Path, out: Path, dtype: str = "float16") -> None:
 
 
 def _check(config: Any) -> None:
-    """What llama.cpp has no field for must be as it is in every Gemma 3."""
+    """Check that settings without a field in GGUF have the values of every Gemma 3."""
     if config.model_type != "gemma3_text":
         raise UsageError(
             f"--to gguf writes Gemma 3, and this language model is {config.model_type}: export it "
@@ -71,18 +72,18 @@ def _check(config: Any) -> None:
     kinds = [
         "full_attention" if (i + 1) % FULL_EVERY == 0 else "sliding_attention" for i in range(len(config.layer_types))
     ]
-    as_usual = {
+    expected = {
         "layer_types": config.layer_types == kinds,
         "rope_parameters": local["rope_type"] == "default" and local["rope_theta"] == LOCAL_BASE
         and config.rope_parameters["full_attention"]["rope_type"] == "default",
         "query_pre_attn_scalar": config.query_pre_attn_scalar == config.head_dim,
         "softcapping": not config.attn_logit_softcapping and not config.final_logit_softcapping,
     }  # fmt: skip
-    if odd := [name for name, right in as_usual.items() if not right]:
-        raise EmoreasonError(f"llama.cpp would compute this Gemma 3 wrongly: it differs in {', '.join(odd)}")
+    if unusual := [name for name, ok in expected.items() if not ok]:
+        raise EmoreasonError(f"llama.cpp would compute this Gemma 3 wrongly: it differs in {', '.join(unusual)}")
 
 
-def _describe(writer: Any, config: Any, folder: Path) -> None:
+def _write_config(writer: Any, config: Any, folder: Path) -> None:
     writer.add_name(f"emoreason {folder.resolve().parent.name} {folder.resolve().name}")
     writer.add_license("gemma")
     writer.add_context_length(config.max_position_embeddings)
@@ -98,18 +99,18 @@ def _describe(writer: Any, config: Any, folder: Path) -> None:
     writer.add_sliding_window(config.sliding_window)
 
 
-def _tokens(writer: Any, tokenizer: Any, rows: int) -> None:
+def _write_tokenizer(writer: Any, tokenizer: Any, rows: int) -> None:
     from gguf import TokenType
 
-    told = json.loads(tokenizer.backend_tokenizer.to_str())
-    if told["model"]["type"] != "BPE" or "▁" not in json.dumps(told["normalizer"], ensure_ascii=False):
-        raise EmoreasonError("this tokenizer is not of Gemma's kind: byte pairs with ▁ for blanks were expected")
-    names = {number: piece for piece, number in told["model"]["vocab"].items()}
-    added = {token["id"]: token for token in told["added_tokens"]}
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    if spec["model"]["type"] != "BPE" or "▁" not in json.dumps(spec["normalizer"], ensure_ascii=False):
+        raise EmoreasonError("this tokenizer is not like Gemma's: expected byte pair encoding with ▁ for spaces")
+    names = {number: piece for piece, number in spec["model"]["vocab"].items()}
+    added = {token["id"]: token for token in spec["added_tokens"]}
     rank: dict[str, int] = {}
-    for at, pair in enumerate(told["model"]["merges"]):
+    for index, pair in enumerate(spec["model"]["merges"]):
         left, right = pair if isinstance(pair, list) else pair.split(" ")
-        rank.setdefault(left + right, at)
+        rank.setdefault(left + right, index)
     pieces, scores, kinds = [], [], []
     for number in range(rows):
         piece = added[number]["content"] if number in added else names.get(number)
@@ -120,7 +121,7 @@ def _tokens(writer: Any, tokenizer: Any, rows: int) -> None:
             kind = TokenType.CONTROL if added[number]["special"] else TokenType.USER_DEFINED
         elif len(piece) == 6 and piece.startswith("<0x"):
             score, kind = 0.0, TokenType.BYTE
-        else:  # single characters are never merged: they come last
+        else:  # single characters are never merged, so they rank last
             score, kind = -float(rank.get(piece, len(rank) + number)), TokenType.NORMAL
         pieces.append(piece)
         scores.append(score)

@@ -1,7 +1,7 @@
-"""A run as one folder that needs no other: LoRA merged into the weights, and the base model inside.
+"""Merge a run into one self-contained folder, with LoRA merged into the weights and the base model included.
 
-model.json, weights.safetensors   as the run has them; a merged image tower stands in the weights
-base/                             the model that it stands on: its text tower answers for all other labels
+model.json, weights.safetensors   those of the run; the weights include the merged image tower
+base/                             the base model: its text tower is used for all other labels
 explainer/language/               the language model with its LoRA merged, a plain transformers folder
 """
 
@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.files import sha256
 from emoreason.models.bundle import Bundle, find_bundle
@@ -32,47 +33,46 @@ Notify = Callable[[str], None]
 def merge(
     name: str, out: Path, dtype: str = "float32", overwrite: bool = False, notify: Notify = lambda text: None
 ) -> Path:
-    """A run, an added model or an explainer's folder, as one folder that nothing has to be named for."""
+    """Merge a run, an added model or the folder of an explainer into one self-contained folder."""
     if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype}: {', '.join(DTYPES)} were expected")
+        raise UsageError(f"--dtype {dtype}: expected one of {', '.join(DTYPES)}")
     bundle = find_bundle(name)
     if bundle is None:
         explainer = explainer_of(name)
-        return whole(out, lambda there: merge_explainer(explainer, there, dtype), overwrite)
+        return replace_output(out, lambda target: merge_explainer(explainer, target, dtype), overwrite)
     if bundle.base is None:
-        raise UsageError(f"{name} stands on no other model: there is nothing to merge")
+        raise UsageError(f"{name} has no base model: there is nothing to merge")
     run = bundle
     check(run)
 
     def write(target: Path) -> None:
-        notify(f"{run.base} goes into the folder")
+        notify(f"copying {run.base} into the folder")
         merge_run(run, target)
         if (run.folder / EXPLAINER / "explainer.json").is_file():
-            notify("the language model is merged")
+            notify("merging the language model")
             merge_explainer(run.folder / EXPLAINER, target / EXPLAINER, dtype)
 
-    return whole(out, write, overwrite)
+    return replace_output(out, write, overwrite)
 
 
 def explainer_of(name: str) -> Path:
-    """The folder of an explainer: the one that is named, or that of a run or a model."""
+    """The folder of an explainer, given that folder, or a run or model that contains it."""
     bundle = find_bundle(name)
-    places = [Path(name)] + ([bundle.folder / EXPLAINER] if bundle else [])
-    for place in places:
-        if (place / "explainer.json").is_file():
-            return place
-    more = ": its labels were trained, and its words are those of its base model" if bundle else ""
-    raise UsageError(f"{name} has no explainer of its own{more}; a folder with explainer.json was expected")
+    for folder in [Path(name)] + ([bundle.folder / EXPLAINER] if bundle else []):
+        if (folder / "explainer.json").is_file():
+            return folder
+    reason = ": only its labels were trained, and it uses the explainer of its base model" if bundle else ""
+    raise UsageError(f"{name} has no explainer of its own{reason}; expected a folder with explainer.json")
 
 
-def whole(out: Path, write: Callable[[Path], None], overwrite: bool = False) -> Path:
-    """A folder that is there when all of it is."""
+def replace_output(out: Path, write: Callable[[Path], None], overwrite: bool = False) -> Path:
+    """Let `write` fill a folder that appears as `out` only when it is complete."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        ours = any((out / name).is_file() for name in ("SHA256SUMS", "adapter_config.json", "config.json"))
+        is_model = any((out / name).is_file() for name in ("SHA256SUMS", "adapter_config.json", "config.json"))
         if not overwrite:
-            raise UsageError(f"{out} is there already: --overwrite replaces it, or give another -o")
-        if not ours:
-            raise UsageError(f"{out} holds other things: it is not replaced; give another -o")
+            raise UsageError(f"{out} exists already: replace it with --overwrite, or choose another -o")
+        if not is_model:
+            raise UsageError(f"{out} does not contain a model, so it is not replaced; choose another -o")
     try:
         replace_folder(out, write)
     except OSError as error:
@@ -81,12 +81,12 @@ def whole(out: Path, write: Callable[[Path], None], overwrite: bool = False) -> 
 
 
 def merge_run(run: Bundle, target: Path) -> None:
-    """Labels: head, image tower and base model."""
+    """Merge the part that predicts labels: head, image tower and base model."""
     from safetensors.numpy import load_file, save_file
 
     assert run.base is not None
     copy(run.folder, target)
-    for file in model_files(target):  # what is written merged
+    for file in model_files(target):  # these are replaced by merged weights
         if file.parts[0] in (EXPLAINER, "adapter"):
             (target / file).unlink()
     _drop_empty(target)
@@ -99,36 +99,36 @@ def merge_run(run: Bundle, target: Path) -> None:
         spec["base_revision"] = _save_open_clip(run.base, target / BASE)["sha256"][:12]
     if spec.get("what") == "lora":
         spec["what"] = "full"
-        tensors = load_file(run.weights) | _tower(run)
+        tensors = load_file(run.weights) | _merged_tower(run)
         save_file(tensors, target / "weights.safetensors")
         spec["sha256"] = sha256(target / "weights.safetensors")
-    left = ("measures.safetensors", "measures.json", "projection.safetensors")
-    if files := {name: sha256(target / name) for name in left if (target / name).is_file()}:
+    optional = ("measures.safetensors", "measures.json", "projection.safetensors")
+    if files := {name: sha256(target / name) for name in optional if (target / name).is_file()}:
         spec["files"] = files
     _write_json(target / "model.json", spec)
-    _card(target)
+    _update_card(target)
 
 
-def _tower(run: Bundle) -> dict[str, Any]:
-    """The image tower with LoRA merged, as it computes."""
-    encoder = load_encoder(str(run.folder), _float32())
+def _merged_tower(run: Bundle) -> dict[str, Any]:
+    """The weights of the image tower with LoRA merged."""
+    encoder = load_encoder(str(run.folder), Compute("cpu", "float32", "as it was stored"))
     return {f"visual.{k}": v.float().contiguous().numpy() for k, v in encoder.visual.state_dict().items()}
 
 
 def _save_open_clip(name: str, folder: Path) -> dict[str, Any]:
-    """Both towers of an open_clip model, as a bundle."""
+    """Save both towers of an open_clip model as a bundle. Returns its model.json."""
     from safetensors.torch import save_file
 
     architecture, _, pretrained = name.partition("/")
     clip, _ = create_clip(architecture, pretrained)
     folder.mkdir(parents=True)
     save_file({k: v.float().contiguous().clone() for k, v in clip.state_dict().items()}, folder / "weights.safetensors")
-    look = clip.visual.preprocess_cfg
-    size = look["size"]
+    preprocess = clip.visual.preprocess_cfg
+    size = preprocess["size"]
     spec = {
         "name": name, "clip": architecture, "mirror": False, "units": [],
         "image_size": size if isinstance(size, int) else size[0],
-        "preprocess": {key: look[key] for key in ("mean", "std", "interpolation", "resize_mode")},
+        "preprocess": {key: preprocess[key] for key in ("mean", "std", "interpolation", "resize_mode")},
         "quick_gelu": any(type(module).__name__ == "QuickGELU" for module in clip.modules()),
         "parameters": sum(p.numel() for p in clip.visual.parameters()),
         "sha256": sha256(folder / "weights.safetensors"),
@@ -139,7 +139,7 @@ def _save_open_clip(name: str, folder: Path) -> dict[str, Any]:
 
 
 def merge_explainer(folder: Path, target: Path, dtype: str = "float32") -> None:
-    """Words: the projector, and the language model with its LoRA merged in language/."""
+    """Merge the part that writes explanations: the projector, and the language model with its LoRA in language/."""
     from emoreason.models.vlm import PROJECTOR, SPEC, ExplainerSpec
 
     spec = ExplainerSpec.read(folder)
@@ -150,7 +150,7 @@ def merge_explainer(folder: Path, target: Path, dtype: str = "float32") -> None:
 
 
 def save_language(folder: Path, target: Path, dtype: str = "float32") -> None:
-    """What AutoModelForCausalLM and AutoTokenizer load: the language model of an explainer, its LoRA merged."""
+    """Save the language model of an explainer, LoRA merged, for AutoModelForCausalLM and AutoTokenizer."""
     import torch
 
     model, tokenizer = merged_language(folder)
@@ -161,14 +161,14 @@ def save_language(folder: Path, target: Path, dtype: str = "float32") -> None:
 
 
 def merged_language(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """In float32. A model whose vocabulary was cut comes with the whole one: other programs know no cut tokenizer."""
+    """The language model in float32, with its full vocabulary: other programs do not support a cut tokenizer."""
     import logging
 
     from emoreason.models.gguf import read_gemma
     from emoreason.models.language import load_language, package_file
     from emoreason.models.vlm import ExplainerSpec
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it warns about missing GPU kernels
     from peft import PeftModel
 
     spec = ExplainerSpec.read(folder)
@@ -182,7 +182,7 @@ def merged_language(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizer
 
 
 def tokenizer_of(spec: "ExplainerSpec", folder: Path = Path()) -> "PreTrainedTokenizerBase":
-    """The whole tokenizer of an explainer's language model."""
+    """The full tokenizer of an explainer's language model."""
     from transformers import AutoTokenizer
 
     from emoreason.models.language import package_file
@@ -192,7 +192,7 @@ def tokenizer_of(spec: "ExplainerSpec", folder: Path = Path()) -> "PreTrainedTok
     return AutoTokenizer.from_pretrained(str(folder / spec.language) if spec.merged else spec.language)
 
 
-def _card(target: Path) -> None:
+def _update_card(target: Path) -> None:
     file = target / "README.md"
     if file.is_file():
         text = file.read_text(encoding="utf-8")
@@ -200,16 +200,10 @@ def _card(target: Path) -> None:
 
 
 def _drop_empty(folder: Path) -> None:
-    for place in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        if not any(place.iterdir()):
-            place.rmdir()
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _float32() -> Any:
-    from emoreason.core.device import Compute
-
-    return Compute("cpu", "float32", "as it was stored")

@@ -1,1 +1,1 @@
-"""What everything else stands on: result types, errors, probabilities, devices, files."""
+"""The base of all other code: result types, errors, probabilities, devices, files."""

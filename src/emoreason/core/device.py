@@ -1,4 +1,4 @@
-"""Which device and number type to compute with, and why: the reason is printed, so that nobody has to guess."""
+"""Choose the device and number type to compute with, and give the reason, which is shown to users."""
 
 import os
 import re
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from emoreason.core.errors import UsageError
+from emoreason.core.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
 
-# A CPU without them is a hundred times slower in bfloat16 than in float32. Read from the processor and not timed:
-# timings of a busy machine differ from run to run, and so would the numbers in the rows.
+# Without these instructions, a CPU is a hundred times slower in bfloat16 than in float32. They are read from the
+# processor: a benchmark would vary from run to run on a busy machine, and so would the numbers in the rows.
 BF16_UNITS = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
 
 
@@ -31,41 +31,41 @@ class Compute:
 
 @cache
 def choose(device: str = "auto") -> Compute:
-    """The best of this machine, or the asked device, with the number type that suits it; always the same one."""
+    """The best device of this machine, or the given one, with the number type that suits it. Deterministic."""
     import torch
 
     if device == "auto":
         if torch.cuda.is_available():
-            device, why = "cuda", "a CUDA device is present"
+            device, reason = "cuda", "a CUDA device is present"
         elif torch.backends.mps.is_available():
-            device, why = "mps", "Apple's GPU is present"
+            device, reason = "mps", "Apple's GPU is present"
         else:
-            device, why = "cpu", "no GPU was found"
+            device, reason = "cpu", "no GPU was found"
     else:
-        why = "asked for"
+        reason = "asked for"
         _check_present(device)
     if device.startswith("cuda"):
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         if native:
-            return Compute(device, "bfloat16", f"{why}; it computes in bfloat16")
-        return Compute(device, "float16", f"{why}; it has no bfloat16 units")
+            return Compute(device, "bfloat16", f"{reason}; it computes in bfloat16")
+        return Compute(device, "float16", f"{reason}; it has no bfloat16 units")
     if device == "mps":
-        return Compute(device, "float32", f"{why}; float32 keeps its results equal to a CPU's")
+        return Compute(device, "float32", f"{reason}; float32 keeps its results equal to a CPU's")
     if units := bf16_units():
-        return Compute("cpu", "bfloat16", f"{why}; this processor has bfloat16 units ({', '.join(units)})")
-    return Compute("cpu", "float32", f"{why}; this processor has no bfloat16 units")
+        return Compute("cpu", "bfloat16", f"{reason}; this processor has bfloat16 units ({', '.join(units)})")
+    return Compute("cpu", "float32", f"{reason}; this processor has no bfloat16 units")
 
 
 def bf16_units() -> tuple[str, ...]:
-    """The instructions of this processor that multiply bfloat16 matrices, where torch was built to use them."""
+    """The bfloat16 matrix instructions of this processor, if torch was built to use them."""
     import torch
 
     if not torch.backends.mkldnn.is_available():
         return ()
     if hasattr(torch.cpu, "get_capabilities"):
-        found = torch.cpu.get_capabilities()
-        return tuple(unit for unit in BF16_UNITS if found.get(unit))
+        capabilities = torch.cpu.get_capabilities()
+        return tuple(unit for unit in BF16_UNITS if capabilities.get(unit))
     return tuple(unit for unit, supported in BF16_UNITS.items() if getattr(torch.cpu, supported, bool)())
 
 
@@ -77,10 +77,9 @@ def _check_present(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UsageError(f"--device {device} cannot be used ({first_line}); use auto, or cpu") from None
+        raise UsageError(f"--device {device} cannot be used ({first_line(error)[:200]}); use auto, or cpu") from None
 
 
 def cores() -> int:
-    """The cores that this process may use; a container often has fewer than the machine."""
+    """The number of CPU cores that this process may use, which in a container is often less than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,11 @@
-"""What `emoreason env` prints: versions, device, number type, and whether torch and torchvision were built together."""
+"""The report of `emoreason env`: versions, device, number type, and whether torch and torchvision fit together."""
 
 import os
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+
+from emoreason.core.errors import first_line
 
 PACKAGES = (
     *("emoreason", "torch", "torchvision", "transformers", "open_clip_torch", "timm", "safetensors", "numpy", "pillow"),
@@ -20,7 +22,7 @@ class EnvironmentReport:
 
 
 def describe() -> EnvironmentReport:
-    """Never raises: it is called when something is broken."""
+    """Never raises, because people run it when something is broken."""
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     versions = {name: _version(name) for name in PACKAGES}
     lines = [_line("python", f"{platform.python_version()} on {system}")]
@@ -40,30 +42,31 @@ def describe() -> EnvironmentReport:
 
 
 def torch_pair_problem() -> str | None:
-    """torchvision registers its operators with the torch it was built for; with another one it cannot be imported.
+    """The reason why torch or torchvision cannot be imported, or None.
 
-    None when both can be. Their imports fail in many ways (ImportError, OSError of a library, RuntimeError of an
-    operator, AttributeError at a second try), so every one counts.
+    torchvision registers its operators with the torch it was built for and cannot be imported with another one. That
+    fails in many ways (ImportError, OSError of a library, RuntimeError of an operator, AttributeError at a second
+    import), so we catch everything.
     """
     try:
         import torch
     except Exception as error:
-        return f"torch cannot be imported ({_first_line(error)}): type  {REPAIR}"
+        return f"torch cannot be imported ({first_line(error)[:300]}): type  {REPAIR}"
     try:
         import torchvision  # noqa: F401
     except Exception as error:
         found = _version("torchvision")
         if found is None and isinstance(error, ModuleNotFoundError):
-            return f"torchvision is not installed; it must be of the same build as torch: type  {REPAIR}"
-        return explain_pair(torch.__version__, found or "of unknown version", _first_line(error))
+            return f"torchvision is not installed; its build must match torch: type  {REPAIR}"
+        return explain_pair(torch.__version__, found or "of unknown version", first_line(error)[:300])
     return None
 
 
 def explain_pair(torch: str, torchvision: str, symptom: str) -> str:
-    """The broken pair in words, with what to type. Seen with a CPU torch beside a CUDA torchvision."""
+    """Say that the two do not fit together and what to type. Seen with a CPU torch beside a CUDA torchvision."""
     return (
         f"torch {torch} and torchvision {torchvision} were not built for each other ({symptom}), so open_clip and "
-        f"transformers cannot be imported either. Take a pair from one place: type  {REPAIR}"
+        f"transformers cannot be imported either. Install both from the same source: type  {REPAIR}"
     )
 
 
@@ -71,20 +74,20 @@ def _compute(problems: list[str]) -> list[str]:
     try:
         import torch
     except Exception:
-        return []  # said already
+        return []  # reported by torch_pair_problem
     try:
         from emoreason.core.device import choose
 
-        chosen = choose("auto")
+        compute = choose("auto")
         instructions = torch.backends.cpu.get_cpu_capability()
         return [
-            _line("device", chosen.device),
-            _line("dtype", chosen.dtype),
-            _line("why", chosen.reason),
+            _line("device", compute.device),
+            _line("dtype", compute.dtype),
+            _line("why", compute.reason),
             _line("cpu instructions", f"{instructions}, {torch.get_num_threads()} threads"),
         ]
-    except Exception as error:  # a broken torch fails in more ways than can be listed, and this text reports it
-        problems.append(f"torch does not compute ({_first_line(error)}): type  {REPAIR}")
+    except Exception as error:  # a broken torch can fail in any way, and this report is for finding that out
+        problems.append(f"torch does not compute ({first_line(error)[:300]}): type  {REPAIR}")
         return []
 
 
@@ -97,7 +100,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,12 +1,12 @@
-"""Mistakes that a user can repair. The command line prints the message without a stack trace."""
+"""Errors that a user can fix. The command line prints their message without a stack trace."""
 
 
 class EmoreasonError(Exception):
-    """Something cannot be used. The message says what was given, what was expected and what to type next (exit 1)."""
+    """Something cannot be used (exit code 1). The message says what was given and expected and what to do next."""
 
 
 class UsageError(EmoreasonError):
-    """An option or argument makes no sense (exit 2)."""
+    """An option or argument is wrong (exit code 2)."""
 
 
 def missing(extra: str, error: ImportError) -> EmoreasonError:
@@ -14,5 +14,5 @@ def missing(extra: str, error: ImportError) -> EmoreasonError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not empty; the error's type where it has no message."""
+    """The first line of an error's message that is not blank, or the name of its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files atomically and hash them."""
 
 import hashlib
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The old file or the new one, never half of it."""
+    """Replace a file: readers see the old content or the new, never a part of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -22,6 +22,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
+        while chunk := file.read(2**20):
+            digest.update(chunk)
     return digest.hexdigest()

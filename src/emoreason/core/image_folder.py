@@ -1,4 +1,4 @@
-"""Labeled faces as an ImageFolder, ready to be looked through, corrected, and trained on."""
+"""Export labeled faces as an ImageFolder, to browse, correct and train on."""
 
 import hashlib
 import json
@@ -9,31 +9,31 @@ from typing import Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
 
-KEPT = ("label", "confidence", "status", "source", "face_id", "frame")
+COPIED_COLUMNS = ("label", "confidence", "status", "source", "face_id", "frame")
 
 
 def check_folder(folder: Path, resume: bool, paths: tuple[str, ...]) -> None:
-    """Refuse what cannot work before a model is loaded."""
+    """Refuse an unusable folder before a model is loaded."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--export imagefolder {folder}: this is a file, a folder was expected")
+        raise UsageError(f"--export imagefolder {folder}: this is a file; expected a folder")
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         raise UsageError(
-            f"--export imagefolder {folder} is not empty: choose a new folder (or --resume the run that made it)"
+            f"--export imagefolder {folder} is not empty: choose a new folder, or --resume the run that created it"
         )
     target = folder.resolve()
     for path in paths:
         if os.path.isdir(path) and target.is_relative_to(Path(path).resolve()):
             raise UsageError(
-                f"--export imagefolder {folder} lies inside {path}, so that a second run would label the crops too: "
+                f"--export imagefolder {folder} lies inside {path}, so a second run would label the crops too: "
                 "choose a folder elsewhere"
             )
 
 
 class ImageFolder:
-    """`DIR/<label>/<picture>-<face>-<hash>.png` and `DIR/metadata.jsonl`, which `load_dataset("imagefolder")` reads.
+    """Writes `DIR/<label>/<picture>-<face>-<hash>.png` and `DIR/metadata.jsonl` for `load_dataset("imagefolder")`.
 
-    `label_source` says who labeled: a model now, a human after correction. Abstained faces go to `_abstained`, so that
-    nobody trains on them by accident.
+    `label_source` says who labeled the faces: a model at first, a human after correction. Abstained faces go to
+    `_abstained`, so that nobody trains on them by accident.
     """
 
     def __init__(self, folder: Path, label_source: str):
@@ -46,7 +46,7 @@ class ImageFolder:
             raise self._unwritable(error) from None
 
     def add(self, rows: list[dict[str, Any]], crops: list[bytes]) -> None:
-        """One picture's rows with its crops, in order. A resumed run that repeats a picture adds nothing twice."""
+        """Add one picture's rows and crops, in order. Faces that are in the folder already are not added again."""
         faces = [row for row in rows if row["status"] in ("ok", "abstained")]
         lines = []
         for number, (row, crop) in enumerate(zip(faces, crops, strict=True)):
@@ -60,7 +60,7 @@ class ImageFolder:
             except OSError as error:
                 raise self._unwritable(error) from None
             self._known.add(name)
-            line = {"file_name": name, **{key: row[key] for key in KEPT}, "label_source": self.label_source}
+            line = {"file_name": name, **{key: row[key] for key in COPIED_COLUMNS}, "label_source": self.label_source}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         if lines:
             try:
@@ -70,16 +70,16 @@ class ImageFolder:
                 raise self._unwritable(error) from None
 
     def _repair(self) -> set[str]:
-        """The file names of the index, after its last line was cut off if a killed run could not end it."""
+        """Return the file names of the index. A last line that a killed run left incomplete is removed first."""
         text = self._index.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            os.truncate(self._index, len(whole))
+        complete = text[: text.rfind(b"\n") + 1]
+        if len(complete) < len(text):
+            os.truncate(self._index, len(complete))
         try:
-            return {json.loads(line)["file_name"] for line in whole.splitlines()}
+            return {json.loads(line)["file_name"] for line in complete.splitlines()}
         except (ValueError, TypeError, KeyError):
             raise EmoreasonError(
-                f"{self._index} is no index of an ImageFolder (one JSON object with file_name a line was expected): "
+                f"{self._index} is not the index of an ImageFolder (expected one JSON object with file_name per line): "
                 "choose a new folder"
             ) from None
 
@@ -88,12 +88,12 @@ class ImageFolder:
 
 
 def _name(row: dict[str, Any], number: int) -> str:
-    """The same for the same face of the same picture, and different for all others."""
+    """The file name of a crop, unique to this face of this picture and the same in every run."""
     folder = "_abstained" if row["status"] == "abstained" else _safe(row["label"])
     key = hashlib.sha256(f"{row['source']}\n{row['frame']}\n{row['face_id']}".encode()).hexdigest()[:10]
     return f"{folder}/{_safe(Path(row['source'].split('?')[0]).stem)}-{number}-{key}.png"
 
 
 def _safe(text: str) -> str:
-    """A file name that no file system takes for a path."""
+    """The text as a file name that is valid on every file system."""
     return re.sub(r"[^\w.-]+", "_", text)[:60].strip(".") or "_"

@@ -1,4 +1,4 @@
-"""What glibc keeps of freed memory. Other C libraries have neither of these calls, and nothing happens there."""
+"""Keep glibc from holding on to freed memory. With other C libraries, these functions do nothing."""
 
 import ctypes
 from contextlib import suppress
@@ -8,14 +8,14 @@ ARENAS = 2
 
 
 def share_arenas() -> None:
-    """Threads share two heaps. To be called before there are threads.
+    """Let all threads share two heaps. Call it before any thread starts.
 
-    Left alone, glibc makes up to eight a core, each keeps up to 64 MiB at its end, and no call gives those back."""
+    By default, glibc creates up to eight heaps per core; each keeps up to 64 MiB at its end, which no call releases."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(ARENA_MAX, ARENAS)
 
 
 def give_back_memory() -> None:
-    """What was freed goes back to the system: glibc keeps pieces of up to 32 MiB, and a model consists of those."""
+    """Return freed memory to the system: glibc keeps blocks of up to 32 MiB, and a model consists of such blocks."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,11 +1,11 @@
-"""Conversations as data: messages by role, with marks where pictures stand."""
+"""Conversations as data: messages by role, with a placeholder for each picture."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
 
-IMAGE = "<image>"  # where the picture stands in a message
+IMAGE = "<image>"  # placeholder for a picture in a message
 ROLES = ("system", "user", "assistant")
 
 
@@ -17,12 +17,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns of user and assistant about pictures, each of which has its mark in a message. Checked when it is made."""
+    """Alternating turns of user and assistant about pictures. Checked when it is created."""
 
     messages: tuple[Message, ...]
     images: tuple[str, ...] = ()  # paths, relative to the file that holds the conversation
     evidence: dict[str, Any] | None = None  # units, probabilities, votes, verdict_message
-    provenance: dict[str, Any] = field(default_factory=dict)  # where the text comes from
+    provenance: dict[str, Any] = field(default_factory=dict)  # the origin of the text
 
     def __post_init__(self) -> None:
         roles = [message.role for message in self.messages]
@@ -31,14 +31,14 @@ class Conversation:
             raise EmoreasonError(f"role {unknown!r} is not one of {', '.join(ROLES)}")
         turns = roles[1:] if roles[:1] == ["system"] else roles
         if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
-            said = ", ".join(roles) or "no message"
+            found = ", ".join(roles) or "no message"
             raise EmoreasonError(
-                f"the turns are {said}: expected user and assistant by turns, after a system text if any"
+                f"the turns are {found}: expected user and assistant in turn, after an optional system message"
             )
         marks = sum(message.content.count(IMAGE) for message in self.messages)
         if marks != len(self.images):
             raise EmoreasonError(
-                f"{marks} mark(s) {IMAGE} for {len(self.images)} picture(s): one mark for each is needed"
+                f"{marks} mark(s) {IMAGE} for {len(self.images)} picture(s): expected one mark for each"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The files that stand beside the code: benchmarks and prompts. They live at the top level and travel in the wheel."""
+"""Find files shipped with the code, such as benchmarks and prompts: at the top of the repository, or in the wheel."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource(relative: str) -> Path:
-    """The file or folder called `relative`, such as "eval/ferplus.yaml": in the wheel first, else in the repository."""
-    places = (PACKAGE / "_resources", PACKAGE.parent.parent)
-    for place in places:
-        if (place / relative).exists():
-            return place / relative
-    looked = " and ".join(str(place / relative) for place in places)
+    """The path of a file or folder such as "eval/ferplus.yaml": in the wheel if it is there, else in the repository."""
+    paths = [folder / relative for folder in (PACKAGE / "_resources", PACKAGE.parent.parent)]
+    for path in paths:
+        if path.exists():
+            return path
+    tried = " and ".join(map(str, paths))
     raise EmoreasonError(
-        f"{relative} is missing: looked at {looked}. Reinstall emoreason, or run it from its repository."
+        f"{relative} is missing: looked for {tried}. Reinstall emoreason, or run it from its repository."
     )

@@ -1,4 +1,4 @@
-"""The output of a labeling: JSONL that grows picture by picture and survives kill -9; CSV and parquet come of it."""
+"""Writes the rows of a labeling run: JSONL that grows picture by picture and survives kill -9, then CSV or parquet."""
 
 import csv
 import itertools
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.files import write_atomically
 
 Row = dict[str, Any]
 
@@ -22,23 +23,23 @@ NEVER_NULL = ("explanation", "error")  # see analysis.row
 
 
 def check_target(path: Path, resume: bool, overwrite: bool) -> None:
-    """Refuse what cannot work before a model is loaded."""
+    """Refuse an unusable output path before a model is loaded."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {path}: the suffix decides the format; one of {', '.join(SUFFIXES)} was expected")
+        raise UsageError(f"-o {path}: the suffix decides the format; expected one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}; make it with mkdir -p {path.parent}")
+        raise UsageError(f"-o {path}: there is no folder {path.parent}; create it with mkdir -p {path.parent}")
     if path.is_dir():
-        raise UsageError(f"-o {path}: this is a folder, a file was expected")
+        raise UsageError(f"-o {path}: this is a folder; expected a file")
     if not (resume or overwrite) and (path.exists() or _lines_of(path).exists()):
-        raise UsageError(f"-o {path} exists already: add --resume to go on with it, or --overwrite to start again")
+        raise UsageError(f"-o {path} exists already: add --resume to continue it, or --overwrite to start again")
 
 
 class RowFile:
-    """Rows go to `path`, or to standard output when it is None.
+    """Writes rows to `path`, or to standard output if it is None.
 
-    A run that was killed may have left its last picture incomplete. So resuming cuts the rows of the last picture off,
-    and `cut` says which one has to be labeled again: nothing is lost and nothing stands twice. `made_with` is what
-    decides the answers; it is kept beside the rows (`.rows.jsonl.run.json`), and a run with other options is refused.
+    A killed run may have left its last picture incomplete. So resuming removes the rows of the last picture, and `cut`
+    names the picture to label again: no row is lost or written twice. `made_with` holds the settings that decide the
+    answers; they are stored beside the rows (`.rows.jsonl.run.json`), and a run with other settings is refused.
     """
 
     def __init__(
@@ -51,30 +52,30 @@ class RowFile:
         overwrite: bool = False,
     ):
         self.path, self.columns, self.made_with = path, columns, made_with
-        self.done: set[str] = set()  # sources whose rows are all here
-        self.cut: str | None = None
-        self.statuses: Counter[str] = Counter()  # of all rows, those of the resumed run included
+        self.done: set[str] = set()  # sources with all their rows in the file
+        self.cut: str | None = None  # the source whose rows were removed when resuming
+        self.statuses: Counter[str] = Counter()  # of all rows, including those of the run that was resumed
         if path is None:
             self._file: IO[str] = sys.stdout
             return
         check_target(path, resume, overwrite)
-        self._lines, self._about = _lines_of(path), path.with_name(f".{path.name}.run.json")
+        self._lines, self._settings = _lines_of(path), path.with_name(f".{path.name}.run.json")
         with self._clear_errors():
             if resume:
                 self._check_same_options()
                 unpacked = self._unpack()
                 if self._lines.exists():
                     try:
-                        self._resume(finished=unpacked or bool(self._remembered().get("finished")))
+                        self._resume(finished=unpacked or bool(self._read_settings().get("finished")))
                     except EmoreasonError:
                         if unpacked:
                             self._lines.unlink()
                         raise
             self._file = self._lines.open("a" if resume else "w", encoding="utf-8", newline="\n")
-            self._remember(finished=False)
+            self._write_settings(finished=False)
 
     def write(self, rows: list[Row]) -> None:
-        """The rows of one picture, handed to the system at once. Every row has every column, in the same order."""
+        """Write and flush the rows of one picture. Every row gets all columns, in the same order."""
         text = "".join(json.dumps(dict.fromkeys(self.columns) | row, ensure_ascii=False) + "\n" for row in rows)
         with self._clear_errors():
             self._file.write(text)
@@ -82,57 +83,57 @@ class RowFile:
         self.statuses.update(row["status"] for row in rows)
 
     def finish(self) -> None:
-        """Close; make the CSV or parquet file in one step, so that it is whole or not there."""
+        """Close the file. A CSV or parquet file is then created in one step: complete or not at all."""
         if self.path is None:
             return
         with self._clear_errors():
             os.fsync(self._file.fileno())
             self._file.close()
             if self._lines != self.path:
-                fresh = self.path.with_name(f".{self.path.name}.tmp")
+                temporary = self.path.with_name(f".{self.path.name}.tmp")
                 write = _write_csv if self.path.suffix.lower() == ".csv" else _write_parquet
-                write(read_rows(self._lines), fresh, self.columns)
-                fresh.replace(self.path)
+                write(read_rows(self._lines), temporary, self.columns)
+                temporary.replace(self.path)
                 self._lines.unlink()
-            self._remember(finished=True)
+            self._write_settings(finished=True)
 
-    # ---- going on ----------------------------------------------------------------------------------------------------
+    # ---- resuming ----------------------------------------------------------------------------------------------------
 
     def _resume(self, finished: bool) -> None:
-        """Collect the sources that are complete, and cut off the last one unless the run had ended."""
+        """Collect the sources that are complete. Unless the run had finished, remove the rows of the last one."""
         start = position = 0
         source: str | None = None
-        counted: Counter[str] = Counter()
+        statuses: Counter[str] = Counter()  # of the current source
         with self._lines.open("rb") as file:
             for line in file:
                 row = _parsed(line)
                 if row is None:
                     if file.read(1):
                         raise EmoreasonError(f"{self._lines} is damaged at byte {position}: use another -o")
-                    finished = False  # the line that a killed run could not end
+                    finished = False  # a killed run left this line incomplete
                     break
                 self._check_same_run(row)
                 if row["source"] != source:
                     if source is not None:
                         self.done.add(source)
-                        self.statuses.update(counted)
-                    start, source, counted = position, row["source"], Counter()
-                counted[row["status"]] += 1
+                        self.statuses.update(statuses)
+                    start, source, statuses = position, row["source"], Counter()
+                statuses[row["status"]] += 1
                 position += len(line)
         if finished and source is not None:
             self.done.add(source)
-            self.statuses.update(counted)
+            self.statuses.update(statuses)
         else:
             os.truncate(self._lines, start)
             self.cut = source
 
     def _check_same_options(self) -> None:
-        before = self._remembered().get("made_with", self.made_with)
+        before = self._read_settings().get("made_with", self.made_with)
         for key in sorted(before.keys() | self.made_with.keys()):
             self._check_same(key, before.get(key), self.made_with.get(key))
 
     def _check_same_run(self, row: Row) -> None:
-        """For rows that have lost the file beside them, too."""
+        """Check the settings that a row shows, which works even if the file with the settings is lost."""
         if list(row) != self.columns:
             raise UsageError(
                 f"{self.path} was made with other labels or another model (its columns differ): give the same options, "
@@ -148,28 +149,27 @@ class RowFile:
             )
 
     def _unpack(self) -> bool:
-        """A finished CSV or parquet file becomes lines again; True when that was done."""
+        """Convert a finished CSV or parquet file back to JSONL. Returns whether there was one."""
         if self.path is None or self._lines.exists() or not self.path.exists():
             return False
         read = _read_csv if self.path.suffix.lower() == ".csv" else _read_parquet
-        fresh = self._lines.with_name(f".{self._lines.name}.tmp")  # renamed when whole: a kill here loses no row
-        with fresh.open("w", encoding="utf-8", newline="\n") as file:
+        temporary = self._lines.with_name(f".{self._lines.name}.tmp")  # renamed when complete: a kill loses no row
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
             for row in read(self.path):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        fresh.replace(self._lines)
+        temporary.replace(self._lines)
         return True
 
-    def _remember(self, finished: bool) -> None:
-        fresh = self._about.with_name(f"{self._about.name}.tmp")
-        fresh.write_text(json.dumps({"made_with": self.made_with, "finished": finished}) + "\n", encoding="utf-8")
-        fresh.replace(self._about)
+    def _write_settings(self, finished: bool) -> None:
+        content = json.dumps({"made_with": self.made_with, "finished": finished}) + "\n"
+        write_atomically(self._settings, content.encode())
 
-    def _remembered(self) -> dict[str, Any]:
+    def _read_settings(self) -> dict[str, Any]:
         try:
-            about = json.loads(self._about.read_text(encoding="utf-8"))
+            settings = json.loads(self._settings.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return about if isinstance(about, dict) else {}
+        return settings if isinstance(settings, dict) else {}
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -179,13 +179,13 @@ class RowFile:
             raise
         except OSError as error:
             raise EmoreasonError(
-                f"{self.path or 'standard output'} cannot be written ({error.strerror or error}): the rows that stand "
-                "there are safe; make room or choose another -o, and add --resume to go on"
+                f"{self.path or 'standard output'} cannot be written ({error.strerror or error}): the rows "
+                "written so far are safe; free some space or choose another -o, and add --resume to continue"
             ) from None
 
 
 def _lines_of(path: Path) -> Path:
-    """Where the rows grow: the file itself, or lines beside the CSV or parquet file that is made at the end."""
+    """The JSONL file to append to: the output itself, or a file beside the CSV or parquet file made at the end."""
     return path if path.suffix.lower() == ".jsonl" else path.with_name(path.name + ".partial.jsonl")
 
 
@@ -212,27 +212,29 @@ def _write_csv(rows: Iterable[Row], path: Path, columns: list[str]) -> None:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    """By the csv module, because pandas takes a label "none" for nothing and a revision 123e45 for a number."""
+    """Uses the csv module, because pandas reads a label "none" as missing and a revision 123e45 as a number."""
     with path.open(newline="", encoding="utf-8") as file:
         try:
             for record in csv.DictReader(file):
-                yield {name: _kind(name)(text) if text or name in NEVER_NULL else None for name, text in record.items()}
+                yield {name: _type(name)(text) if text or name in NEVER_NULL else None for name, text in record.items()}
         except (ValueError, TypeError, csv.Error):
-            raise EmoreasonError(f"{path} holds no rows of emoreason: it cannot be resumed; use another -o") from None
+            raise EmoreasonError(
+                f"{path} does not contain rows of emoreason, so it cannot be resumed; use another -o"
+            ) from None
 
 
-def _kind(column: str) -> Callable[[str], Any]:
+def _type(column: str) -> Callable[[str], Any]:
     return int if column in INTEGERS else str if column in TEXTS else float
 
 
-def _write_parquet(rows: Iterator[Row], path: Path, columns: list[str], at_once: int = 10_000) -> None:
+def _write_parquet(rows: Iterator[Row], path: Path, columns: list[str], chunk_size: int = 10_000) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types: dict[Any, Any] = {int: pa.int64(), str: pa.string(), float: pa.float64()}
-    schema = pa.schema([(name, types[_kind(name)]) for name in columns])
+    schema = pa.schema([(name, types[_type(name)]) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
-        while chunk := list(itertools.islice(rows, at_once)):
+        while chunk := list(itertools.islice(rows, chunk_size)):
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
 

@@ -1,4 +1,4 @@
-"""What is read out of pictures: a Picture, the Faces in it, and the Evidence of each face."""
+"""Result types: a Picture, the Faces in it, and the Evidence for each face."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,15 +13,15 @@ class Picture:
     image: Image.Image
     frame: int | None = None
     time_s: float | None = None
-    full: tuple[int, int] | None = None  # its size before it was made smaller for keeping
+    full: tuple[int, int] | None = None  # its original size, if `image` was made smaller to save memory
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height that boxes count in."""
+        """Width and height of the picture that boxes refer to."""
         return self.full or self.image.size
 
     def smaller(self, longest: int) -> "Picture":
-        """For keeping and showing it, after it was read."""
+        """A copy for display whose longer side has at most `longest` pixels."""
         if max(self.image.size) <= longest:
             return self
         image = self.image.copy()
@@ -39,21 +39,23 @@ class Face:
     crop: Image.Image
     quality: dict[str, float]
     square: tuple[float, float, float, float] | None = (
-        None  # of the crop in the picture: centre x, y, side, degrees turned
+        None  # the crop in the picture: centre x, y, side, roll in degrees
     )
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one face shows, as far as the model can tell."""
+    """What the model measured on one face."""
 
-    probabilities: dict[str, float]  # sums to 1 over the asked labels
+    probabilities: dict[str, float]  # over the requested labels; sum to 1
     label: str
     confidence: float
-    calibrated: bool  # the confidence was checked on held-out faces for these very labels
+    calibrated: bool  # whether the confidence was calibrated on held-out faces for exactly these labels
     action_units: dict[str, float] = field(default_factory=dict)  # code -> intensity 0..1
     valence: float | None = None  # -1..1
     arousal: float | None = None
-    point_measured: bool = False  # valence and arousal by a trained head; else derived from the distribution
+    point_measured: bool = (
+        False  # whether valence and arousal come from a trained head; else derived from the probabilities
+    )
     abstained: bool = False
     why: str = ""  # why it abstained

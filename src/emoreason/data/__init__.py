@@ -1,4 +1,4 @@
-"""Data sets of faces: one reader per layout, one `Sample` for all; checks and conversion."""
+"""Data sets of faces: a reader for each layout, all of them giving `Sample`s; checks and conversion."""
 
 from emoreason.data.schema import Sample
 from emoreason.data.sources import FORMATS, read, sniff

@@ -1,6 +1,6 @@
-"""AffectNet in both of its forms: the lists of 2017 (csv) and the later folders with one .npy per value.
+"""Reads AffectNet in both of its forms: the csv lists of 2017 and the later folders with one .npy file per value.
 
-Expressions 8 to 10 (none, uncertain, no face) carry no emotion and are left out; `classes=7` also leaves out contempt.
+Expressions 8 to 10 (none, uncertain, no face) are not emotions and are left out; `classes=7` also leaves out contempt.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read(path: Path, split: str | None = None, *, classes: int = 8) -> Iterator[
 
 
 def label(expression: str, classes: int = 8) -> str | None:
-    """The emotion of an expression number, None for those that count for nothing. Unknown ones stay as written."""
+    """The emotion of an expression number, None if the sample is left out. Unknown numbers are returned as written."""
     name = indexed_label("affectnet8", expression)
     return None if name in WITHOUT_EMOTION or (classes == 7 and name == "contempt") else name
 
@@ -64,7 +64,8 @@ def _lists(folder: Path) -> list[Path]:
 
 
 def _is_list(file: Path) -> bool:
-    """Some releases lack the header line; then the first row has nine cells and a number where the expression is."""
+    """Whether a CSV is an AffectNet list. Some releases have no header; their first row has nine cells and a number in
+    the place of the expression."""
     with open(file, newline="", encoding="utf-8-sig", errors="replace") as handle:
         first = next(csv.reader(handle), [])
     return {COLUMNS[0], "expression"} <= set(first) or (len(first) == len(COLUMNS) and first[6].isdigit())
@@ -110,7 +111,7 @@ def _read_set(folder: Path, classes: int) -> Iterator[Sample]:
 
 
 def _value(file: Path) -> str | None:
-    """What a file with one number holds, which some releases write as a text; None when there is no such file."""
+    """The number in a file, as text (some releases store it as text); None if the file does not exist."""
     import numpy as np
 
     try:
@@ -118,7 +119,7 @@ def _value(file: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        return f"{file.name}: {error}"  # no number: told as such
+        return f"{file.name}: {error}"  # not a number, so `point` reports it
 
 
 def _sample(id: str, image: str, emotion: str, split: str | None, row: Mapping[str, object]) -> Sample:

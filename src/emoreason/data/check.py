@@ -1,4 +1,4 @@
-"""Is a data set fit for training and measuring? Counts, unknown labels, bad files, copies, leaks, conflicts."""
+"""Checks if a data set is fit for training and evaluation: counts, labels, bad files, copies, leaks, conflicts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a check found. `ok` is False when something has to be repaired; copies inside one split are only told."""
+    """What a check found. `ok` is False if something needs repair; copies inside one split are listed but allowed."""
 
     source: str
     format: str
@@ -65,14 +65,14 @@ class DataReport:
     groups: dict[str, dict[str, int]]  # attribute -> value -> samples
     voted: int  # samples with votes or a distribution
     measured: dict[str, int]  # "AU 12", "valence", "arousal", "explanation" -> samples that have it
-    words: dict[str, tuple[str, ...]]  # label -> how the data writes it, where that is another word
+    words: dict[str, tuple[str, ...]]  # label -> its spellings in the data, if they differ from it
     unknown_labels: dict[str, UnknownLabel]
-    expected: tuple[str, ...]  # labels that were asked for; empty: every emotion word
-    missing: tuple[Trouble, ...]  # files that are not there
+    expected: tuple[str, ...]  # the labels that the caller named; empty: every emotion word
+    missing: tuple[Trouble, ...]  # files that do not exist
     broken: tuple[Trouble, ...]  # rows and pictures that cannot be read
     repeated_ids: tuple[str, ...]
     exact: tuple[Copies, ...]
-    near: tuple[Copies, ...]  # groups that hold at least one near copy, with the exact copies of its members
+    near: tuple[Copies, ...]  # groups with at least one near copy, including exact copies of its members
 
     @property
     def total(self) -> dict[str, int]:
@@ -81,7 +81,7 @@ class DataReport:
 
     @property
     def surplus(self) -> int:
-        """Samples that would go if one of each exact copy stayed."""
+        """Samples to remove so that one of each group of exact copies is left."""
         return sum(len(group.ids) - 1 for group in self.exact)
 
     @property
@@ -90,14 +90,13 @@ class DataReport:
         unknown = sum(entry.count for entry in self.unknown_labels.values())
         words = ", ".join(self.unknown_labels)
         exact, near = (sum(group.leaks for group in groups) for groups in (self.exact, self.near))
-        several = "in more than one split"
         found = (
             (len(self.missing), "file is missing", "files are missing"),
             (len(self.broken), "row or picture is broken", "rows or pictures are broken"),
             (unknown, f"sample has an unknown label ({words[:200]})", f"samples have an unknown label ({words[:200]})"),
-            (len(self.repeated_ids), "id stands more than once", "ids stand more than once"),
-            (exact, f"picture stands {several} (exact copies)", f"pictures stand {several} (exact copies)"),
-            (near, f"picture stands {several} (near copies)", f"pictures stand {several} (near copies)"),
+            (len(self.repeated_ids), "id is used more than once", "ids are used more than once"),
+            (exact, "picture is in several splits (exact copies)", "pictures are in several splits (exact copies)"),
+            (near, "picture is in several splits (near copies)", "pictures are in several splits (near copies)"),
         )
         return tuple(f"{count} {one if count == 1 else many}" for count, one, many in found if count)
 
@@ -106,14 +105,14 @@ class DataReport:
         return not self.problems
 
     def leaks(self, kind: str = "exact") -> dict[str, dict[str, int]]:
-        """Per pair of splits: the groups of copies that stand in both, and the samples of each split in them."""
+        """Per pair of splits: how many groups of copies have members in both, and how many samples of each split."""
         found: dict[str, Counter[str]] = defaultdict(Counter)
         for group in self.exact if kind == "exact" else self.near:
-            here = Counter(group.splits)
-            names = sorted(here)
+            sizes = Counter(group.splits)
+            names = sorted(sizes)
             for position, a in enumerate(names):
                 for b in names[position + 1 :]:
-                    found[f"{a} + {b}"].update({"groups": 1, a: here[a], b: here[b]})
+                    found[f"{a} + {b}"].update({"groups": 1, a: sizes[a], b: sizes[b]})
         return {pair: dict(counter) for pair, counter in found.items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,8 +142,8 @@ def check(
 ) -> DataReport:
     """Check a data set.
 
-    `labels`      the words that are expected; without it every emotion word is (see `emotions.canonical`)
-    `similarity`  the correlation from which two thumbnails count as near copies; None = do not look for them
+    `labels`      the expected labels; by default every emotion word (see `emotions.canonical`)
+    `similarity`  correlation from which two thumbnails count as near copies; None = do not look for near copies
     `progress`    called with the number of samples done
     `options`     as for `read`
     """
@@ -171,7 +170,7 @@ def check_samples(
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """The same for any samples."""
+    """`check` for samples that were read already."""
     return check_entries(fingerprints(samples, workers), source=source, format=format, labels=labels,
                          similarity=similarity, progress=progress)  # fmt: skip
 
@@ -185,16 +184,16 @@ def check_entries(
     similarity: float | None = SIMILARITY,
     progress: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """The same for samples that were looked at already: each with its fingerprint, or with why there is none.
+    """`check` for samples with their fingerprints, or with the reason why a picture has none.
 
-    Of each only its name, label, split and fingerprint are kept."""
+    Keeps only the name, label, split and fingerprint of each sample in memory."""
     started = time.monotonic()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     ids: Counter[str] = Counter()
     missing: list[Trouble] = []
     bad: list[Trouble] = []
-    kept: list[tuple[str, str, str | None]] = []
+    readable: list[tuple[str, str, str | None]] = []
     prints: list[Fingerprint] = []
     voted = 0
     measured: Counter[str] = Counter()
@@ -210,7 +209,7 @@ def check_entries(
         for attribute, value in sample.groups.items():
             groups[attribute][value] += 1
         if isinstance(entry, Fingerprint):
-            kept.append((sample.id, split, sample.label))
+            readable.append((sample.id, split, sample.label))
             prints.append(entry)
         else:
             (missing if is_missing(sample) else bad).append(Trouble(sample.id, sample.split, entry))
@@ -218,7 +217,7 @@ def check_entries(
             progress(ids.total())
 
     def copies(positions: list[int]) -> Copies:
-        return Copies(*zip(*(kept[i] for i in positions), strict=True))
+        return Copies(*zip(*(readable[i] for i in positions), strict=True))
 
     looks = look_groups(prints, similarity) if similarity is not None else []
     near = [group for group in looks if len({prints[i].key for i in group}) > 1]

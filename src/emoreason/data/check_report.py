@@ -1,4 +1,4 @@
-"""A check as text for people."""
+"""Prints the result of a data check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from emoreason.data.check import NO_LABEL, Copies, DataReport, Trouble
 from emoreason.data.schema import label_name
 
-MIN_FACES = 4  # two to train on, one to choose by, one for the report
+MIN_FACES = 4  # of a label: two to train on, one to choose by, one for the report
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def render(report: DataReport, limit: int = 5) -> Group:
-    """Tables and lines for `rich.print`, with at most `limit` examples of each kind."""
+    """Tables and lines for `rich.print`, with at most `limit` examples of each problem."""
     from rich.console import Group
     from rich.text import Text
 
@@ -39,7 +39,7 @@ def render(report: DataReport, limit: int = 5) -> Group:
             limit,
         ),
         *_hints(report),
-        *_some("id stands more than once", report.repeated_ids, limit),
+        *_some("id is used more than once", report.repeated_ids, limit),
         *_copies("exact", report.exact, report, limit),
         *_copies("near", report.near, report, limit),
     ]
@@ -51,14 +51,14 @@ def render(report: DataReport, limit: int = 5) -> Group:
 
 
 def _hints(report: DataReport) -> list[str]:
-    """What is no mistake of the data but may be one of whoever reads it."""
+    """Hints on what is valid in the data but may not be what the user meant."""
     total = report.total
     few = [f"{label} {n}" for label, n in total.items() if label != NO_LABEL and n < MIN_FACES]
     nothing = set(total) == {NO_LABEL} and not report.voted and not report.measured
     all_missing = report.n and len(report.missing) == report.n
-    there = {label_name(label) for label in total}
-    absent = [word for word in report.expected if label_name(word) not in there]
-    own = ",".join(
+    found = {label_name(label) for label in total}
+    absent = [word for word in report.expected if label_name(word) not in found]
+    own_labels = ",".join(
         sorted(
             words[0] if len(words := report.words.get(label, ())) == 1 else label
             for label in total
@@ -68,10 +68,10 @@ def _hints(report: DataReport) -> list[str]:
     lines = (
         (absent, f"no sample has the label {', '.join(absent)}"),
         (report.unknown_labels and not report.expected,
-         f"labels of your own are fine; name them, and only others are unknown: --labels '{own}'"),
-        (nothing, "no sample has a label: a folder for each label, or a column label, emotion, expression or class"),
-        (few, f"few: {', '.join(few)}; emoreason finetune needs {MIN_FACES} faces of a label"),
-        (all_missing, "no file is there: paths in a table start at the folder that the table is in"),
+         f"labels of your own are fine; name them to find only the unknown ones: --labels '{own_labels}'"),
+        (nothing, "no sample has a label: expected a folder per label or a column label, emotion, expression or class"),
+        (few, f"few: {', '.join(few)}; emoreason finetune needs at least {MIN_FACES} faces of each label"),
+        (all_missing, "none of the files exist: paths in a table are relative to the folder of the table"),
     )  # fmt: skip
     return [line for applies, line in lines if applies]
 
@@ -117,7 +117,7 @@ def _copies(kind: str, groups: Sequence[Copies], report: DataReport, limit: int)
 
 
 def _members(group: Copies) -> str:
-    """`train: a.png (fear) = validation: b.png (fear)`; of many the first and the last, which is of another split."""
+    """`train: a.png (fear) = validation: b.png (fear)`. Long groups show their first two and last samples."""
     parts = [
         f"{s}: {i} ({label or NO_LABEL})" for i, s, label in zip(group.ids, group.splits, group.labels, strict=True)
     ]

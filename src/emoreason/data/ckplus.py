@@ -1,7 +1,7 @@
-"""CK+ (extended Cohn-Kanade): sequences from a neutral face to the peak, 327 of 593 with an emotion.
+"""Reads CK+ (extended Cohn-Kanade): sequences from a neutral face to the peak, 327 of 593 with an emotion.
 
-By custom the last three frames of a sequence count as its emotion and the first one as neutral; `peak_frames=1` and
-`neutral=False` give the other custom. There is no official split: papers use ten folds of subjects (group `subject`).
+Usually the last three frames of a sequence get its emotion and the first frame gets neutral. Some papers use only the
+peak: `peak_frames=1, neutral=False`. There is no official split: papers use ten folds of subjects (group `subject`).
 """
 
 from __future__ import annotations

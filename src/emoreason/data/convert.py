@@ -1,4 +1,4 @@
-"""Any data set into one that every tool reads: parquet with the pictures inside, or JSONL beside the pictures."""
+"""Converts any data set to a form that most tools read: parquet with embedded pictures, or JSONL beside pictures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from emoreason.data.table import parquet_files
 
 Encoded = tuple[Sample, bytes]
 KINDS = ("parquet", "jsonl")
-ROWS, BYTES = 1000, 32 << 20  # a row group is written when either is reached
+ROWS, BYTES = 1000, 32 << 20  # a row group is written as soon as it reaches either
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written, and what could not be."""
+    """What was written, and which samples were skipped."""
 
     output: str
     kind: str
@@ -41,14 +41,14 @@ class Converted:
 
 @dataclass
 class Shape:
-    """The columns that a data set needs, learned in a first pass: parquet must know them before its first row."""
+    """The columns that a data set needs. A first pass collects them, as parquet needs them before its first row."""
 
-    votes: dict[str, None] = field(default_factory=dict)  # used as an ordered set, as are the next
+    votes: dict[str, None] = field(default_factory=dict)  # used as an ordered set, like the next two
     groups: dict[str, None] = field(default_factory=dict)
     units: dict[str, None] = field(default_factory=dict)
     point: bool = False  # some sample has a valence or an arousal
     explained: bool = False
-    counted: bool = True  # whole numbers that fit FER+'s small integers
+    counted: bool = True  # all votes are whole numbers that fit the int8 of FER+
 
     def add(self, sample: Sample) -> None:
         self.groups.update(dict.fromkeys(sample.groups))
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def ferplus(self) -> bool:
-        """Votes in the layout of FER+: ten counts, two of which are of no emotion."""
+        """Whether the votes fit the layout of FER+: ten counts, two of them for no emotion."""
         return self.counted and set(VOTES[8:]) <= set(self.votes) <= set(VOTES)
 
 
@@ -75,11 +75,11 @@ def convert(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Converted:
-    """Write a data set in another form; `output` appears when all of it is there, or not at all.
+    """Write a data set in another form. `output` only appears once it is complete.
 
     `to="parquet"`  OUTPUT.parquet, or a folder with one file per split
-    `to="jsonl"`    a folder with metadata.jsonl and images/ (below train/, validation/, test/ where there are splits)
-    `overwrite`     replace parquet files that are there; a folder of pictures is never replaced
+    `to="jsonl"`    a folder with metadata.jsonl and images/ (in train/, validation/, test/ if the data has splits)
+    `overwrite`     replace existing parquet files; a folder of pictures is never replaced
     `progress`      called with the number of samples done
     `options`       as for `read`
 
@@ -89,7 +89,7 @@ def convert(
         raise UsageError(f"cannot convert to {to!r}; expected one of: {', '.join(KINDS)}")
     output = Path(output)
     if output.resolve() == Path(source).resolve():
-        raise UsageError(f"{output} is the source itself; name another output")
+        raise UsageError(f"{output} is also the source; choose another output")
     shape = Shape()
     for sample in read(source, format=format, split=split, **options):
         shape.add(sample)
@@ -106,7 +106,7 @@ def convert(
 def _usable(
     samples: Iterator[Sample], skipped: list[Trouble], progress: Callable[[int], None] | None
 ) -> Iterator[Encoded]:
-    """Samples with their encoded bytes as they were. Each is decoded once, so that none in the result is broken."""
+    """Samples with their original encoded bytes. Each picture is decoded once, so that no broken one is written."""
     for done, sample in enumerate(samples, 1):
         try:
             picture(sample)
@@ -167,7 +167,7 @@ def _write_parquet(samples: Iterator[Encoded], output: Path, shape: Shape, overw
                     flush(name)
             for name in counts:
                 flush(name)
-        # A split of an older conversion left beside new ones would make a data set that nobody wanted.
+        # A split left over from an older conversion must not mix with the new ones.
         stale = [] if single else [file.name for file in parquet_files(folder) if file.name not in counts]
         _refuse(folder / ", ".join(stale), bool(stale and counts))
         for name in counts:
@@ -176,7 +176,7 @@ def _write_parquet(samples: Iterator[Encoded], output: Path, shape: Shape, overw
 
 
 def _schema(shape: Shape) -> Any:
-    """As the FER+ parquet files: `datasets` shows the column `image` as pictures without being told."""
+    """The schema of the FER+ parquet files. Its metadata makes `datasets` show the column `image` as pictures."""
     import pyarrow as pa
 
     fields = [
@@ -226,7 +226,7 @@ def _write_jsonl(samples: Iterator[Encoded], output: Path, shape: Shape, overwri
 
 
 def _file_name(sample: Sample, encoded: bytes, taken: set[str]) -> str:
-    """A plain file name from the id, with the suffix of what is really inside."""
+    """A safe, unused file name made from the id, with the suffix of the actual image format."""
     suffix = ".jpg" if encoded[:2] == b"\xff\xd8" else ".png" if encoded[:4] == b"\x89PNG" else Path(sample.id).suffix
     stem = re.sub(r"[^\w.-]+", "_", str(Path(sample.id).with_suffix(""))).strip("._") or "picture"
     name, number = f"{stem}{suffix}", 1
@@ -237,6 +237,6 @@ def _file_name(sample: Sample, encoded: bytes, taken: set[str]) -> str:
     return name
 
 
-def _refuse(output: Path, target: bool) -> None:
-    if target:
-        raise UsageError(f"{output} is there already; name another output (parquet files can also be overwritten)")
+def _refuse(output: Path, exists: bool) -> None:
+    if exists:
+        raise UsageError(f"{output} already exists; choose another output (--overwrite replaces parquet files)")

@@ -1,9 +1,9 @@
-"""The same face twice: exact copies by their pixels, near copies (another size, compression, watermark) by their look.
+"""Finds copies of a face: exact ones by their pixels, near ones (other size, compression, watermark) by their look.
 
-Near copies are found in two steps: pairs whose 64-bit difference hashes differ in at most 7 bits (a banded lookup, so
-no n² comparisons), of which those stay whose 16×16 thumbnails correlate. On FER+ the hash alone has four false pairs
-for each true one; with a correlation of 0.95 the pairs looked at were the same photograph. A shifted crop or a mirrored
-face is not found.
+Near copies are found in two steps. First come pairs whose 64-bit difference hashes differ in at most 7 bits (a banded
+lookup, which avoids n² comparisons); then only pairs whose 16×16 thumbnails correlate are left. On FER+ the hash alone
+gives four false pairs for each true one; with a correlation of 0.95, all pairs that we looked at were the same
+photograph. Shifted crops and mirrored faces are not found.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
 from emoreason.media.images import is_data_uri, is_url, open_picture
 
-SIMILARITY = 0.95  # correlation of the thumbnails of a near copy
-RADIUS = 7  # bits; what four bands of 16 bits with one flipped bit each are sure to find
-FLAT = 2.0  # grey levels of standard deviation: below it a thumbnail is a plain surface and looks like every other
+SIMILARITY = 0.95  # correlation from which two thumbnails count as near copies
+RADIUS = 7  # bits; lookups in four bands of 16 bits, each with up to one flipped bit, find all pairs up to this
+FLAT = 2.0  # standard deviation in grey levels; plainer thumbnails all look alike, so they are not compared
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is kept of a picture: 330 bytes, so 100,000 faces need 33 MB."""
+    """What stays in memory of a picture: 330 bytes, so 100,000 faces need 33 MB."""
 
     key: str  # SHA-256 of the size and the RGB pixels
     hash: int  # 64-bit difference hash
@@ -42,18 +42,18 @@ def picture(sample: Sample) -> Image.Image:
     if sample.problem or not sample.image:
         raise EmoreasonError(sample.problem or f"{sample.id}: no picture")
     if is_missing(sample):
-        raise EmoreasonError(f"{sample.image!r} is not there")
+        raise EmoreasonError(f"{sample.image!r} does not exist")
     return open_picture(sample.image).image
 
 
 def is_missing(sample: Sample) -> bool:
-    """The picture is a path to nothing."""
+    """Whether the picture is a path to a file that does not exist."""
     image = sample.image
     return isinstance(image, str) and image != "" and not (is_url(image) or is_data_uri(image) or Path(image).is_file())
 
 
 def exact_key(sample: Sample) -> str:
-    """The same for two samples whose pictures have the same size and pixels, whatever the file format."""
+    """Equal for pictures with the same size and pixels, whatever their file format."""
     return _key(picture(sample))
 
 
@@ -70,7 +70,7 @@ def fingerprint_of(image: Image.Image) -> Fingerprint:
 
 
 def fingerprints(samples: Iterable[Sample], workers: int = 2) -> Iterator[tuple[Sample, Fingerprint | str]]:
-    """Each sample with its fingerprint, or with what is wrong. Few pictures are in memory at a time."""
+    """Each sample with its fingerprint, or with what is wrong. Only a few pictures are in memory at a time."""
 
     def one(sample: Sample) -> tuple[Sample, Fingerprint | str]:
         try:
@@ -87,7 +87,7 @@ def fingerprints(samples: Iterable[Sample], workers: int = 2) -> Iterator[tuple[
 def duplicate_groups(
     samples: Iterable[Sample], similarity: float | None = SIMILARITY, workers: int = 2
 ) -> list[tuple[str, ...]]:
-    """The ids of samples that show the same picture; `similarity=None`: exact copies only. Unreadable: skipped."""
+    """The ids of samples with the same picture. `similarity=None`: exact copies only. Skips unreadable pictures."""
     ids, prints = _readable(samples, workers)
     found = exact_groups(prints) if similarity is None else look_groups(prints, similarity)
     return [tuple(ids[i] for i in group) for group in found]
@@ -96,7 +96,7 @@ def duplicate_groups(
 def copies_in(
     samples: Iterable[Sample], held_out: Iterable[Sample], similarity: float | None = SIMILARITY, workers: int = 2
 ) -> set[str]:
-    """The ids of those samples (of train) that also stand in `held_out` (validation, test): remove them to train."""
+    """The ids of the samples (train) that have a copy in `held_out` (validation, test). Remove them before training."""
     ids, prints = _readable(samples, workers)
     _, others = _readable(held_out, workers)
     first = len(prints)
@@ -108,7 +108,7 @@ def copies_in(
 
 
 def exact_groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
-    """Positions with equal pixels, two or more each."""
+    """Groups of two or more positions with equal pixels."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for position, entry in enumerate(prints):
         by_key[entry.key].append(position)
@@ -116,7 +116,7 @@ def exact_groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
 
 
 def look_groups(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) -> list[list[int]]:
-    """Positions of exact and near copies, sorted. Near copies are chained: with a~b and b~c all three are one group."""
+    """Groups of positions of exact and near copies, sorted. Near copies chain: a~b and b~c make one group of three."""
     first: dict[str, int] = {}
     parents = [first.setdefault(entry.key, position) for position, entry in enumerate(prints)]
 
@@ -135,7 +135,7 @@ def look_groups(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) -
 
 
 def near_pairs(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) -> list[tuple[int, int, float]]:
-    """Pairs with different pixels and the same look: (i, j, correlation), i < j, one position per exact picture."""
+    """Pairs with different pixels but the same look: (i, j, correlation), i < j. Uses the first of exact copies."""
     first: dict[str, int] = {}
     for position, entry in enumerate(prints):
         first.setdefault(entry.key, position)
@@ -149,17 +149,19 @@ def near_pairs(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) ->
     pairs: list[tuple[int, int, float]] = []
     for left, right in _close_hashes(hashes):
         a, b = _standardised(thumbnails[left]), _standardised(thumbnails[right])
-        alike = np.einsum("ij,ij->i", a, b)
-        keep = np.flatnonzero(alike >= similarity)
-        pairs += zip(where[left[keep]].tolist(), where[right[keep]].tolist(), alike[keep].tolist(), strict=True)
+        correlation = np.einsum("ij,ij->i", a, b)
+        close = np.flatnonzero(correlation >= similarity)
+        pairs += zip(
+            where[left[close]].tolist(), where[right[close]].tolist(), correlation[close].tolist(), strict=True
+        )
     return sorted(pairs)
 
 
 def _close_hashes(hashes: np.ndarray, block: int = 1 << 20) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each pair within RADIUS bits once. Seven differing bits in four bands leave one band with at most one of them, so
-    looking up every band as it is and with each single bit flipped misses nothing."""
+    """Each pair within RADIUS bits, once. If seven bits differ over four bands, one band has at most one of them: it is
+    enough to look up every band as it is and with each single bit flipped."""
     count = len(hashes)
-    seen: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     for shift in range(0, 64, 16):
         band = (hashes >> np.uint64(shift)).astype(np.uint16)
         order = np.argsort(band, kind="stable")
@@ -173,15 +175,15 @@ def _close_hashes(hashes: np.ndarray, block: int = 1 << 20) -> Iterator[tuple[np
                 inside = np.arange(len(left)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
                 right = order[np.repeat(low[rows], sizes) + inside]
                 close = (left < right) & (np.bitwise_count(hashes[left] ^ hashes[right]) <= RADIUS)
-                seen.append(left[close] * count + right[close])
-    codes = np.unique(np.concatenate(seen)) if seen else np.empty(0, np.int64)
+                found.append(left[close] * count + right[close])
+    codes = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
     for start in range(0, len(codes), 1 << 15):
         part = codes[start : start + (1 << 15)]
         yield part // count, part % count
 
 
 def _blocks(sizes: np.ndarray, block: int) -> Iterator[np.ndarray]:
-    """Runs of rows whose sizes sum up to about `block`, so that a popular hash does not fill the memory."""
+    """Runs of rows whose sizes sum up to about `block`, so that a common hash does not fill the memory."""
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):

@@ -43,7 +43,7 @@ def face(row: dict[str, str], id: str, source: str) -> Sample:
 
 
 def csv_rows(file: Path) -> Iterator[dict[str, str]]:
-    """Rows by lower-case column name: icml_face_data.csv has spaces in its header."""
+    """Rows by stripped, lower-case column name, as icml_face_data.csv has spaces in its header."""
     with open(file, newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
@@ -58,7 +58,7 @@ def find(folder: Path) -> Path | None:
 
 
 def header(file: Path) -> set[str]:
-    """The column names of a CSV; none for other files."""
+    """The column names of a CSV; an empty set for other files."""
     if file.suffix.lower() != ".csv":
         return set()
     with open(file, newline="", encoding="utf-8-sig", errors="replace") as handle:
@@ -66,9 +66,9 @@ def header(file: Path) -> set[str]:
 
 
 def _read_parquet(path: Path, split: str | None) -> Iterator[Sample]:
-    for file, of_file in table.split_files(path, split):
+    for file, file_split in table.split_files(path, split):
         with open_parquet(file) as parquet:
             if "fer2013_label" not in parquet.schema_arrow.names:
-                raise EmoreasonError(f"{file}: no column fer2013_label. To read its own labels: --format table")
-        for sample in table.read_parquet(file, of_file, "fer2013", label="fer2013_label"):
+                raise EmoreasonError(f"{file}: no column fer2013_label; --format table reads its other labels")
+        for sample in table.read_parquet(file, file_split, "fer2013", label="fer2013_label"):
             yield replace(sample, votes=None)

@@ -1,7 +1,7 @@
-"""FER+: ten votes per FER2013 face.
+"""Reads FER+, which has ten votes for each FER2013 face.
 
 Three layouts: Kaggle's csv with fer2013new.csv beside it, the folders that FER+'s own script writes from those two, and
-parquet files (columns image, votes). `label` is the winner by the `majority` protocol, None where there is none.
+parquet files (columns image, votes). `label` is the winner by the `majority` protocol, None if there is no majority.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def matches(path: Path) -> bool:
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
     folder = path if path.is_dir() else path.parent
     if path.suffix.lower() == ".parquet" or table.parquet_files(path):
-        for file, of_file in table.split_files(path, split):
-            for sample in table.read_parquet(file, of_file, "ferplus"):
+        for file, file_split in table.split_files(path, split):
+            for sample in table.read_parquet(file, file_split, "ferplus"):
                 yield replace(sample, label=majority_label(sample.votes or {}))
     elif path.suffix.lower() != ".csv" and any((path / name).is_dir() for name in FOLDERS):
         yield from _read_folders(path, split)
@@ -58,41 +58,43 @@ def _has_votes(file: Path) -> bool:
 
 
 def _read_csv(faces: Path | None, votes: Path, split: str | None) -> Iterator[Sample]:
-    """The two files go row by row. A row without a name was dropped by FER+ (no face in it)."""
+    """Rows of both files belong together by position. FER+ dropped the rows without a name (they show no face)."""
     if faces is None or not votes.is_file():
         missing = fer2013.FILES[0] if faces is None else VOTE_FILE
         raise EmoreasonError(
             f"{votes.parent}: FER+ needs fer2013.csv (Kaggle) and {VOTE_FILE} (microsoft/FERPlus) side by side, "
-            f"but {missing} is not there"
+            f"but {missing} is missing"
         )
     with open(votes, newline="", encoding="utf-8-sig") as handle:
-        for index, (row, counted) in enumerate(zip_longest(fer2013.csv_rows(faces), csv.reader(_after_header(handle)))):
-            if row is None or counted is None:
+        for index, (row, vote_row) in enumerate(
+            zip_longest(fer2013.csv_rows(faces), csv.reader(_after_header(handle)))
+        ):
+            if row is None or vote_row is None:
                 raise EmoreasonError(
                     f"{votes} and {faces} must have the same number of rows, but one ends after {index}; "
-                    "fetch the incomplete one again"
+                    "download the incomplete one again"
                 )
-            usage, name, *cells = [cell.strip() for cell in counted]
-            of_row = split_name(row["usage"])
-            if split_name(usage) != of_row:
+            usage, name, *cells = [cell.strip() for cell in vote_row]
+            row_split = split_name(row["usage"])
+            if split_name(usage) != row_split:
                 raise EmoreasonError(
                     f"{votes}, row {index}: Usage is {usage!r}, but {faces.name} says {row['usage']!r}"
                 )
-            if name and split in (None, of_row):
+            if name and split in (None, row_split):
                 yield _voted(fer2013.face(row, name, "ferplus"), cells)
 
 
 def _read_folders(folder: Path, split: str | None) -> Iterator[Sample]:
     """label.csv has no header: file name, box, ten counts."""
     for name in FOLDERS:
-        of_folder = known_split(name)
-        if split not in (None, of_folder) or not (folder / name / "label.csv").is_file():
+        folder_split = known_split(name)
+        if split not in (None, folder_split) or not (folder / name / "label.csv").is_file():
             continue
         with open(folder / name / "label.csv", newline="", encoding="utf-8-sig") as handle:
             for row in csv.reader(handle):
                 if row:
                     face = Sample(
-                        row[0].strip(), str(folder / name / row[0].strip()), split=of_folder, source="ferplus"
+                        row[0].strip(), str(folder / name / row[0].strip()), split=folder_split, source="ferplus"
                     )
                     yield _voted(face, row[2:])
 

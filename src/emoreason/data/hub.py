@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face Hub, or a local folder that `datasets.load_dataset` understands."""
+"""Reads a data set of the Hugging Face Hub, or a local folder that `datasets.load_dataset` understands."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def read(
     streaming: bool = False,
     columns: Mapping[str, str] | None = None,
 ) -> Iterator[Sample]:
-    """`columns` names the columns where they are not found by name: {"image": "pixel_data", "label": "mood"}."""
+    """`columns` maps to columns with unusual names: {"image": "pixel_data", "label": "mood"}."""
     import datasets
 
     name = source.removeprefix(PREFIX)
     try:
         loaded = datasets.load_dataset(name, config, revision=revision, streaming=streaming)
-    except Exception as error:  # the library raises whatever its many back ends raise
-        way_out = "Check the name and the network; a private data set needs `hf auth login`"
-        raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}. {way_out}") from error
+    except Exception as error:  # the library passes on whatever its many back ends raise
+        advice = "Check the name and the network; a private data set needs `hf auth login`"
+        raise EmoreasonError(f"hub data set {name!r} cannot be loaded: {error}. {advice}") from error
     scale = unit_scale((row for rows in loaded.values() for row in _unit_rows(rows)), name)
     for part, rows in loaded.items():
-        of_part = split_name(part)
-        if split in (None, of_part):
-            yield from _read_part(rows, name, of_part, columns or {}, scale)
+        part_split = split_name(part)
+        if split in (None, part_split):
+            yield from _read_part(rows, name, part_split, columns or {}, scale)
 
 
 def _unit_rows(rows: Any) -> Iterator[Mapping[str, Any]]:
-    """The columns of action units alone, without the pictures; a stream is looked through too where it has such."""
+    """The columns of action units, without the pictures. A stream with such columns is read once more for this."""
     columns = list(unit_columns(rows.features or {}).values())
     yield from rows.select_columns(columns) if columns else ()
 
@@ -56,7 +56,7 @@ def _read_part(rows: Any, name: str, split: str | None, renamed: Mapping[str, st
     kind = features.get(label)
     columns = replace(columns, label=label, class_names=tuple(getattr(kind, "names", None) or ()))
     for column in images:
-        rows = rows.cast_column(column, datasets.Image(decode=False))  # the bytes as they are: decoding happens later
+        rows = rows.cast_column(column, datasets.Image(decode=False))  # the encoded bytes; they are decoded later
     place = RowSource(Path(), f"{name}/{split}", "hub", split)
     for index, row in enumerate(rows):
         sample = to_sample(row, columns, place, index)

@@ -1,6 +1,6 @@
-"""ImageFolder: a folder per class, split folders above where there are any, or metadata.jsonl beside the pictures.
+"""Reads folders of pictures: one folder per class, with or without split folders, or a metadata.jsonl beside pictures.
 
-One folder around all that is looked through, and so are folders of persons with the emotions inside them.
+A single folder around the data set is skipped, and PERSON/EMOTION/*.jpg is understood.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read(path: Path, split: str | None = None) -> Iterator[Sample]:
     others = [folder.name for folder in folders(inner) if folder not in parts and next(pictures(folder), None)]
     if parts and others:
         log.warning(
-            "%s has folders of splits (%s): what is in %s beside them is not read",
+            "%s has folders of splits (%s), so the other folders (%s) are not read",
             inner, ", ".join(part.name for part in parts), ", ".join(others[:5]),
         )  # fmt: skip
     scale = file_scale([file for part in parts or [inner] if (file := _metadata(part))])
@@ -44,13 +44,13 @@ def _read_part(part: Path, root: Path, split: str | None, scale: float) -> Itera
     metadata = _metadata(part)
     if metadata:
         for sample in table.read_file(metadata, split, "imagefolder", scale):
-            named_by_file = sample.image == str(part / sample.id)  # and file names are unique inside a part only
+            named_by_file = sample.image == str(part / sample.id)  # file names are only unique inside a part
             yield replace(sample, id=f"{part.name}/{sample.id}") if split and named_by_file else sample
         return
-    of_persons = _of_persons(part)
+    has_persons = _has_persons(part)
     for file in pictures(part):
         *above, _ = printable(file.relative_to(part)).split("/")
-        person, word = (above[0], above[1]) if of_persons and len(above) > 1 else (None, above[0] if above else None)
+        person, word = (above[0], above[1]) if has_persons and len(above) > 1 else (None, above[0] if above else None)
         yield Sample(
             printable(file.relative_to(root)), str(file), label_name(word), split=split, source="imagefolder",
             groups={"subject": person} if person else {}, word=word,
@@ -62,23 +62,23 @@ def _metadata(part: Path) -> Path | None:
 
 
 def _unwrapped(path: Path) -> Path:
-    """The folder that an archive was unpacked into has often nothing but one other, which is no label."""
+    """The data set's own folder: unpacked archives often wrap it in another folder that holds nothing else."""
     while True:
-        inside, first = folders(path), next(pictures(path), None)  # files come before what is in folders
+        inside, first = folders(path), next(pictures(path), None)  # files come before the contents of folders
         if len(inside) != 1 or _metadata(path) or first is None or first.parent == path:
             return path
-        if _names_something(inside[0].name) or not folders(inside[0]):
+        if _is_split_or_emotion(inside[0].name) or not folders(inside[0]):
             return path
         path = inside[0]
 
 
-def _names_something(word: str) -> bool:
+def _is_split_or_emotion(word: str) -> bool:
     return known_split(word) is not None or emotions.canonical(word) is not None
 
 
-def _of_persons(part: Path) -> bool:
-    """No folder here is an emotion word, and all those inside them are: PERSON/EMOTION/*.jpg."""
-    here = folders(part)
-    inside = {folder.name for person in here for folder in folders(person)}
+def _has_persons(part: Path) -> bool:
+    """Whether the layout is PERSON/EMOTION/*.jpg: no outer folder is an emotion word and all inner ones are."""
+    persons = folders(part)
+    inside = {folder.name for person in persons for folder in folders(person)}
     known = [emotions.canonical(name) is not None for name in inside]
-    return bool(inside) and all(known) and not any(emotions.canonical(person.name) for person in here)
+    return bool(inside) and all(known) and not any(emotions.canonical(person.name) for person in persons)

@@ -1,4 +1,4 @@
-"""The columns of a table that hold measurements: action units, valence and arousal, and what they are written on."""
+"""Reads the measured columns of a table: action units, valence and arousal, and the scale that they are on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from emoreason.knowledge.facs import ACTION_UNITS
 log = logging.getLogger("emoreason")
 _UNIT = re.compile(r"(?:au|action[ _]?unit)[ _-]?0*(\d+)(_r|_c)?$")
 UNKNOWN_UNIT = (-1.0, 9.0, 999.0)  # 9: not scored, in DISFA and BP4D
-UNKNOWN_POINT = (-2.0, -5.0, 999.0)  # -2: AffectNet, -5: Aff-Wild2. Here -1 is a value
-FIVE = 5.0  # FACS intensities A to E as numbers, as OpenFace, DISFA and BP4D write them
+UNKNOWN_POINT = (-2.0, -5.0, 999.0)  # -2: AffectNet, -5: Aff-Wild2; -1 is a valid value here
+FIVE = 5.0  # OpenFace, DISFA and BP4D write the FACS intensities A to E as 1 to 5
 
 
 def unit_columns(names: Iterable[str]) -> dict[str, str]:
-    """Code -> column, in the order of FACS. Of OpenFace's pairs the intensity (AU12_r) and not the presence (AU12_c).
+    """Code -> column, in FACS order. OpenFace has pairs: takes the intensity (AU12_r), not the presence (AU12_c).
 
-    Units that `facs` does not describe are left out: nothing could be said about them."""
+    Leaves out units that `facs` does not describe, as nothing could be said about them."""
     found: dict[str, tuple[int, str]] = {}
     for name in names:
         match = _UNIT.match(str(name).strip().lower())
@@ -34,28 +34,28 @@ def unit_columns(names: Iterable[str]) -> dict[str, str]:
 
 
 def units(row: Mapping[str, Any], columns: Mapping[str, str], scale: float) -> dict[str, float] | None:
-    """Code -> 0..1 for the units that were scored, None when none was. ValueError says what is out of range."""
+    """Code -> 0..1 for the units that were scored, None if none was. A ValueError says what is out of range."""
     found = {}
     for code, column in columns.items():
         value = _number(row.get(column), column, UNKNOWN_UNIT)
         if value is not None:
-            of = _named_scale(column) or scale
-            if not 0 <= value <= of:
-                raise ValueError(f"{column} is {value:g}: expected 0 to 1, or 0 to 5 in all of the table")
-            found[code] = value / of
+            highest = _named_scale(column) or scale
+            if not 0 <= value <= highest:
+                raise ValueError(f"{column} is {value:g}: expected 0 to 1, or 0 to 5 in the whole table")
+            found[code] = value / highest
     return found or None
 
 
 def point(row: Mapping[str, Any], column: str | None) -> float | None:
-    """Valence or arousal on -1..1, None where it is not known."""
+    """Valence or arousal on -1..1, None if it is unknown."""
     value = _number(row.get(column), column, UNKNOWN_POINT) if column else None
     if value is not None and not -1 <= value <= 1:
-        raise ValueError(f"{column} is {value:g}: expected -1 to 1 (a scale of 1 to 9 is x / 4 - 1.25)")
+        raise ValueError(f"{column} is {value:g}: expected -1 to 1 (convert a scale of 1 to 9 by x / 4 - 1.25)")
     return value
 
 
 def unit_scale(rows: Iterable[Mapping[str, Any]], where: str) -> float:
-    """What the largest number of a table says: 0 to 5 where one is above 1, else 0 to 1 or only 0 and 1."""
+    """The scale of the action units: 0 to 5 if any number of the table is above 1, else 0 to 1."""
     for row in rows:
         for column in unit_columns(row).values():
             if _named_scale(column):
@@ -63,17 +63,17 @@ def unit_scale(rows: Iterable[Mapping[str, Any]], where: str) -> float:
             try:
                 value = _number(row[column], column, UNKNOWN_UNIT)
             except ValueError:
-                continue  # told when the row is read
+                continue  # reported when the row is read
             if value is not None and 1 < value <= FIVE:
                 log.warning(
-                    "%s: %s is %g, so action units are on 0 to 5 here and are divided by 5", where, column, value
+                    "%s: %s is %g, so all action units are taken as 0 to 5 and divided by 5", where, column, value
                 )
                 return FIVE
     return 1.0
 
 
 def file_scale(files: Sequence[Path]) -> float:
-    """The scale of tables that belong together; files without such columns are not read through."""
+    """The common scale of tables that belong together. Files without action units are not read to their end."""
     return unit_scale((row for file in files for row in _unit_rows(file)), files[0].name if files else "")
 
 
@@ -94,7 +94,7 @@ def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
                     try:
                         row = json.loads(line)
                     except ValueError:
-                        continue  # told when the row is read
+                        continue  # reported when the row is read
                     if isinstance(row, dict):
                         yield row
             return
@@ -103,7 +103,7 @@ def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _named_scale(column: str) -> float | None:
-    """OpenFace's names tell: _r is 0 to 5 even where all numbers are small, _c is 0 or 1."""
+    """OpenFace's suffixes give the scale: _r is 0 to 5 even if all numbers are small, _c is 0 or 1."""
     return {"_r": FIVE, "_c": 1.0}.get(column.strip().lower()[-2:])
 
 

@@ -1,6 +1,6 @@
-"""Training text in the plain `messages` + `images` layout that TRL, LLaMA-Factory and ms-swift read, one JSON a line.
+"""Reads and writes training text: JSONL with `messages` and `images`, the layout of TRL, LLaMA-Factory and ms-swift.
 
-`read` takes the layouts of others as well: ExpLLM's list of described faces, LLaVA's and ShareGPT's conversations.
+`read` also takes other layouts: ExpLLM's list of described faces, LLaVA's and ShareGPT's conversations.
 """
 
 import json
@@ -18,7 +18,7 @@ EXPLLM_LABEL_QUESTION = "What is the facial expression? Answer with its label."
 
 
 def matches(path: Path) -> bool:
-    """Whether the file holds conversations about pictures and not a table. Only its first entry is looked at."""
+    """Whether the file holds conversations about pictures, not a table. Only reads its first entry."""
     if path.suffix.lower() not in (".json", ".jsonl", ".ndjson") or not path.is_file():
         return False
     try:
@@ -28,27 +28,28 @@ def matches(path: Path) -> bool:
 
 
 def samples(path: Path, split: str | None = None) -> Iterator[Sample]:
-    """The pictures, each with what is said of it: what a check looks at. None has a split."""
-    for talk in read(path):
-        said = next((message.content for message in talk.messages if message.role == "assistant"), None)
-        for image in talk.images:
-            yield Sample(image, str(path.parent / image), source="messages", explanation=said)
+    """The pictures with their first answer as explanation, for data checks. They have no split."""
+    for conversation in read(path):
+        answers = (message.content for message in conversation.messages if message.role == "assistant")
+        answer = next(answers, None)
+        for image in conversation.images:
+            yield Sample(image, str(path.parent / image), source="messages", explanation=answer)
 
 
 def read(path: str | Path) -> Iterator[Conversation]:
-    """The conversations of a JSONL file or of a JSON list; what is none is an error that says where and why."""
+    """The conversations of a JSONL file or a JSON list. The error for an invalid entry says where it is and why."""
     path = Path(path)
     if not path.is_file():
         raise EmoreasonError(f"no file {path}: make one with `emoreason data describe DATA -o FOLDER`")
-    for where, given in _entries(path):
+    for where, entry in _entries(path):
         try:
-            yield _conversation(given, path)
+            yield _conversation(entry, path)
         except EmoreasonError as error:
             raise EmoreasonError(f"{where}: {error}") from None
 
 
 def write(conversations: Iterable[Conversation], path: str | Path) -> int:
-    """Write them all, or nothing: the file appears when it is whole."""
+    """Write all conversations and return their number. The file only appears once it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh, n = path.with_name(path.name + ".tmp"), 0
@@ -64,7 +65,7 @@ def write(conversations: Iterable[Conversation], path: str | Path) -> int:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """What the file holds, with the place of each for messages."""
+    """Each entry of the file with its place, for error messages."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = next((line for line in file if line.strip()), "")
@@ -78,59 +79,59 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
                     try:
                         yield where, json.loads(line)
                     except ValueError as error:
-                        raise EmoreasonError(f"{where}: no JSON ({error})") from None
+                        raise EmoreasonError(f"{where}: not valid JSON ({error})") from None
     except UnicodeDecodeError as error:
-        raise EmoreasonError(f"{path} is no UTF-8 text ({error.reason})") from None
+        raise EmoreasonError(f"{path} is not UTF-8 text ({error.reason})") from None
     except ValueError as error:
-        raise EmoreasonError(f"{path}: a JSON list was expected ({error})") from None
+        raise EmoreasonError(f"{path}: expected a JSON list ({error})") from None
 
 
 # ---- layouts --------------------------------------------------------------------------------------------------------
 
 
-def _conversation(given: Any, path: Path) -> Conversation:
-    if not isinstance(given, Mapping):
-        raise EmoreasonError(f"a JSON object was expected, this is {type(given).__name__}")
+def _conversation(entry: Any, path: Path) -> Conversation:
+    if not isinstance(entry, Mapping):
+        raise EmoreasonError(f"expected a JSON object, got {type(entry).__name__}")
     for keys, importer in _LAYOUTS:
-        if keys <= given.keys():
-            return importer(given, path)
+        if keys <= entry.keys():
+            return importer(entry, path)
     known = ", ".join(" + ".join(sorted(keys)) for keys, _ in _LAYOUTS)
     raise EmoreasonError(
-        f"unknown layout with the keys {', '.join(map(str, given)) or '(none)'}; known are: {known} "
+        f"unknown layout with the keys {', '.join(map(str, entry)) or '(none)'}; expected: {known} "
         "(messages; LLaVA or ShareGPT; ExpLLM)"
     )
 
 
-def _from_messages(given: Mapping[str, Any], path: Path) -> Conversation:
-    """Ours, TRL's, ms-swift's and LLaMA-Factory's: role and content, the content a text or a list of parts."""
-    turns = _list(given["messages"], "messages")
+def _from_messages(entry: Mapping[str, Any], path: Path) -> Conversation:
+    """Our layout, also TRL's, ms-swift's and LLaMA-Factory's: role and content, which is a text or a list of parts."""
+    turns = _list(entry["messages"], "messages")
     messages = [(_text(turn, "role"), _content(turn)) for turn in turns]
-    provenance = _object(given.get("provenance"), "provenance") or {}
-    return _assembled(messages, given, _object(given.get("evidence"), "evidence"), provenance)
+    provenance = _object(entry.get("provenance"), "provenance") or {}
+    return _assembled(messages, entry, _object(entry.get("evidence"), "evidence"), provenance)
 
 
-def _from_conversations(given: Mapping[str, Any], path: Path) -> Conversation:
-    """LLaVA (`image`) and ShareGPT (`images`): from and value; a system text as a turn or beside them."""
-    messages = [(_text(turn, "from"), _text(turn, "value")) for turn in _list(given["conversations"], "conversations")]
-    if given.get("system"):
-        messages.insert(0, ("system", _text(given, "system")))
-    layout = "LLaVA" if "image" in given else "ShareGPT"
-    provenance = {"layout": layout, "file": path.name} | ({"id": given["id"]} if "id" in given else {})
-    return _assembled(messages, given, None, provenance)
+def _from_conversations(entry: Mapping[str, Any], path: Path) -> Conversation:
+    """LLaVA (`image`) and ShareGPT (`images`): turns of from and value. A system text is a turn or a key of its own."""
+    messages = [(_text(turn, "from"), _text(turn, "value")) for turn in _list(entry["conversations"], "conversations")]
+    if entry.get("system"):
+        messages.insert(0, ("system", _text(entry, "system")))
+    layout = "LLaVA" if "image" in entry else "ShareGPT"
+    provenance = {"layout": layout, "file": path.name} | ({"id": entry["id"]} if "id" in entry else {})
+    return _assembled(messages, entry, None, provenance)
 
 
-def _from_expllm(given: Mapping[str, Any], path: Path) -> Conversation:
+def _from_expllm(entry: Mapping[str, Any], path: Path) -> Conversation:
     """A face with its label `emo`, 24 predicted movements `au` and, in some files, a `description`.
 
-    The movements are those of FEAFA, on a scale of their own: they are kept under a name of their own."""
-    label = _text(given, "emo")
-    described = isinstance(given.get("description"), str) and given["description"].strip()
-    question, answer = (EXPLLM_QUESTION, given["description"]) if described else (EXPLLM_LABEL_QUESTION, label)
+    The movements are those of FEAFA, which has its own scale, so they go under the key `feafa`."""
+    label = _text(entry, "emo")
+    described = isinstance(entry.get("description"), str) and entry["description"].strip()
+    question, answer = (EXPLLM_QUESTION, entry["description"]) if described else (EXPLLM_LABEL_QUESTION, label)
     messages = (Message("user", f"{IMAGE}\n{question}"), Message("assistant", answer))
     provenance = {"layout": "ExpLLM", "file": path.name, "label": label}
-    provenance |= {"true_label": given["gt_emo"]} if given.get("gt_emo") else {}
-    evidence = {"feafa": given["au"]} if given.get("au") else None
-    return Conversation(messages, (_text(given, "file_name"),), evidence, provenance)
+    provenance |= {"true_label": entry["gt_emo"]} if entry.get("gt_emo") else {}
+    evidence = {"feafa": entry["au"]} if entry.get("au") else None
+    return Conversation(messages, (_text(entry, "file_name"),), evidence, provenance)
 
 
 _LAYOUTS: tuple[tuple[set[str], Callable[[Mapping[str, Any], Path], Conversation]], ...] = (
@@ -141,10 +142,10 @@ _LAYOUTS: tuple[tuple[set[str], Callable[[Mapping[str, Any], Path], Conversation
 
 
 def _assembled(
-    turns: list[tuple[str, str]], given: Mapping[str, Any], evidence: dict[str, Any] | None, provenance: dict[str, Any]
+    turns: list[tuple[str, str]], entry: Mapping[str, Any], evidence: dict[str, Any] | None, provenance: dict[str, Any]
 ) -> Conversation:
-    """Roles by their names here; pictures without any mark are put before the first question."""
-    images = _images(given)
+    """The conversation with our names of the roles. If no turn marks the pictures, they go to the first question."""
+    images = _images(entry)
     messages = [Message(_SPEAKERS.get(role, role), content) for role, content in turns]
     first = next((i for i, message in enumerate(messages) if message.role == "user"), None)
     if images and first is not None and not any(IMAGE in message.content for message in messages):
@@ -152,20 +153,20 @@ def _assembled(
     return Conversation(tuple(messages), images, evidence, provenance)
 
 
-def _images(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Paths under `images` or `image`, each a text or an object with a path."""
-    cell = given.get("images") or given.get("image") or []
-    found = []
-    for entry in cell if isinstance(cell, list) else [cell]:
-        path = entry.get("path") if isinstance(entry, Mapping) else entry
+def _images(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths under `images` or `image`, each a text or an object with a path."""
+    images = entry.get("images") or entry.get("image") or []
+    paths = []
+    for image in images if isinstance(images, list) else [images]:
+        path = image.get("path") if isinstance(image, Mapping) else image
         if not isinstance(path, str) or not path:
-            raise EmoreasonError(f"a picture is {str(entry)[:60]!r}: expected the path of a file")
-        found.append(path)
-    return tuple(found)
+            raise EmoreasonError(f"a picture is {str(image)[:60]!r}: expected the path of a file")
+        paths.append(path)
+    return tuple(paths)
 
 
 def _content(turn: Any) -> str:
-    """A text, or the typed parts of TRL: {"type": "image"} and {"type": "text", "text": …}."""
+    """The text of a turn. TRL writes typed parts instead: {"type": "image"} and {"type": "text", "text": …}."""
     content = turn.get("content") if isinstance(turn, Mapping) else None
     if not isinstance(content, list):
         return _text(turn, "content")
@@ -173,7 +174,7 @@ def _content(turn: Any) -> str:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in ("image", "text"):
-            raise EmoreasonError(f"a part of a message is {str(part)[:60]!r}: expected one of type image or text")
+            raise EmoreasonError(f"a part of a message is {str(part)[:60]!r}: expected type image or text")
         parts.append(IMAGE + "\n" if kind == "image" else _text(part, "text"))
     return "".join(parts)
 

@@ -1,4 +1,4 @@
-"""RAF-DB, the basic set: the authors' layout with its attributes, or the class folders 1 to 7 that mirrors hand out."""
+"""Reads the basic set of RAF-DB: the authors' layout with attributes, or the class folders 1 to 7 of mirrors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample, broken, folders, indexed_label, known_split, pictures
 
 LAYOUT = "basic/EmoLabel/list_patition_label.txt with basic/Image/aligned or original; or {train,test}/{1..7}/*.jpg"
-LIST = Path("EmoLabel", "list_patition_label.txt")  # their spelling
+LIST = Path("EmoLabel", "list_patition_label.txt")  # sic
 GENDER = ("male", "female", "unsure")
 RACE = ("caucasian", "african_american", "asian")
 AGE = ("0-3", "4-19", "20-39", "40-69", "70+")
@@ -20,7 +20,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, split: str | None = None, *, images: str = "aligned") -> Iterator[Sample]:
-    """`images`: "aligned" (100×100 faces, the standard) or "original" (whole pictures, to be used with detection)."""
+    """`images`: "aligned" (100×100 faces, the standard) or "original" (whole pictures, for use with detection)."""
     root, numbered = _root(path), _numbered(path)
     if root is None and numbered is None:
         raise EmoreasonError(f"{path}: expected {LAYOUT}")
@@ -29,27 +29,27 @@ def read(path: Path, split: str | None = None, *, images: str = "aligned") -> It
         return
     folder = root / "Image" / images
     if not folder.is_dir():
-        raise EmoreasonError(f"{folder} is not there; RAF-DB keeps its pictures in Image/aligned and Image/original")
+        raise EmoreasonError(f"{folder} does not exist; RAF-DB keeps its pictures in Image/aligned and Image/original")
     with open(root / LIST, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             words = line.split()
             if not words:
                 continue
             name = words[0]
-            of_row = known_split(name.split("_")[0])
-            if split not in (None, of_row):
+            row_split = known_split(name.split("_")[0])
+            if split not in (None, row_split):
                 continue
             if len(words) != 2:
-                yield broken(name, f"{LIST.name}, line {number}: expected `name class`", "rafdb", of_row)
+                yield broken(name, f"{LIST.name}, line {number}: expected `name class`", "rafdb", row_split)
                 continue
             stem, dot, suffix = name.rpartition(".")
             image = folder / (f"{stem}_aligned{dot}{suffix}" if images == "aligned" else name)
             groups = _attributes(root / "Annotation" / "manual" / f"{stem}_manu_attri.txt")
-            yield Sample(name, str(image), indexed_label("rafdb7", words[1]), None, groups, of_row, "rafdb")
+            yield Sample(name, str(image), indexed_label("rafdb7", words[1]), None, groups, row_split, "rafdb")
 
 
 def _attributes(file: Path) -> dict[str, str]:
-    """Five landmark lines, then gender, race and age band as one number each. Any other file says nothing."""
+    """Gender, race and age band of an annotation file: a number each after five landmark lines. Else {}."""
     try:
         numbers = [int(word) for word in file.read_text().split()[10:13]]
     except (OSError, ValueError):
@@ -73,9 +73,9 @@ def _numbered(path: Path) -> Path | None:
 
 def _read_numbered(root: Path, split: str | None) -> Iterator[Sample]:
     for part in folders(root):
-        of_part = known_split(part.name)
-        if of_part and split in (None, of_part):
-            for of_class in folders(part):
-                label = indexed_label("rafdb7", of_class.name)
-                for file in pictures(of_class):
-                    yield Sample(file.relative_to(root).as_posix(), str(file), label, split=of_part, source="rafdb")
+        part_split = known_split(part.name)
+        if part_split and split in (None, part_split):
+            for class_folder in folders(part):
+                label = indexed_label("rafdb7", class_folder.name)
+                for file in pictures(class_folder):
+                    yield Sample(file.relative_to(root).as_posix(), str(file), label, split=part_split, source="rafdb")

@@ -1,4 +1,4 @@
-"""From one row of any table (CSV, JSONL, parquet, `datasets`) to a Sample: which column means what."""
+"""Turns one row of any table (CSV, JSONL, parquet, `datasets`) into a Sample, and finds the meaning of each column."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.data import measures as measured
+from emoreason.data import measures
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import Sample, broken, label_name, split_name
 from emoreason.media.images import is_data_uri, is_url
 
-# The first that stands in the table is taken. `source`, `p_<label>` are the columns that `emoreason label` writes.
+# The first name that the table has is used. `emoreason label` writes the columns `source` and `p_<label>`.
 IMAGE = ("image", "path", "file_name", "filename", "file", "image_path", "img", "source")
 LABEL = ("label", "emotion", "expression", "class")
 VOTED = ("votes", "distribution", "probabilities")
@@ -42,13 +42,13 @@ class Columns:
     class_names: tuple[str, ...] = ()  # for labels given as an index (ClassLabel)
     explanation: str | None = None
     units: Mapping[str, str] = field(default_factory=dict)  # code of an action unit -> column
-    scale: float = 1.0  # the largest that an action unit can have in this table
+    scale: float = 1.0  # the highest value that an action unit can have in this table
     valence: str | None = None
     arousal: str | None = None
 
 
 def find_columns(names: Iterable[str], where: str, image: str | None = None, **known: Any) -> Columns:
-    """Read the header; without an image column there is nothing to read. `image` is the one that is known to be it."""
+    """The columns of a header. `image` names the picture column if it is known; a table without one is an error."""
     named = {str(n).strip().lower(): n for n in names}
     options = {"image": IMAGE, "label": LABEL, "votes": VOTED, "split": SPLIT, "id": ("id",)}
     options |= {"explanation": EXPLANATION, "valence": ("valence",), "arousal": ("arousal",)}
@@ -56,18 +56,18 @@ def find_columns(names: Iterable[str], where: str, image: str | None = None, **k
     first["image"] = image or first["image"]
     if first["image"] is None:
         raise EmoreasonError(
-            f"{where}: no column with the picture among {', '.join(map(repr, named.values())) or '(none)'}; "
-            f"expected one called {', '.join(IMAGE[:4])}. A label table looks like: path,label"
+            f"{where}: no column for the picture among {', '.join(map(repr, named.values())) or '(none)'}; "
+            f"expected one of {', '.join(IMAGE[:4])}. A label table has the header: path,label"
         )
     groups = tuple(n for low, n in named.items() if low in GROUPS or low.startswith("group_") or low == "groups")
     probabilities = tuple(n for low, n in named.items() if low.startswith("p_"))
-    known["units"] = measured.unit_columns(named.values())
+    known["units"] = measures.unit_columns(named.values())
     return Columns(groups=groups, probabilities=probabilities, **first, **known)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where rows come from: the folder that paths are relative to, the name for messages, the reader, the split."""
+    """Where rows come from: the folder of relative paths, the name for error messages, the reader and the split."""
 
     root: Path
     name: str
@@ -76,7 +76,7 @@ class RowSource:
 
 
 def to_sample(row: Mapping[str, Any], columns: Columns, place: RowSource, index: int, line: int = 0) -> Sample:
-    """One row as a Sample; a row that makes no sense is a Sample with a problem. `line`: where it stands in a text."""
+    """One row as a Sample; an invalid row becomes a Sample with a problem. `line`: its line number in a text file."""
     split = (split_name(row.get(columns.split)) if columns.split else None) or place.split
     image, name = _image(row.get(columns.image), place.root)
     id = str((row.get(columns.id) if columns.id else None) or name or f"{place.name}:{index}")
@@ -85,15 +85,15 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: RowSource, index:
         return broken(id, f"{where}: no picture in column {columns.image!r}", place.source, split)
     word = row.get(columns.label) if columns.label else None
     if isinstance(word, Mapping | Sequence) and not isinstance(word, str):
-        why = f"{where}: the label is {str(word)[:60]}: one word was expected; shares of several stand in distribution"
+        why = f"{where}: label {str(word)[:60]}: expected one word (for shares of several, use a column distribution)"
         return broken(id, why, place.source, split)
     try:
         votes, winner = _votes(row, columns)
     except (ValueError, TypeError) as error:
         return broken(id, f"{where}: votes cannot be read: {error}", place.source, split)
     try:
-        units = measured.units(row, columns.units, columns.scale)
-        valence, arousal = measured.point(row, columns.valence), measured.point(row, columns.arousal)
+        units = measures.units(row, columns.units, columns.scale)
+        valence, arousal = measures.point(row, columns.valence), measures.point(row, columns.arousal)
     except ValueError as error:
         return broken(id, f"{where}: {error}", place.source, split)
     text = row.get(columns.explanation) if columns.explanation else None
@@ -106,7 +106,7 @@ def to_sample(row: Mapping[str, Any], columns: Columns, place: RowSource, index:
 
 
 def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
-    """The picture and its name: a path (relative to the table), encoded bytes, or both as `datasets.Image` has them."""
+    """The picture and its name, from a path (relative to the table), encoded bytes, or both as in `datasets.Image`."""
     if isinstance(cell, Mapping):
         path = str(cell.get("path") or "")
         return (bytes(cell["bytes"]), path) if cell.get("bytes") else _image(path, root)
@@ -121,7 +121,7 @@ def _image(cell: Any, root: Path) -> tuple[str | bytes, str]:
 
 
 def _word(row: Mapping[str, Any], columns: Columns) -> str | None:
-    """The label as it is written."""
+    """The label as written in the data."""
     value = row.get(columns.label) if columns.label else None
     if value is None or (isinstance(value, float) and value != value):
         return None
@@ -131,7 +131,7 @@ def _word(row: Mapping[str, Any], columns: Columns) -> str | None:
 
 
 def _votes(row: Mapping[str, Any], columns: Columns) -> tuple[dict[str, float] | None, str | None]:
-    """By canonical name; and the name with the largest share, as it is written."""
+    """The votes by canonical name, and the name with the largest share as written in the data."""
     cell = row.get(columns.votes) if columns.votes else None
     if isinstance(cell, str):
         cell = json.loads(cell) if cell.strip() else None

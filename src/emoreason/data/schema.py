@@ -1,4 +1,4 @@
-"""One face of a data set, whatever layout it came from, and the small vocabulary that all readers share."""
+"""The `Sample` that every reader gives, and the names of splits and labels that all readers share."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ _SPLITS = {word: name for name, words in SPLIT_WORDS.items() for word in words}
 
 @dataclass(frozen=True)
 class Sample:
-    """A face with what is known about it. A row that cannot be used is still a Sample: it is counted, never dropped."""
+    """A face and all that the data set says about it. Unusable rows are Samples too, so that they are counted."""
 
     id: str  # unique inside the data set, e.g. the file name
     image: str | bytes  # a path, or the encoded bytes (PNG, JPEG)
-    label: str | None = None  # canonical name when known, else the raw word; None = not labelled
+    label: str | None = None  # canonical name if known, else the raw word; None = not labelled
     votes: dict[str, float] | None = None  # names -> counts, or a distribution
     groups: dict[str, str] = field(default_factory=dict)  # gender, race, age_band, subject, …
-    split: str | None = None  # "train", "validation", "test", the word of the data set for others, None = unknown
+    split: str | None = None  # "train", "validation", "test" or another name of the data set; None = unknown
     source: str = ""  # name of the reader
     problem: str | None = None  # why the row cannot be used (`image` is then empty)
-    units: dict[str, float] | None = None  # action units: code -> 0..1; a unit that was not scored is not in it
+    units: dict[str, float] | None = None  # action units: code -> 0..1, without units that were not scored
     valence: float | None = None  # -1..1
     arousal: float | None = None  # -1..1
-    explanation: str | None = None  # what somebody wrote about the face
-    word: str | None = field(default=None, compare=False)  # the label, or that of the largest share, as it was written
+    explanation: str | None = None  # a text about the face
+    word: str | None = field(default=None, compare=False)  # the label (or the one with most votes) as written
 
 
 def split_name(word: object) -> str | None:
-    """The name of a split: Training -> train, val or PublicTest -> validation. Other words (fold3) stay as they are."""
+    """The name of a split: Training -> train, val or PublicTest -> validation. Other names (fold3) stay unchanged."""
     text = str(word).strip().lower() if word is not None else ""
     return _SPLITS.get(text, text) or None
 
 
 def known_split(word: str) -> str | None:
-    """The split when `word` names one, else None: folder names may mean anything."""
+    """The split that `word` names, or None: a folder name may mean anything."""
     return _SPLITS.get(word.strip().lower())
 
 
 def label_name(word: object) -> str | None:
-    """The canonical emotion for a word of a data set, the word itself when it is unknown, None when there is none."""
+    """The canonical emotion for a word of a data set, the word itself if it is unknown, None if it is empty."""
     text = str(word).strip() if word is not None else ""
     return (emotions.canonical(text) or text) or None
 
 
 def indexed_label(label_set: str, index: object) -> str:
-    """The name behind an index. One that the set does not have stays as written, so that a check can show it."""
+    """The label for an index. Unknown indices are returned as written, so that a check can report them."""
     text = str(index).strip()
     try:
         return emotions.from_index(label_set, text)
@@ -65,7 +65,7 @@ def indexed_label(label_set: str, index: object) -> str:
 
 
 def broken(id: str, why: str, source: str, split: str | None = None, label: str | None = None) -> Sample:
-    """A row that is there but cannot be used."""
+    """A sample for a row that cannot be used."""
     return Sample(id=id, image=b"", label=label, split=split, source=source, problem=why)
 
 
@@ -75,18 +75,18 @@ def pictures(folder: Path) -> Iterator[Path]:
 
 
 def printable(path: Path) -> str:
-    """A path as a name that every file can hold: a byte that is no text (\\xff) is written out."""
+    """A path as valid UTF-8 text: other bytes are written as escapes (\\xff)."""
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def folders(folder: Path) -> list[Path]:
-    """The visible subfolders, sorted. __MACOSX is what archives from a Mac bring along."""
+    """The visible subfolders, sorted, without the __MACOSX folder of archives made on a Mac."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(p for p in found if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
 
 
 def png_from_pixels(text: str, side: int = 48) -> bytes:
-    """The PNG of a FER2013 `pixels` cell. ValueError says what is wrong with the cell."""
+    """The PNG of a FER2013 `pixels` cell. A ValueError says what is wrong with the cell."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""SFEW 2.0: Train, Val and Test with a folder per class; the aligned faces are taken where both forms are there."""
+"""Reads SFEW 2.0: Train, Val and Test with a folder per class. Aligned faces are preferred over whole frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample, folders, label_name, pictures
 
-LAYOUT = "Train|Val/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png, or Train_Aligned_Faces and so on"
+LAYOUT = "Train|Val/{Angry,Disgust,Fear,Happy,Neutral,Sad,Surprise}/*.png, or Train_Aligned_Faces etc."
 CLASSES = {"Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise"}
 SPLITS = {"Train": "train", "Val": "validation", "Test": "test"}
 
@@ -24,17 +24,17 @@ def read(path: Path, split: str | None = None) -> Iterator[Sample]:
     found = _found(path)
     if not found:
         raise EmoreasonError(f"{path}: expected {LAYOUT}")
-    for of_part, part in found.items():
-        if split not in (None, of_part):
+    for part_split, part in found.items():
+        if split not in (None, part_split):
             continue
         for file in pictures(part):
             inside = file.relative_to(part)
             label = label_name(inside.parts[0]) if len(inside.parts) > 1 else None  # Test has no classes
-            yield Sample(file.relative_to(path).as_posix(), str(file), label, split=of_part, source="sfew")
+            yield Sample(file.relative_to(path).as_posix(), str(file), label, split=part_split, source="sfew")
 
 
 def _found(path: Path) -> dict[str, Path]:
-    """split -> folder. The archive unpacks as Train/Train_Aligned_Faces/Angry or as Train_Aligned_Faces/Angry."""
+    """Split -> folder. Archives unpack to Train/Train_Aligned_Faces/Angry or to Train_Aligned_Faces/Angry."""
     parts: dict[str, Path] = {}
     for word, split in SPLITS.items():
         inside = folders(path / word)

@@ -1,4 +1,4 @@
-"""Which layout is it? The table of readers, and `read`."""
+"""Recognises the layout of a data set and reads it: the table of all readers, `read` and `sniff`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data import affectnet, ckplus, fer2013, ferplus, hub, imagefolder, messages, rafdb, sfew, table
 from emoreason.data.schema import Sample, split_name
 
-# The more particular layouts first: every class folder is an image folder, every csv a table.
+# From special to general layouts: class folders are also image folders, and any csv is a table.
 LAYOUTS = (ferplus, fer2013, affectnet, rafdb, ckplus, sfew, messages, table, imagefolder)
 FORMATS: dict[str, tuple[Callable[..., Iterator[Sample]], dict[str, Any]]] = {
     **{module.__name__.rpartition(".")[2]: (module.read, {}) for module in LAYOUTS},
@@ -24,9 +24,9 @@ FORMATS: dict[str, tuple[Callable[..., Iterator[Sample]], dict[str, Any]]] = {
 
 
 def read(source: str | Path, *, format: str = "auto", split: str | None = None, **options: Any) -> Iterator[Sample]:
-    """The samples of a data set, one after the other. `options` belong to a format: classes=7, peak_frames=1, images=…
+    """The samples of a data set, lazily. `options` belong to a format: classes=7, peak_frames=1, images=…
 
-    The layout is looked at when this is called, the rows when they are asked for.
+    The layout is checked by this call; the rows are read during iteration.
     """
     name = sniff(source) if format == "auto" else format
     if name not in FORMATS:
@@ -38,36 +38,36 @@ def read(source: str | Path, *, format: str = "auto", split: str | None = None, 
     if unknown:
         raise UsageError(f"format {name} has no option {', '.join(unknown)}; it has: {', '.join(allowed) or 'none'}")
     if name != "hub" and not Path(source).exists():
-        raise EmoreasonError(f"{source} is not there. For a data set of the Hugging Face Hub write hub:OWNER/NAME")
+        raise EmoreasonError(f"{source} does not exist. For a data set of the Hugging Face Hub, write hub:OWNER/NAME")
     wanted = split_name(split)
     place: Any = str(source) if name == "hub" else Path(source)
     return _of_split(reader(place, wanted, **{**preset, **options}), wanted, str(source))
 
 
 def sniff(source: str | Path) -> str:
-    """The format of a file or folder, or an error that says what was looked for and what is there."""
+    """The format of a file or folder. If none matches, the error says what was expected and what was found."""
     if str(source).startswith(hub.PREFIX):
         return "hub"
     path = Path(source)
     if not path.exists():
-        raise EmoreasonError(f"{source} is not there. For a data set of the Hugging Face Hub write hub:OWNER/NAME")
+        raise EmoreasonError(f"{source} does not exist. For a data set of the Hugging Face Hub, write hub:OWNER/NAME")
     for module in LAYOUTS:
         if module.matches(path):
             return module.__name__.rpartition(".")[2]
     if path.is_file():
-        there = f"a file ending in {path.suffix or '(nothing)'}"
+        contents = f"a file ending in {path.suffix or '(nothing)'}"
     else:
         names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
-        there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "an empty folder"
+        contents = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "an empty folder"
     raise EmoreasonError(
-        f"{source}: no known layout. Found: {there}. Expected pictures in a folder for each label, or a table (.csv, "
-        ".tsv, .jsonl, .parquet) with the columns path and label; an archive has to be unpacked first. A benchmark in "
-        f"its own layout that was not recognised is named by --format: {', '.join(FORMATS)}"
+        f"{source}: no known layout. Found: {contents}. Expected pictures in a folder per label, or a table (.csv, "
+        ".tsv, .jsonl, .parquet) with the columns path and label; unpack archives first. If the layout of a benchmark "
+        f"was not recognised, name it with --format: {', '.join(FORMATS)}"
     )
 
 
 def _of_split(samples: Iterator[Sample], split: str | None, source: str) -> Iterator[Sample]:
-    """Only one split; asking for one that is not there is a mistake and not an empty data set."""
+    """The samples of one split. A split without samples is an error, not an empty data set."""
     others: set[str] = set()
     found = False
     for sample in samples:
@@ -78,5 +78,5 @@ def _of_split(samples: Iterator[Sample], split: str | None, source: str) -> Iter
             others.add(sample.split or "(none)")
     if not found:
         what = f"split {split!r}" if split else "samples"
-        seen = f"; splits seen: {', '.join(sorted(others))}" if others else ""
-        raise EmoreasonError(f"{source} has no {what}{seen}")
+        splits = f"; it has: {', '.join(sorted(others))}" if others else ""
+        raise EmoreasonError(f"{source} has no {what}{splits}")

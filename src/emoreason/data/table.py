@@ -1,4 +1,4 @@
-"""CSV, JSONL and parquet: `path,label[,votes][,groups][,au_…][,split]`. Paths are relative to the table."""
+"""Reads tables (CSV, JSONL, parquet): `path,label[,votes][,groups][,au_…][,split]`. Paths are relative to the table."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def matches(path: Path) -> bool:
 
 def read(path: Path, split: str | None = None) -> Iterator[Sample]:
     scale = file_scale([file for file, _ in split_files(path, None)])
-    for file, of_file in split_files(path, split):
-        yield from read_file(file, of_file, scale=scale)
+    for file, file_split in split_files(path, split):
+        yield from read_file(file, file_split, scale=scale)
 
 
 def split_files(path: Path, split: str | None) -> Iterator[tuple[Path, str | None]]:
-    """The files of a table and the split that each name tells: train.parquet, train-00000-of-00002.parquet."""
+    """The files of a table, each with the split in its name: train.parquet, train-00000-of-00002.parquet."""
     for file in _tables_in(path) if path.is_dir() else [path]:
-        of_file = known_split(file.stem.split("-")[0])
-        if split is None or of_file in (None, split):
-            yield file, of_file
+        file_split = known_split(file.stem.split("-")[0])
+        if split is None or file_split in (None, split):
+            yield file, file_split
 
 
 def read_file(path: Path, split: str | None, source: str = "table", scale: float = 1.0) -> Iterator[Sample]:
-    """`scale` is what action units go up to in this file and in those that belong to it (see `measured`)."""
+    """The samples of one file. `scale`: the highest value of action units in this table (see `measures`)."""
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     readers[".parquet"] = read_parquet
     if path.suffix.lower() not in readers:
@@ -50,7 +50,7 @@ def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Itera
         columns = find_columns(header(file)[0], str(path), scale=scale)
         for index, (line, row) in enumerate(csv_rows(file)):
             if is_open_ended(row):
-                why = f"{path.name}, line {line}: a quotation mark is never closed, so this and all below it is lost"
+                why = f"{path.name}, line {line}: a quotation mark is never closed, so the rest of the file is lost"
                 yield broken(f"{path.name}:{index}", why, source, split)
             else:
                 yield to_sample(row, columns, place, index, line)
@@ -74,7 +74,7 @@ def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Ite
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """The parquet files; else the one text table that says what pictures beside it show, or one for each split."""
+    """The parquet files of a folder, or else its text table with labels of the pictures (or one per split)."""
     if found := parquet_files(folder):
         return found
     text = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
@@ -83,8 +83,8 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 def _labels_pictures(file: Path) -> bool:
-    """Its first row names a picture that is there, and tells something of it. What `emoreason label` wrote beside them
-    (column `source`) are answers: they are taken for labels only where the file itself is given."""
+    """Whether the first row has an existing picture and a label or measurement. Tables that `emoreason label` wrote
+    (column `source`) hold answers, so they only count as labels if the user names the file itself."""
     try:
         with opened(file) as text:
             if file.suffix.lower() in (".csv", ".tsv"):
@@ -98,8 +98,8 @@ def _labels_pictures(file: Path) -> bool:
         return False
     if sample is None or not isinstance(sample.image, str) or columns.image.lower() == "source":
         return False
-    told = (sample.label, sample.votes, sample.units, sample.valence, sample.arousal, sample.explanation)
-    return any(value is not None for value in told) and Path(sample.image).is_file()
+    values = (sample.label, sample.votes, sample.units, sample.valence, sample.arousal, sample.explanation)
+    return any(value is not None for value in values) and Path(sample.image).is_file()
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -109,7 +109,7 @@ def parquet_files(folder: Path) -> list[Path]:
 def read_parquet(
     path: Path, split: str | None, source: str = "table", scale: float = 1.0, *, label: str | None = None
 ) -> Iterator[Sample]:
-    """Rows in small batches: the file may be larger than the memory. `label` names a label column of another name."""
+    """The samples, read in small batches as the file may not fit in memory. `label` names an unusual label column."""
     with open_parquet(path) as file:
         schema = file.schema_arrow
         metadata = schema.metadata or {}

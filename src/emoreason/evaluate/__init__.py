@@ -1,4 +1,4 @@
-"""Evaluation: benchmarks, metrics, reports. No model is imported here: the caller hands in a `predict` callable."""
+"""Benchmarks, metrics and reports. Nothing here imports a model: the caller passes a `predict` callable."""
 
 from emoreason.evaluate.benchmark import Benchmark, benchmark_names, load_benchmark
 from emoreason.evaluate.predictions import Prediction, read_predictions

@@ -1,4 +1,4 @@
-"""Benchmarks: a YAML each, with their protocols and the figures that others published."""
+"""Loads benchmarks: a YAML file each, with its protocols and published figures of other systems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL_PROTOCOL = "label"
 
 @dataclass(frozen=True)
 class Anchor:
-    """A published figure, as a share of 1. `note` keeps the doubts that its source leaves."""
+    """A published result; figures are shares of 1. `note` says what its source leaves open."""
 
     system: str
     source: str
@@ -38,7 +38,7 @@ class Benchmark:
     name: str
     title: str
     version: int
-    label_set: str | None  # None: the labels that stand in the data
+    label_set: str | None  # None: the labels found in the data
     split: str | None
     protocols: tuple[str, ...]  # the first is the default
     licence: str
@@ -47,7 +47,7 @@ class Benchmark:
     anchors: tuple[Anchor, ...] = ()
 
 
-BATTERY = ("explanations", "followups")  # beside the benchmarks, and none themselves
+BATTERY = ("explanations", "followups")  # YAMLs of the explanation benchmark, in the same folder
 
 
 def benchmark_names() -> list[str]:
@@ -55,14 +55,14 @@ def benchmark_names() -> list[str]:
 
 
 def load_benchmark(name: str | Path) -> Benchmark:
-    """A shipped benchmark by name, or one of your own by the path of its YAML."""
+    """A shipped benchmark by name, or your own by the path of its YAML."""
     import yaml
 
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = benchmark_names()
         if str(name) not in known and path.exists():
-            raise UsageError(f"{name} is data and no benchmark: emoreason eval folder --data {shlex.quote(str(name))}")
+            raise UsageError(f"{name} is data, not a benchmark: emoreason eval folder --data {shlex.quote(str(name))}")
         if str(name) not in known:
             near = difflib.get_close_matches(str(name), known, 3) or known
             raise UsageError(
@@ -71,15 +71,15 @@ def load_benchmark(name: str | Path) -> Benchmark:
         path = resource(f"eval/{name}.yaml")
     if not path.is_file():
         raise UsageError(
-            f"{path} does not exist; expected the YAML of a benchmark or one of: {', '.join(benchmark_names())}"
+            f"{path} does not exist; expected a benchmark's YAML file or one of: {', '.join(benchmark_names())}"
         )
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        anchors = tuple(_anchor(**fields_of_anchor) for fields_of_anchor in fields.pop("anchors", None) or ())
+        anchors = tuple(_anchor(**anchor) for anchor in fields.pop("anchors", None) or ())
         benchmark = Benchmark(**{**fields, "protocols": tuple(fields["protocols"]), "anchors": anchors})
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as problem:
         raise EmoreasonError(
-            f"{path} is no benchmark: {problem}. Compare it with {resource('eval/folder.yaml')}"
+            f"{path} is not a benchmark: {problem}. Compare it with {resource('eval/folder.yaml')}"
         ) from None
     votes, labels = set(benchmark.protocols) <= set(VOTE_PROTOCOLS), benchmark.protocols == (LABEL_PROTOCOL,)
     if not benchmark.protocols or not (votes or labels):
@@ -87,7 +87,7 @@ def load_benchmark(name: str | Path) -> Benchmark:
             f"{path}: protocols {list(benchmark.protocols)}; "
             f"expected [{LABEL_PROTOCOL}] or some of {', '.join(VOTE_PROTOCOLS)}"
         )
-    if labels:  # one label per face leaves no choice of a protocol
+    if labels:  # with one label per face there is only one protocol
         anchors = tuple(replace(anchor, protocol=LABEL_PROTOCOL) for anchor in anchors)
     return replace(benchmark, anchors=anchors)
 
@@ -95,13 +95,13 @@ def load_benchmark(name: str | Path) -> Benchmark:
 def _anchor(
     accuracy: float | None = None, uar: float | None = None, macro_f1: float | None = None, **fields: Any
 ) -> Anchor:
-    """The YAMLs hold percents, as the sources print them."""
+    """An anchor from its YAML, which has percents as the sources print them."""
     shares = [None if value is None else round(value / 100, 6) for value in (accuracy, uar, macro_f1)]
     return Anchor(accuracy=shares[0], uar=shares[1], macro_f1=shares[2], **fields)
 
 
 def target_of(label: str | None, votes: Mapping[str, float] | None, protocol: str, labels: Sequence[str]) -> Target:
-    """What a sample counts as under a protocol; None: it does not count."""
+    """The target of a sample under a protocol; None: the sample does not count."""
     if protocol == LABEL_PROTOCOL:
         return label if label in labels else None
     return None if votes is None else ferplus_target(votes, protocol)

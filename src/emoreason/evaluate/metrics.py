@@ -1,10 +1,10 @@
-"""Every figure of a report, as pure functions of arrays.
+"""The metrics of a report, as pure functions of arrays.
 
 A target is a row of `targets` (n, K) that sums to 1: one-hot under the hard protocols, the votes under the probability
-protocol. An answer is an index into the K labels, or -1 where the model gave none. All class figures follow from one
-confusion matrix with K rows and K + 1 columns (the last one: no answer), so that hard and soft targets, points and
-bootstrap replicates share one code path. With soft targets, accuracy is the expected one: the probability that an
-annotator drawn at random agrees with the answer.
+protocol. An answer is an index into the K labels, or -1 if the model gave none. All class figures come from one
+confusion matrix with K rows and K + 1 columns (the last one: no answer), so hard and soft targets, point estimates and
+bootstrap replicates share the same code. With soft targets, accuracy is the expected accuracy: the probability that a
+random annotator agrees with the answer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 15
-FEW_ROWS = 100  # rows under which resampling alone takes what was seen for all that can happen
+FEW_ROWS = 100  # with fewer rows, intervals by resampling alone are too narrow
 EPSILON = 1e-7  # floor of a probability inside a logarithm: the resolution of float32
 
 
 def confusion(targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """(K, K + 1): the mass of target k that was answered with label j; the last column holds the missing answers."""
+    """(K, K + 1): the weight of target k answered with label j. The last column holds missing answers."""
     k = targets.shape[1]
     return targets.T @ np.eye(k + 1)[np.where(answers < 0, k, answers)]
 
@@ -29,12 +29,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def class_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Per label, each (…, K). NaN where undefined: recall without targets, precision without answers."""
+    """Figures per label, each (…, K). NaN if undefined: recall without targets, precision without answers."""
     k = matrix.shape[-2]
     square = matrix[..., :k]
     hits = np.diagonal(square, axis1=-2, axis2=-1)
     support, predicted = matrix.sum(-1), square.sum(-2)
-    # F1 from counts, not from precision and recall: a class that is never answered has F1 = 0 and no precision.
+    # F1 from counts, not from precision and recall: a label that is never answered has no precision, but F1 = 0.
     f1 = np.where(support > 0, _ratio(2 * hits, support + predicted), np.nan)
     return {
         "precision": _ratio(hits, predicted),
@@ -46,7 +46,7 @@ def class_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def headline(matrix: np.ndarray) -> np.ndarray:
-    """(…, 3): accuracy (= WAR), UAR, macro-F1. Both means run over the classes that are present in the targets."""
+    """(…, 3): accuracy (= WAR), UAR, macro-F1. UAR and macro-F1 are means over the classes present in the targets."""
     k = matrix.shape[-2]
     scores = class_scores(matrix)
     present = scores["support"] > 0
@@ -62,10 +62,10 @@ def bootstrap(
 ) -> np.ndarray:
     """(draws, 3): `headline` of resampled data, stratified by target class (soft targets: by their largest share).
 
-    Stratified, because with 9 faces of a class an unstratified replicate may hold none of them, and then its UAR is the
-    mean over other classes than the one it stands beside. Equal rows are drawn together from a multinomial: the same
-    distribution as drawing row by row, without a loop, and whatever the order of the rows. So many right answers as
-    `doubt` says, and as many wrong ones, are added to what each class is drawn from.
+    Without strata, a replicate may hold none of the 9 faces of a rare class, and its UAR would be a mean over other
+    classes than the reported one. Equal rows are drawn together from a multinomial, which has the same distribution as
+    drawing row by row, but needs no loop and does not depend on their order. `doubt`: how many right answers, and how
+    many wrong ones, are added to each class before drawing.
     """
     n, k = targets.shape
     random = np.random.default_rng(seed)
@@ -86,17 +86,17 @@ def bootstrap(
 
 
 def bounds(targets: np.ndarray, answers: np.ndarray, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """(2, 3): the 95 % interval of `headline`. Twelve faces that were all read rightly do not say that every face will
-    be: with few rows half a right and half a wrong answer a class are added (Jeffreys' prior) before drawing."""
-    found = bootstrap(targets, answers, draws, seed, doubt=0.5 if len(targets) < FEW_ROWS else 0.0)
-    low, high = np.percentile(found, (2.5, 97.5), axis=0)
+    """(2, 3): the 95 % interval of `headline`. Twelve right answers out of twelve do not mean that all faces will be
+    right, so with few rows half a right and half a wrong answer per class are added (Jeffreys' prior)."""
+    replicates = bootstrap(targets, answers, draws, seed, doubt=0.5 if len(targets) < FEW_ROWS else 0.0)
+    low, high = np.percentile(replicates, (2.5, 97.5), axis=0)
     value = headline(confusion(targets, answers))
     return np.stack([np.minimum(low, value), np.maximum(high, value)])
 
 
 @dataclass(frozen=True)
 class Bins:
-    """A reliability diagram: per bin its edges, count, mean confidence and mean correctness (NaN when empty)."""
+    """A reliability diagram: edges, count, mean confidence and mean correctness (NaN if empty) of each bin."""
 
     low: np.ndarray
     high: np.ndarray
@@ -125,7 +125,7 @@ def equal_width_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BI
 
 
 def equal_mass_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> Bins:
-    """Bins of equal count for the adaptive ECE. Ties are ordered by correctness, so that row order has no say."""
+    """Bins of equal count for the adaptive ECE. Ties are ordered by correctness, whatever the order of rows."""
     order = np.lexsort((correct, confidence))
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return Bins(
@@ -138,12 +138,12 @@ def equal_mass_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BIN
 
 
 def brier(probabilities: np.ndarray, targets: np.ndarray) -> float:
-    """Sum over the classes of the squared difference, mean over the rows: 0 to 2."""
+    """The squared difference, summed over classes and averaged over rows: 0 to 2."""
     return float(((probabilities - targets) ** 2).sum(1).mean())
 
 
 def cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """Nats. With one-hot targets it is the negative log likelihood."""
+    """Mean cross-entropy in nats. With one-hot targets it is the negative log likelihood."""
     return float(-(targets * np.log(np.maximum(probabilities, EPSILON))).sum(1).mean())
 
 
@@ -166,14 +166,14 @@ def js(targets: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def top2_hit(votes: np.ndarray, answers: np.ndarray) -> float:
-    """The share of rows whose answer is one of the two emotions with the most votes (and has a vote at all)."""
-    given = np.where(answers >= 0, votes[np.arange(len(votes)), answers], 0)
+    """The share of rows whose answer is one of the two emotions with the most votes (and has any vote)."""
+    voted = np.where(answers >= 0, votes[np.arange(len(votes)), answers], 0)
     second = np.sort(votes, axis=1)[:, -2]
-    return float(((given > 0) & (given >= second)).mean())
+    return float(((voted > 0) & (voted >= second)).mean())
 
 
 def auroc(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """The probability that a right answer was given with more confidence than a wrong one; ties count half."""
+    """The probability that a right answer has a higher confidence than a wrong one; ties count half."""
     _, group = np.unique(confidence, return_inverse=True)
     right, wrong = np.bincount(group, correct), np.bincount(group, 1 - correct)
     if right.sum() <= 0 or wrong.sum() <= 0:
@@ -183,12 +183,12 @@ def auroc(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def risk_curve(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """(n,): the error rate among the 1, 2, … n most confident rows; inside a tie, the mean over all its orders."""
+    """(n,): the error rate among the 1, 2, … n most confident rows. Ties give the mean over all their orders."""
     _, group = np.unique(-confidence, return_inverse=True)
     expected = (np.bincount(group, correct) / np.bincount(group))[np.sort(group)]
     return 1 - np.cumsum(expected) / np.arange(1, len(confidence) + 1)
 
 
 def risk_at(curve: np.ndarray, coverage: float) -> float:
-    """The error rate when at least this share of the rows, the most confident ones, is answered."""
+    """The error rate if at least this share of the rows is answered, the most confident first."""
     return float(curve[max(1, int(np.ceil(round(coverage * len(curve), 6)))) - 1])

@@ -1,4 +1,4 @@
-"""The three pictures of a report, as PNG bytes. Blue and vermilion of Okabe and Ito can be told apart by every eye."""
+"""Draws the three pictures of a report as PNG bytes. Blue and vermilion of Okabe and Ito suit colour-blind readers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _drawn(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str, Any]], bytes]:
-    """A function that draws a report, as one that returns the PNG. No pyplot: no global state and no display."""
+def _as_png(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str, Any]], bytes]:
+    """Decorator: draws the report and returns a PNG. Without pyplot, so there is no global state and no display."""
 
     @functools.wraps(draw)
     def png(report: Mapping[str, Any]) -> bytes:
@@ -42,7 +42,7 @@ def _drawn(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str
 
         buffer = io.BytesIO()
         with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # labels may be in a script that the font lacks
+            warnings.filterwarnings("ignore", "Glyph")  # the font may lack the script of a label
             draw(report).savefig(
                 buffer, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None}
             )
@@ -51,9 +51,9 @@ def _drawn(draw: Callable[[Mapping[str, Any]], Figure]) -> Callable[[Mapping[str
     return png
 
 
-@_drawn
+@_as_png
 def confusion(report: Mapping[str, Any]) -> Figure:
-    """Rows are targets and sum to 100 % with the column of missing answers; counts stand below the percents."""
+    """The confusion matrix. Rows are targets and sum to 100 % with missing answers; counts are below the percents."""
     labels = [label if len(label) <= 30 else f"{label[:29]}…" for label in report["labels"]]
     counts = np.array(report["confusion"]["counts"], dtype=float)
     missing = np.array(report["confusion"]["no_answer"], dtype=float)
@@ -71,8 +71,8 @@ def confusion(report: Mapping[str, Any]) -> Figure:
             number = f"{counts[i, j]:.0f}" if counts[i, j] >= 0.5 else "<1"
             axes.text(j, i - 0.12, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=9.5)
             axes.text(j, i + 0.24, number, ha="center", va="center", color=colour, fontsize=6.5, alpha=0.85)
-    whole = [f"{label}  ({total:.0f})" for label, total in zip(labels, totals[:, 0], strict=True)]
-    axes.set_yticks(range(len(labels)), whole)
+    with_totals = [f"{label}  ({total:.0f})" for label, total in zip(labels, totals[:, 0], strict=True)]
+    axes.set_yticks(range(len(labels)), with_totals)
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
@@ -85,9 +85,9 @@ def confusion(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-@_drawn
+@_as_png
 def reliability(report: Mapping[str, Any]) -> Figure:
-    """Accuracy against confidence per bin, each gap at the bin's mean confidence; below, the share of answers."""
+    """Accuracy against confidence per bin, with each gap at the bin's mean confidence; below, the share of answers."""
     bins = [b for b in report["reliability"] if b["n"]]
     middle = np.array([(b["low"] + b["high"]) / 2 for b in bins])
     width = 0.94 * (bins[0]["high"] - bins[0]["low"])
@@ -116,9 +116,9 @@ def reliability(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-@_drawn
+@_as_png
 def risk_coverage(report: Mapping[str, Any]) -> Figure:
-    """The error among the most confident answers as more and more of them are given."""
+    """The error rate against the share of faces that are answered, most confident first."""
     coverage = np.array([point["coverage"] for point in report["risk_coverage"]])
     risk = np.array([point["risk"] for point in report["risk_coverage"]])
     selective, own = report["selective"], report["abstention"]
@@ -135,9 +135,9 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     points = [("o", VERMILION, "", selective)]
     if own["n"] and own["accuracy"] is not None:
         points.append(("D", INK, "its own threshold: ", own))
-    for marker, colour, name, at in points:
-        words = f"{name}{100 * at['accuracy']:.1f} % right at {100 * at['coverage']:.0f} % coverage"
-        axes.plot([at["coverage"]], [1 - at["accuracy"]], marker, color=colour, markersize=6, label=words)
+    for marker, colour, name, point in points:
+        text = f"{name}{100 * point['accuracy']:.1f} % right at {100 * point['coverage']:.0f} % coverage"
+        axes.plot([point["coverage"]], [1 - point["accuracy"]], marker, color=colour, markersize=6, label=text)
     axes.legend(loc="upper left", handletextpad=0.2)
     _title(axes, report, f"AURC {report['aurc']:.4f}, {report['n']} faces")
     return figure

@@ -1,4 +1,4 @@
-"""A Reasoner as the callable that the evaluation asks for: samples in, predictions out, in real batches."""
+"""Wraps a Reasoner as the `predict` callable of an evaluation: samples in, predictions out, in batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +15,13 @@ from emoreason.reasoner import Reasoner
 
 
 def predictor(reasoner: Reasoner, detect: bool, batch_size: int, count: Callable[[int], None] = lambda n: None):
-    """The path that labels photos: open, find faces (or take the crop), encode, measure."""
+    """The callable. It works like `emoreason label`: open, find faces (or take the crop), encode, measure."""
 
     def predict(samples: Iterable[Sample], labels: Sequence[str]) -> Iterator[Prediction]:
         done = 0
-        waiting = iter(samples)
+        remaining = iter(samples)
         with ThreadPoolExecutor(cores()) as pool:
-            while chunk := list(islice(waiting, batch_size)):
+            while chunk := list(islice(remaining, batch_size)):
                 opened = list(pool.map(lambda sample: open_and_detect(sample.image, reasoner.faces), chunk))
                 yield from _predictions(reasoner, chunk, opened, labels, detect)
                 done += len(chunk)
@@ -33,20 +33,22 @@ def predictor(reasoner: Reasoner, detect: bool, batch_size: int, count: Callable
 def _predictions(
     reasoner: Reasoner, samples: Sequence[Sample], opened: Sequence[Opened], labels: Sequence[str], detect: bool
 ) -> Iterator[Prediction]:
-    """Faces are searched for in crops that are read whole too: the report tells "all" from "detected" by the score."""
+    """Detection runs even if the whole crop is used as the face: the report needs its score for "detected" faces."""
     pictures = [
-        (picture, faces if detect else [whole_picture(picture)]) for one in opened for picture, faces in one.pictures
+        (picture, faces if detect else [whole_picture(picture)])
+        for entry in opened
+        for picture, faces in entry.pictures
     ]
     analyses = iter(reasoner.analyze_faces(pictures, labels, len(samples)))
-    for sample, one in zip(samples, opened, strict=True):
-        if one.error is not None:
-            yield Prediction(sample.id, status="error", error=one.error)
+    for sample, entry in zip(samples, opened, strict=True):
+        if entry.error is not None:
+            yield Prediction(sample.id, status="error", error=entry.error)
         else:
-            yield _prediction(sample.id, next(analyses), one.pictures[0][1])
+            yield _prediction(sample.id, next(analyses), entry.pictures[0][1])
 
 
 def _prediction(id: str, analysis: Analysis, found: Sequence[Face]) -> Prediction:
-    """Of a picture with several faces, the largest one is taken: a benchmark's picture shows one person."""
+    """Benchmark pictures show one person, so if several faces are found we score the largest."""
     by_face = {face.face.face_id: face for face in analysis.faces}
     if (face := largest(face.face for face in analysis.faces)) is None:
         return Prediction(id, status="no_face")

@@ -1,4 +1,4 @@
-"""One line of predictions.jsonl: what the model said about one sample, and what is known about that sample."""
+"""The rows of predictions.jsonl: what the model answered for a sample, and what the data set says about it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ STATUSES = ("ok", "no_face", "abstained", "error")
 class Prediction:
     """A model fills `id`, `status`, `label`, `probabilities`, `face_score` and `error`; the runner adds the rest.
 
-    "abstained" rows still carry label and probabilities: the headline counts them as answers, the risk-coverage curve
-    shows what declining would gain. `target` is a name, or a distribution under the probability protocol, or None for
-    a face that does not count under the protocol of the run (it is kept, because it may count under another one).
+    "abstained" rows still have label and probabilities: the headline counts them as answers, the risk-coverage curve
+    shows the gain of declining. `target` is a name, a distribution (probability protocol), or None if the face does not
+    count under the protocol of the run (the row is written all the same, as it may count under another protocol).
     """
 
     id: str
@@ -40,17 +40,17 @@ class Prediction:
             )
 
     def to_json(self) -> str:
-        """One line. A probability that is no number becomes null, as JSON has no NaN; it counts as missing."""
+        """One line. NaN and infinite probabilities become null, as JSON has no NaN, and count as missing."""
         finite = {name: p if math.isfinite(p) else None for name, p in self.probabilities.items()}
         return json.dumps({**asdict(self), "probabilities": finite}, ensure_ascii=False, allow_nan=False)
 
 
 def read_predictions(path: str | Path) -> Iterator[Prediction]:
-    """The rows of a predictions.jsonl. A last line that a killed run left half-written is passed over."""
+    """The rows of a predictions.jsonl. Skips a half-written last line, which a killed run can leave."""
     path = Path(path)
     if not path.is_file():
         raise EmoreasonError(
-            f"{path} is not a file; expected the predictions.jsonl of an earlier `emoreason eval … -o DIR`"
+            f"{path} does not exist; expected the predictions.jsonl of an earlier `emoreason eval … -o DIR`"
         )
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""report.json, report.md and the pictures of one evaluation. All of it is drawn from the report alone."""
+"""Writes report.json, report.md and the pictures of one evaluation, all from the report dictionary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emoreason.evaluate.score import COVERAGE, MIN_CELL, MIN_GROUP
 
 
 def write_report(report: Mapping[str, Any], out: Path) -> None:
-    from emoreason.evaluate import plots  # here: matplotlib takes a second
+    from emoreason.evaluate import plots  # slow: imports matplotlib
 
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
@@ -47,7 +47,7 @@ def _number(value: float | None) -> str:
 
 
 def interval(figure: Any, digits: int = 1) -> str:
-    """A figure with its bounds, or one that has none."""
+    """A figure in percent, with its interval if it has one."""
     if not isinstance(figure, Mapping):
         return percent(figure, digits)
     if figure["value"] is None:
@@ -56,7 +56,7 @@ def interval(figure: Any, digits: int = 1) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: slice = slice(1, None)) -> str:
-    """`numbers` are the columns that stand to the right."""
+    """A Markdown table. `numbers`: the columns that are aligned to the right."""
     rule = ["---"] * len(header)
     rule[numbers] = ["---:"] * len(rule[numbers])
     lines = [header, rule, *rows]
@@ -65,13 +65,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: slic
 
 def _head(report: Mapping[str, Any]) -> str:
     expected = (
-        " Accuracy is the expected one: the probability that an annotator drawn at random agrees with the answer; "
-        f"answering every face with its most voted emotion would reach {percent(report['ceiling'])}."
+        " Accuracy is the expected accuracy: the probability that a random annotator agrees with the answer. "
+        f"Answering every face with its most voted emotion would reach {percent(report['ceiling'])}."
         if report["protocol"] == "probability"
         else ""
     )
     unfinished = (
-        "" if report["finished"] in (True, None) else "\n\n**The run was not finished: these are its first rows.**"
+        "" if report["finished"] in (True, None) else "\n\n**The run was stopped early: these are its first rows.**"
     )
     limited = f", a random {report['limit']} of its samples" if report["limit"] else ""
     return (
@@ -100,10 +100,10 @@ def _counts(report: Mapping[str, Any]) -> str:
         f"{report['n_read']} samples read, {report['n_left_out']} left out by the protocol, {report['n']} count: "
         f"{report['n_scored']} answered and {report['n_failed']} failed "
         f"({report['n_no_face']} no face, {report['n_error']} errors, {report['n_unparsable']} unparsable). "
-        "A failure is wrong; it is never mapped to a label and never dropped from n."
+        "A failure counts as a wrong answer. It is never mapped to a label and never dropped from n."
     )
     if report["n_unreadable"]:
-        text += f" {report['n_unreadable']} of those left out could not be read at all."
+        text += f" {report['n_unreadable']} of the samples left out could not be read at all."
     for message, count in report["errors"]:
         text += f"\n- {count} × {message}"
     return text
@@ -129,7 +129,7 @@ def _count(value: float) -> str:
 
 def _calibration(report: Mapping[str, Any]) -> str:
     if not report["n_probabilities"]:
-        return "## Calibration\n\nThe model gives no probabilities: nothing to calibrate."
+        return "## Calibration\n\nNot measured: the model gives no probabilities."
     selective, own = report["selective"], report["abstention"]
     rows = [
         ["ECE, 15 equal-width bins", _number(report["ece"])],
@@ -163,15 +163,15 @@ def _group(name: str, group: Mapping[str, Any]) -> str:
         )
     gaps = ", ".join(f"{label} {percent(gap)}" for label, gap in group["tpr_gap"].items())
     return text + (
-        f"Largest difference between groups of {MIN_GROUP} faces or more, over the labels with {MIN_CELL} faces in "
+        f"Largest difference between groups of {MIN_GROUP} or more faces, over the labels with {MIN_CELL} faces in "
         f"each ({', '.join(group['compared'])}): UAR {percent(group['uar_gap'])} points. Recall per label: {gaps}."
     )
 
 
 def _anchors(report: Mapping[str, Any]) -> str:
-    """Published figures and ours, best accuracy first; WAR never stands without the UAR column."""
+    """Published figures and ours, best accuracy first, always with the UAR beside the accuracy."""
     if not report["anchors"]:
-        return "## Beside published figures\n\nNone with a source that we could read."
+        return "## Beside published figures\n\nThere are none with a source that we could read."
     own = {
         "accuracy": report["accuracy"]["value"],
         "uar": report["uar"]["value"],
@@ -184,19 +184,19 @@ def _anchors(report: Mapping[str, Any]) -> str:
         "regime": "",
         "source": "this report",
     }
-    here = {"protocol": report["protocol"], "split": report["split"], "note": ""}
+    place = {"protocol": report["protocol"], "split": report["split"], "note": ""}
     lines: list[dict[str, Any]] = [
         *report["anchors"],
-        {**own, **here, "system": f"**{report['model'] or 'this model'}**"},
-        {**majority, **here},
+        {**own, **place, "system": f"**{report['model'] or 'this model'}**"},
+        {**majority, **place},
     ]
     lines.sort(key=lambda a: (a["accuracy"] is None, -(a["accuracy"] or 0), -(a["uar"] or 0)))
     rows = []
     for line in lines:
         source = line["source"] + (f" ({line['note']})" if line["note"] else "")
-        place = f"{line['protocol'] or 'not stated'}, {line['split'] or 'not stated'}"
+        used = f"{line['protocol'] or 'not stated'}, {line['split'] or 'not stated'}"
         rows.append(
-            [line["system"], percent(line["accuracy"], 2), percent(line["uar"], 2), line["regime"], place, source]
+            [line["system"], percent(line["accuracy"], 2), percent(line["uar"], 2), line["regime"], used, source]
         )
     drawn = table(("system", "accuracy", "UAR", "regime", "protocol, split", "source"), rows, slice(1, 3))
     return (

@@ -1,4 +1,4 @@
-"""A model on a benchmark: samples -> predict -> predictions.jsonl, written as it goes -> the report."""
+"""Runs a model on a benchmark: predicts all samples, writes predictions.jsonl line by line, then the report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Predict = Callable[[Iterable[Sample], Sequence[str]], Iterator[Prediction]]
 
 @dataclass(frozen=True)
 class RunInfo:
-    """run.json: what the predictions cannot say about themselves. Written at the start, and again at the end."""
+    """run.json: the settings behind the predictions. Written at the start and again at the end."""
 
     benchmark: str
     benchmark_version: int
@@ -70,19 +70,19 @@ def run(
     settings: Mapping[str, Any] | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Predict every sample that counts under any protocol of the benchmark, write all files, give the report.
+    """Predicts every sample that counts under any protocol of the benchmark, writes all files and returns the report.
 
-    The figures are computed from the written predictions.jsonl and from nothing else, so `rescore` cannot differ.
+    The figures are computed from the written predictions.jsonl alone, so `rescore` gives the same ones.
     """
     protocol, split = _protocol(benchmark, protocol), split or benchmark.split
     benchmark = replace(benchmark, format=format or benchmark.format)
     labels = tuple(labels) if labels else _labels(benchmark, data, split)
     samples = limited(read(data, format=benchmark.format, split=split), limit, seed)
-    samples = itertools.chain([next(samples)], samples)  # a missing split fails here, before anything is overwritten
+    samples = itertools.chain([next(samples)], samples)  # fail on a missing split before overwriting anything
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("report.json", "report.md", "confusion.png", "reliability.png", "risk_coverage.png"):
-        (out / name).unlink(missing_ok=True)  # an old report must not stand beside new predictions
+        (out / name).unlink(missing_ok=True)  # an old report does not match the new predictions
     info = RunInfo(
         benchmark=benchmark.name,
         benchmark_version=benchmark.version,
@@ -114,14 +114,14 @@ def run(
 def rescore(
     predictions: str | Path, benchmark: Benchmark, protocol: str | None = None, *, out: str | Path | None = None
 ) -> dict[str, Any]:
-    """The report of kept predictions, without the model; written into `out` where that is given."""
+    """The report of saved predictions, without the model. Also written to the folder `out`, if given."""
     info = _read_info(Path(predictions).with_name("run.json"))
     if info.get("benchmark", benchmark.name) != benchmark.name:
-        raise UsageError(f"{predictions} was made for {info['benchmark']}, not for {benchmark.name}: the labels differ")
+        raise UsageError(f"{predictions} is a run of {info['benchmark']}, not of {benchmark.name}: their labels differ")
     rows = list(read_predictions(predictions))
     protocol = _protocol(benchmark, protocol or info.get("protocol"))
     labels = tuple(
-        info.get("labels") or (label_set(benchmark.label_set).labels if benchmark.label_set else _seen(rows))
+        info.get("labels") or (label_set(benchmark.label_set).labels if benchmark.label_set else _labels_in(rows))
     )
 
     def target(row: Prediction) -> Target:
@@ -179,19 +179,19 @@ def _protocol(benchmark: Benchmark, protocol: str | None) -> str:
 
 
 def limited(samples: Iterator[Sample], limit: int | None, seed: int) -> Iterator[Sample]:
-    """Every sample, or `limit` of them drawn evenly: the first N of a folder sorted by class are all of one class."""
+    """All samples, or `limit` random ones (the first N of a folder sorted by class would all be of one class)."""
     if limit is None:
         yield from samples
         return
     if limit < 1:
         raise UsageError(f"--limit {limit}; expected 1 or more")
-    chance = random.Random(seed)
-    kept: list[tuple[int, Sample]] = []
+    rng = random.Random(seed)
+    chosen: list[tuple[int, Sample]] = []
     for i, sample in enumerate(samples):
-        place = i if i < limit else chance.randint(0, i)
+        place = i if i < limit else rng.randint(0, i)
         if place < limit:
-            kept[place : place + 1] = [(i, sample)]
-    yield from (sample for _, sample in sorted(kept, key=lambda pair: pair[0]))
+            chosen[place : place + 1] = [(i, sample)]
+    yield from (sample for _, sample in sorted(chosen, key=lambda pair: pair[0]))
 
 
 def _labels(benchmark: Benchmark, data: str | Path, split: str | None) -> tuple[str, ...]:
@@ -205,53 +205,53 @@ def _labels(benchmark: Benchmark, data: str | Path, split: str | None) -> tuple[
     return tuple(labels)
 
 
-def _seen(rows: Sequence[Prediction]) -> list[str]:
-    """Without run.json: the names that the rows use."""
+def _labels_in(rows: Sequence[Prediction]) -> list[str]:
+    """The labels that the rows use, for predictions without a run.json."""
     return sorted({name for row in rows for name in (row.target, *row.probabilities) if isinstance(name, str)})
 
 
 def _predicted(
     samples: Iterable[Sample], benchmark: Benchmark, protocol: str, labels: Sequence[str], predict: Predict
 ) -> Iterator[Prediction]:
-    """The model's rows, completed with what is known of their samples. Without an answer: an error row."""
-    waiting: dict[str, Sample] = {}
-    seen: Counter[str] = Counter()
+    """The model's rows, completed with the data of their samples. Samples without an answer get an error row."""
+    unanswered: dict[str, Sample] = {}
+    occurrences: Counter[str] = Counter()
 
-    def handed_out() -> Iterator[Sample]:
+    def questions() -> Iterator[Sample]:
         for sample in samples:
             if all(target_of(sample.label, sample.votes, p, labels) is None for p in benchmark.protocols):
                 continue
-            seen[sample.id] += 1
-            if seen[sample.id] > 1:  # several faces of one picture in a table: each of them counts
-                sample = replace(sample, id=f"{sample.id}#{seen[sample.id]}")
-            waiting[sample.id] = sample
+            occurrences[sample.id] += 1
+            if occurrences[sample.id] > 1:  # a table may have several faces of one picture, and each of them counts
+                sample = replace(sample, id=f"{sample.id}#{occurrences[sample.id]}")
+            unanswered[sample.id] = sample
             if sample.problem is None:
                 yield sample
 
     def complete(row: Prediction, sample: Sample) -> Prediction:
         target = target_of(sample.label, sample.votes, protocol, labels)
-        kept = dict(target) if isinstance(target, Mapping) else target
-        return replace(row, target=kept, votes=sample.votes, groups=sample.groups, source=sample.source)
+        plain = dict(target) if isinstance(target, Mapping) else target
+        return replace(row, target=plain, votes=sample.votes, groups=sample.groups, source=sample.source)
 
-    questions = handed_out()
-    for row in predict(questions, labels):
-        sample = waiting.pop(row.id, None)
+    remaining = questions()
+    for row in predict(remaining, labels):
+        sample = unanswered.pop(row.id, None)
         if sample is None:
-            raise EmoreasonError(f"the model answered {row.id!r} twice, or was never asked about it")
+            raise EmoreasonError(f"the model answered {row.id!r} twice, or answers a sample that it was not given")
         yield complete(row, sample)
-    for _ in questions:  # a model that stops early leaves questions: they count as failures, not as fewer faces
+    for _ in remaining:  # if the model stops early, the rest of the samples count as failures
         pass
-    for sample in waiting.values():
+    for sample in unanswered.values():
         why = sample.problem or "the model gave no answer"
         yield complete(Prediction(id=sample.id, status="error", error=why), sample)
 
 
 class _Counter:
-    """Counts and digests the samples that pass: the same faces give the same hash in any order and any container."""
+    """Counts and hashes the samples that pass. The hash depends neither on their order nor on the file format."""
 
     def __init__(self) -> None:
         self.n = 0
-        self.n_unreadable = 0  # rows that are broken so badly that their target is not known either
+        self.n_unreadable = 0  # broken rows without a known target
         self._digests: list[bytes] = []
 
     def count(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -281,7 +281,7 @@ def _write_info(info: RunInfo, out: Path) -> None:
 
 
 def _read_info(path: Path) -> dict[str, Any]:
-    """The facts of the run; nothing where predictions.jsonl was moved away from its run.json."""
+    """The contents of run.json; {} if predictions.jsonl was moved away from it."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

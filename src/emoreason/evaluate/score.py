@@ -1,4 +1,4 @@
-"""From prediction rows to the figures of report.json. The keys are described in docs/evaluation.md."""
+"""Computes the figures of report.json from prediction rows. docs/evaluation.md describes the keys."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Target = str | Mapping[str, float] | None
 
 DRAWS = 1000  # bootstrap replicates
 COVERAGE = 0.8
-SUM_TOLERANCE = 0.02  # probabilities that do not sum to 1 within this are no distribution, and are counted as missing
-MAX_GROUPS = 20  # attributes with more values (subject ids) are no groups
-MIN_GROUP = 30  # smaller groups are listed, but do not enter a gap
-MIN_CELL = 5  # a recall over fewer faces does not enter a gap
+SUM_TOLERANCE = 0.02  # probabilities further from a sum of 1 are not a distribution and count as missing
+MAX_GROUPS = 20  # attributes with more values (such as subject ids) are not reported
+MIN_GROUP = 30  # faces; smaller groups are listed but not used for gaps
+MIN_CELL = 5  # faces; a recall over fewer is not used for gaps
 
 
 def score(
@@ -30,13 +30,13 @@ def score(
     votes_of: Callable[[Prediction], Mapping[str, float] | None],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure. `target_of` is the protocol (None: the row does not count), `votes_of` the annotators' votes."""
+    """All figures of a report. `target_of` is the protocol (None: the row does not count), `votes_of` the votes."""
     if len(labels) < 2:
         raise EmoreasonError(f"the labels are {list(labels)}; expected two or more")
     counted = [(row, target) for row in rows if (target := target_of(row)) is not None]
     if not counted:
         raise EmoreasonError(
-            f"none of the {len(rows)} samples counts: no target among the labels {', '.join(labels)}. "
+            f"none of the {len(rows)} samples counts: no target is among the labels {', '.join(labels)}. "
             "Check the data with `emoreason data check`, or choose another --protocol"
         )
     rows = [row for row, _ in counted]
@@ -46,7 +46,7 @@ def score(
     answers = np.array(
         [-1 if failure else position[row.label or ""] for row, failure in zip(rows, failures, strict=True)]
     )
-    # Face crops are answered without a search; where one was made beside it, its score tells the detected ones.
+    # Without detection the whole crop is the face. If detection ran all the same, the score marks the detected faces.
     searched = any(row.face_score is not None for row in rows)
     faces = np.array([row.status in ("ok", "abstained") and not (searched and row.face_score is None) for row in rows])
     matrix = metrics.confusion(targets, answers)
@@ -90,7 +90,7 @@ def _failure(row: Prediction, position: Mapping[str, int]) -> str | None:
 
 
 def _distribution(weights: Mapping[Any, float], position: Mapping[str, int]) -> np.ndarray:
-    """Weights by name -> an array in label order that sums to 1; names outside the labels are left out."""
+    """Weights by name -> an array in label order that sums to 1, without names that are not labels."""
     array = np.zeros(len(position))
     for name, weight in weights.items():
         if name in position:
@@ -108,12 +108,13 @@ def _headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, 
 def _per_class(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
     scores = metrics.class_scores(matrix)
     return {
-        label: {name: _counted(name, values[i]) for name, values in scores.items()} for i, label in enumerate(labels)
+        label: {name: _whole_count(name, values[i]) for name, values in scores.items()}
+        for i, label in enumerate(labels)
     }
 
 
-def _counted(name: str, value: float) -> float:
-    """Supports are whole numbers, except under soft targets."""
+def _whole_count(name: str, value: float) -> float:
+    """Counts as integers, if they are whole (under soft targets they may not be)."""
     return int(value) if name in ("support", "predicted") and value == round(value) else value
 
 
@@ -124,7 +125,7 @@ def _probabilistic(
     position: Mapping[str, int],
     votes_of: Callable[[Prediction], Mapping[str, float] | None],
 ) -> dict[str, Any]:
-    """Calibration, distance to the votes, selective prediction: over the answered rows that carry a distribution."""
+    """Calibration, distance to the votes and selective prediction, over the answered rows with a distribution."""
     values = [[row.probabilities.get(label, 0.0) for label in position] for row in rows]
     p = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
     usable = (answers >= 0) & (np.abs(p.sum(1) - 1) <= SUM_TOLERANCE) & (p >= 0).all(1)
@@ -141,7 +142,7 @@ def _probabilistic(
     p[usable] /= p[usable].sum(1, keepdims=True)
     confidence = np.where(usable, p[np.arange(len(rows)), answers], 0.0)
     bins = metrics.equal_width_bins(confidence[usable], correct[usable])
-    # Missing answers are declined first, so coverage is a share of all faces and not of the convenient ones.
+    # Missing answers come last, so coverage is a share of all faces.
     ordering = np.where(answers >= 0, confidence, -1.0)
     curve = metrics.risk_curve(ordering, correct)
     figures |= {
@@ -167,59 +168,61 @@ def _probabilistic(
     votes = [votes_of(row) if use else None for row, use in zip(rows, usable, strict=True)]
     voted = np.array([v is not None and _distribution(v, position).sum() > 0 for v in votes])
     if voted.any():
-        given = np.stack([_distribution(v, position) for v, has in zip(votes, voted, strict=True) if has and v])
+        shares = np.stack([_distribution(v, position) for v, has in zip(votes, voted, strict=True) if has and v])
         figures |= {
             "n_votes": int(voted.sum()),
-            "kl": metrics.kl(given, p[voted]),
-            "js": metrics.js(given, p[voted]),
-            "soft_cross_entropy": metrics.cross_entropy(given, p[voted]),
-            "top2_hit": metrics.top2_hit(given, answers[voted]),
+            "kl": metrics.kl(shares, p[voted]),
+            "js": metrics.js(shares, p[voted]),
+            "soft_cross_entropy": metrics.cross_entropy(shares, p[voted]),
+            "top2_hit": metrics.top2_hit(shares, answers[voted]),
         }
     return figures
 
 
 def _abstention(rows: Sequence[Prediction], correct: np.ndarray) -> dict[str, Any]:
-    """The model's own operating point: what it declined, and how often it was right where it did not."""
-    declined = np.array([row.status == "abstained" for row in rows])
-    kept = np.array([row.status == "ok" for row in rows])
+    """The model's own operating point: how often it abstained, and how often it was right otherwise."""
+    abstained = np.array([row.status == "abstained" for row in rows])
+    answered = np.array([row.status == "ok" for row in rows])
     return {
-        "n": int(declined.sum()),
-        "coverage": kept.mean(),
-        "accuracy": correct[kept].mean() if kept.any() else None,
+        "n": int(abstained.sum()),
+        "coverage": answered.mean(),
+        "accuracy": correct[answered].mean() if answered.any() else None,
     }
 
 
 def _groups(
     rows: Sequence[Prediction], targets: np.ndarray, answers: np.ndarray, labels: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Per attribute and value: counts, accuracy, UAR and recalls; and the gaps between values that are large enough.
+    """Counts, accuracy, UAR and recalls per attribute and value, and the gaps between values with enough faces.
 
-    The UAR of a value is over its own classes. A gap is only taken over the classes that every compared value has
-    enough faces of, because the mean over other classes would be another figure.
+    The UAR of a value is over its own classes. A gap only covers the classes that have enough faces in every compared
+    value, as means over different classes cannot be compared.
     """
     attributes = sorted({name for row in rows for name in row.groups})
     report: dict[str, Any] = {}
     for attribute in attributes:
-        of_row = np.array([str(row.groups.get(attribute, "")) for row in rows])
-        names = [name for name in np.unique(of_row) if name]
+        row_values = np.array([str(row.groups.get(attribute, "")) for row in rows])
+        names = [name for name in np.unique(row_values) if name]
         if len(names) > MAX_GROUPS:
             continue
         values, recalls, supports = {}, [], []
         for name in names:
-            chosen = of_row == name
+            chosen = row_values == name
             scores = metrics.class_scores(metrics.confusion(targets[chosen], answers[chosen]))
             values[str(name)] = {
                 "n": int(chosen.sum()),
                 **_headline(targets[chosen], answers[chosen], seed),
                 "recall": dict(zip(labels, scores["recall"], strict=True)),
-                "support": {label: _counted("support", s) for label, s in zip(labels, scores["support"], strict=True)},
+                "support": {
+                    label: _whole_count("support", s) for label, s in zip(labels, scores["support"], strict=True)
+                },
             }
             if chosen.sum() >= MIN_GROUP:
                 recalls.append(np.nan_to_num(scores["recall"]))
                 supports.append(scores["support"])
         report[attribute] = {
             "values": values,
-            "n_unknown": int((of_row == "").sum()),
+            "n_unknown": int((row_values == "").sum()),
             **_gaps(recalls, supports, labels),
         }
     return report
@@ -240,7 +243,7 @@ def _gaps(recalls: list[np.ndarray], supports: list[np.ndarray], labels: Sequenc
 
 
 def _plain(value: Any) -> Any:
-    """Python numbers instead of numpy's, whole counts as integers, None instead of NaN: what JSON can hold."""
+    """The value for JSON: Python numbers instead of numpy's, whole counts as integers, None instead of NaN."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

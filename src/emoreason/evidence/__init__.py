@@ -1,1 +1,1 @@
-"""From features to evidence: labels as text, trained heads, calibration, abstention."""
+"""Turns encoder features into evidence: labels as text, trained heads, calibration, abstention."""

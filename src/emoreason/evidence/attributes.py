@@ -1,6 +1,6 @@
-"""What is told of a face besides its label. Rows, JSON, the table, the page and its exports all read ATTRIBUTES.
+"""The attributes reported for a face besides its label. Rows, JSON, the table, the page and its exports use ATTRIBUTES.
 
-A new one (head pose, gaze, an age group) is one class here and one entry in the list.
+To add one (head pose, gaze, an age group), write one class here and add it to the list.
 """
 
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from emoreason.knowledge.facs import ACTION_UNITS, band
 
 
 class Attribute(Protocol):
-    name: str  # the page has a chart of its own for it, or shows `describe`
-    title: str  # what stands before `describe` in the table; empty where the line says it itself
+    name: str  # the page has a chart for this name, or shows `describe`
+    title: str  # heading of the `describe` line in the table; empty if the line needs none
 
     def columns(self, unit_codes: Sequence[str]) -> list[str]:
-        """Its columns in the rows of a model that measures these action units."""
+        """Column names of the output rows, for a model that measures these action units."""
         ...
 
     def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
-        """Column -> value for one face."""
+        """Column name -> value for one face."""
         ...
 
     def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
-        """Its keys in the JSON of a face."""
+        """Keys and values for the JSON of a face."""
         ...
 
     def describe(self, face: Face, evidence: Evidence) -> str:
-        """One line for people; empty where there is nothing to say."""
+        """One readable line; empty if there is nothing to report."""
         ...
 
 

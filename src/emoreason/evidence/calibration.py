@@ -1,6 +1,6 @@
-"""What a probability is worth: temperature, a second operating point, and when to abstain.
+"""Calibrates probabilities (temperature, two operating points) and decides when to abstain.
 
-Everything is fitted on faces that were held out of training, never on validation or test.
+Everything is fitted on faces that were held out of training, never on validation or test data.
 """
 
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ import numpy as np
 
 from emoreason.core.probabilities import correct_prior, softmax
 
-SPREAD = 0.5  # standard deviation of a temperature's logarithm before a face was seen
+SPREAD = 0.5  # standard deviation of the prior over the logarithm of the temperature
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How logits over a model's own labels become probabilities."""
+    """How to turn logits over a model's own labels into probabilities."""
 
     temperature: float = 1.0
-    prior_strength: float = 0.0  # share of the training prior that is taken out
+    prior_strength: float = 0.0  # share of the training prior that is removed
 
     def probabilities(self, logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
         return softmax(correct_prior(logits, prior, self.prior_strength), self.temperature)
@@ -26,25 +26,25 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a bundle knows about its own answers; an uncalibrated model has the defaults and says so."""
+    """The calibration stored with a model. The defaults stand for an uncalibrated model."""
 
-    labels: tuple[str, ...] = ()  # the labels it was fitted for, any subset of them included
+    labels: tuple[str, ...] = ()  # the labels it was fitted for; any subset is covered too
     prior: dict[str, float] = field(default_factory=dict)
     points: dict[str, OperatingPoint] = field(default_factory=dict)
-    abstain_below: float = 0.0  # confidence under which the answer is withheld
-    fitted_on: str = "held-out faces"  # in words: of a few faces a percentage says less
+    abstain_below: float = 0.0  # abstain below this confidence
+    fitted_on: str = "held-out faces"  # a description to show: it says when there were only a few faces
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> "Calibration":
         points = {name: OperatingPoint(**values) for name, values in spec["points"].items()}
-        told = {"fitted_on": spec["fitted_on"]} if "fitted_on" in spec else {}
-        return cls(tuple(spec["labels"]), spec["prior"], points, spec["abstain_below"], **told)
+        optional = {"fitted_on": spec["fitted_on"]} if "fitted_on" in spec else {}
+        return cls(tuple(spec["labels"]), spec["prior"], points, spec["abstain_below"], **optional)
 
     def covers(self, labels: tuple[str, ...]) -> bool:
         return bool(self.labels) and set(labels) <= set(self.labels)
 
     def probabilities(self, logits: np.ndarray, labels: tuple[str, ...], point: str) -> np.ndarray:
-        """(B, L) logits -> probabilities. Words it was not fitted for keep the temperature and know no prior."""
+        """(B, L) logits -> (B, L) probabilities. Labels it does not cover get only the temperature."""
         chosen = self.points.get(point, OperatingPoint())
         if not self.covers(labels):
             return softmax(logits, chosen.temperature)
@@ -57,10 +57,10 @@ def nll(probabilities: np.ndarray, target: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
-    """The temperature with the least NLL on held-out faces: golden-section search from 0.05 to 20 in the logarithm.
+    """The temperature with the lowest NLL on held-out faces: golden-section search over its logarithm, from 0.05 to 20.
 
-    It is held to 1 by a normal prior, which many faces outweigh: a few that are all read rightly would else make every
-    answer certain."""
+    A normal prior pulls it towards 1: without it, a few faces that are all classified correctly would make every answer
+    certain. Many faces outweigh the prior."""
     low, high, ratio = np.log(0.05), np.log(20.0), (5**0.5 - 1) / 2
 
     def cost(log: float) -> float:
@@ -76,7 +76,7 @@ def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
 
 
 def abstention_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: float) -> float:
-    """The lowest confidence from which on the answers given are right in at least `accuracy` of the held-out faces."""
+    """The lowest threshold at which the answers above it are correct for at least `accuracy` of the held-out faces."""
     order = np.argsort(-confidence, kind="stable")
     share = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(share >= accuracy)

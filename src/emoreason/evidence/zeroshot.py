@@ -1,14 +1,14 @@
-"""Any words as labels: prompts through the text encoder, cosine to the face, a distribution.
+"""Zero-shot labels: encodes any label words as prompts and compares them with the face by cosine similarity.
 
-Prior correction, temperature and an Exp-CLIP projection are options. They are off unless asked for, and what a model
-brings along for its own labels was fitted on a held-out part of its training data.
+Prior correction, temperature and an Exp-CLIP projection are optional and off by default. The values that a model ships
+for its own labels were fitted on a held-out part of its training data.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelPrompts:
-    """Templates, the words of known labels, and optional descriptions of the action units that go with an emotion."""
+    """Templates, words for known labels, and optional descriptions of the action units of an emotion."""
 
     templates: tuple[str, ...]
     words: Mapping[str, Sequence[str]]
@@ -34,36 +34,36 @@ class LabelPrompts:
 
     @property
     def id(self) -> str:
-        """Changes when any word changes: stands in every row that was labeled with these prompts."""
+        """A hash of all prompts. Every row that was labeled with them records it."""
         text = repr((self.templates, sorted(self.words.items()), sorted(self.descriptors.items())))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def load_label_prompts(path: Path | None = None, descriptors: bool = False) -> LabelPrompts:
-    """`prompts/labels.yaml` or a file laid out like it; `descriptors` adds those of `prompts/descriptors.yaml`."""
+    """Read `prompts/labels.yaml` or a file like it; `descriptors` adds the texts of `prompts/descriptors.yaml`."""
     import yaml
 
-    place = Path(path) if path else resource("prompts/labels.yaml")
+    file = Path(path) if path else resource("prompts/labels.yaml")
     try:
-        given = yaml.safe_load(place.read_text())
-        templates = tuple(given["templates"])
-        words = {str(k): tuple(map(str, v)) for k, v in (given.get("words") or {}).items()}
+        content = yaml.safe_load(file.read_text())
+        templates = tuple(content["templates"])
+        words = {str(k): tuple(map(str, v)) for k, v in (content.get("words") or {}).items()}
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"{place} is no prompt file ({error}): 'templates:' with a list and 'words:' with lists per label "
-            "were expected, as in prompts/labels.yaml"
+            f"{file} is not a prompt file ({error}): expected 'templates:' with a list and 'words:' with a list per "
+            "label, as in prompts/labels.yaml"
         ) from None
     if not templates or not all(isinstance(t, str) and "{}" in t for t in templates):
-        raise UsageError(f"{place}: every template needs a {{}} where the label goes")
-    described: dict[str, tuple[str, ...]] = {}
+        raise UsageError(f"{file}: every template needs a {{}} where the label goes")
+    descriptions: dict[str, tuple[str, ...]] = {}
     if descriptors:
-        told = yaml.safe_load(resource("prompts/descriptors.yaml").read_text())
-        described = {emotion: tuple(line["text"] for line in lines) for emotion, lines in told.items()}
-    return LabelPrompts(templates, words, described)
+        content = yaml.safe_load(resource("prompts/descriptors.yaml").read_text())
+        descriptions = {emotion: tuple(line["text"] for line in lines) for emotion, lines in content.items()}
+    return LabelPrompts(templates, words, descriptions)
 
 
 class TextCache:
-    """Prompt embeddings on disk, keyed by the text encoder and the very texts: changed words are never read from it."""
+    """Caches prompt embeddings on disk, keyed by text encoder and texts: a changed prompt is always encoded again."""
 
     def __init__(self, folder: Path | None = None):
         if folder is None:
@@ -73,14 +73,14 @@ class TextCache:
         self.folder = folder
 
     def prototype(self, encoder: Encoder, texts: list[str]) -> np.ndarray:
-        """(D,) unit length: the mean embedding of the texts."""
+        """The mean embedding of the texts: (D,), unit length."""
         key = hashlib.sha256("\n".join([encoder.name, encoder.revision, *texts]).encode()).hexdigest()
         path = self.folder / f"{key}.npy"
         if path.is_file():
             try:
                 return np.load(path, allow_pickle=False)
             except (OSError, ValueError):
-                pass  # a damaged entry is made again
+                pass  # a damaged entry is computed again
         mean = encoder.encode_texts(texts).mean(axis=0)
         mean = mean / np.linalg.norm(mean)
         try:
@@ -90,13 +90,13 @@ class TextCache:
                 np.save(file, mean)
             fresh.replace(path)
         except OSError:
-            pass  # a read-only home: the cache is a convenience
+            pass  # for example a read-only home: the cache is optional
         return mean
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Exp-CLIP's head: one bias-free linear map, applied to the image and to the text before both are normalised."""
+    """Exp-CLIP's head: a linear map without bias, applied to image and text embeddings before they are normalised."""
 
     weight: np.ndarray  # (outputs, D)
 
@@ -106,12 +106,12 @@ class Projection:
 
 
 def load_projection(path: Path, width: int) -> Projection:
-    """Read a published `ExpCLIP_*_model.pth` (weights only, no pickled code) or the safetensors made from it."""
+    """Read a published `ExpCLIP_*_model.pth` (weights only, no pickled code) or its safetensors version."""
     tensors = _read_tensors(Path(path))
     keys = [key for key in tensors if key.removeprefix("module.") == "mlp.weight"]
     if len(keys) != 1:
         raise EmoreasonError(
-            f"{path} is no Exp-CLIP head: one tensor 'mlp.weight' was expected, it holds {sorted(tensors)[:4]}"
+            f"{path} is no Exp-CLIP head: expected one tensor 'mlp.weight', found {sorted(tensors)[:4]}"
         )
     weight = tensors[keys[0]].float().numpy()
     if weight.ndim != 2 or weight.shape[1] != width:
@@ -123,7 +123,7 @@ def load_projection(path: Path, width: int) -> Projection:
 
 
 def convert_projection(source: Path, target: Path) -> None:
-    """Write a published head as safetensors, so that the pickle need never be opened again."""
+    """Write a published head as safetensors, so that nobody has to open the pickle again."""
     from safetensors.torch import save_file
 
     save_file({k.removeprefix("module."): v.contiguous() for k, v in _read_tensors(Path(source)).items()}, target)
@@ -137,13 +137,13 @@ def _read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # files that are no weights make the readers raise almost anything
+    except Exception as error:  # on other files the readers raise almost anything
         raise EmoreasonError(f"{path} cannot be read as weights: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Labels as text against faces."""
+    """Scores faces against labels given as text."""
 
     encoder: Encoder
     prompts: LabelPrompts
@@ -155,26 +155,21 @@ class ZeroShot:
         return replace(self, projection=load_projection(path, width))
 
     def prototypes(self, labels: Sequence[str]) -> np.ndarray:
-        """(L, D) unit length; with a projection, in its space."""
-        found = np.stack([self.cache.prototype(self.encoder, self.prompts.texts(label)) for label in labels])
-        return self.projection(found) if self.projection else found
+        """(L, D) unit-length label embeddings; with a projection, in its output space."""
+        means = np.stack([self.cache.prototype(self.encoder, self.prompts.texts(label)) for label in labels])
+        return self.projection(means) if self.projection else means
 
     def logits(self, features: Features, labels: Sequence[str]) -> np.ndarray:
-        """(B, L): CLIP's logit scale times cosine."""
-        seen = self.projection(features.embedding) if self.projection else features.embedding
-        return self.encoder.logit_scale * seen @ self.prototypes(labels).T
+        """(B, L) CLIP's logit scale times the cosine."""
+        embedding = self.projection(features.embedding) if self.projection else features.embedding
+        return self.encoder.logit_scale * embedding @ self.prototypes(labels).T
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """At least two different, non-empty labels."""
+    """Strip the labels and check that there are at least two different, non-empty ones."""
     cleaned = tuple(label.strip() for label in labels)
     if len(cleaned) < 2 or not all(cleaned) or len(set(cleaned)) < len(cleaned):
         raise UsageError(
             f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged"
         )
     return cleaned
-
-
-def as_rows(labels: Sequence[str], probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """(B, L) -> one name -> probability mapping a face."""
-    return [dict(zip(labels, map(float, row), strict=True)) for row in probabilities]

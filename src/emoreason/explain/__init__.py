@@ -1,1 +1,1 @@
-"""The words: what the model is told, what it may write, and how that is read back and checked."""
+"""Explanations and answers: the prompts, the grammar of the texts, and the code that reads and checks texts."""

@@ -1,4 +1,4 @@
-"""What every explainer takes and gives: a face with its sheet goes in, a checked Explanation comes out."""
+"""The interface of all explainers: they take a face with its sheet and return a checked Explanation."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DECIDERS = ("evidence", "reasoned", "both")
 
 @dataclass(frozen=True)
 class Subject:
-    """One face to explain: what was measured on it, and its crop for those who look."""
+    """One face to explain: its measurements, and its crop for models that see pictures."""
 
     sheet: Sheet
     crop: Image.Image
@@ -26,17 +26,17 @@ class Subject:
 @dataclass(frozen=True)
 class Explanation:
     text: str  # the three sections as written
-    sheet: Sheet  # what it was written from; its distribution is the one that decided
+    sheet: Sheet  # the sheet it was written from; its probabilities are those that decided the label
     checks: Checks
     explainer: str
-    reasoned: Reasoned | None = None  # the language model's own verdict, read before it was shown the distribution
-    agreement: bool | None = None  # of that verdict with the evidence's label
-    repaired: bool = False  # it failed a check, was asked once to repair it, and this is the second text
-
-    free: bool = False  # of a form of its own, as a user's texts taught it: no sentence can be held to the evidence
+    reasoned: Reasoned | None = None  # the language model's own verdict, made before it saw the distribution
+    agreement: bool | None = None  # whether that verdict equals the evidence's label
+    repaired: bool = False  # the first text failed a check; this is the second one, written after a repair request
+    free: bool = False  # a text without the three sections, as the user's training texts taught; see `unchecked`
 
     @property
     def unchecked(self) -> bool:
+        """Whether the text has a form that the checks cannot compare with the evidence."""
         return self.free and not self.checks.parsed
 
     @classmethod
@@ -49,7 +49,7 @@ class Explanation:
 
     @property
     def mentions(self) -> list[Mention]:
-        """The movements that the observations speak of."""
+        """The action units that the observations mention."""
         return mentions(self.sections.observations) if self.sections else []
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,13 +73,13 @@ class Explanation:
 
 
 def sentence(text: str, at: int) -> str:
-    """The sentence that holds the place `at`."""
+    """The sentence around position `at`."""
     end = text.find(". ", at)
     return text[text.rfind(". ", 0, at) + 1 : len(text) if end < 0 else end + 1].strip()
 
 
 class Piece(NamedTuple):
-    """Some text of one face, as it is written."""
+    """New text of the face (or question) with index `row`."""
 
     row: int
     text: str
@@ -94,7 +94,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """A follow-up question about a face, or about two."""
+    """A follow-up question about one face or two."""
 
     text: str
     about: Subject
@@ -104,7 +104,7 @@ class Question:
 
     @property
     def sheet(self) -> Sheet:
-        """What the answer may rest on: the sheet that was explained, where one was."""
+        """The sheet the answer must agree with: that of the explanation if there is one."""
         return self.explanation.sheet if self.explanation else self.about.sheet
 
     @property
@@ -113,44 +113,45 @@ class Question:
 
     @property
     def beside(self) -> Sheet | None:
+        """The sheet of the second face, if the question is about two."""
         return self.other.sheet if self.other else None
 
 
 @dataclass(frozen=True)
 class Style:
-    """How it is said."""
+    """How a text is worded."""
 
-    temperature: float | None = None  # None: the explainer's own
-    variation: int = 0  # another number words the same face another way
-    brief: bool = False  # the two strongest movements and no more
+    temperature: float | None = None  # None: the explainer's default
+    variation: int = 0  # another number gives another wording for the same face
+    brief: bool = False  # name only the two strongest movements
 
 
 class Explainer(Protocol):
-    """Writes about faces. `explain` and `answer` are generators: pieces of text come out, the result is their value.
+    """Writes texts about faces. `explain` and `answer` are generators that yield pieces of text and return the results.
 
-    Faces and questions that are given together are worked on together. Closing the generator stops the model.
+    All faces or questions of one call are processed together. Closing the generator stops the model.
     """
 
     name: str
 
     @property
     def visual_tokens(self) -> int:
-        """Tokens that stand for the picture of one face."""
+        """Number of tokens that the picture of one face takes."""
         ...
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text. Safe to call from any thread."""
+        """Number of tokens in a text. Thread-safe."""
         ...
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
+        self, subjects: Sequence[Subject], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]: ...
 
-    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]: ...
 
 
 def check_decide(decide: str) -> None:
-    """Refuse anything but one of DECIDERS, before any work is done."""
+    """Raise UsageError unless `decide` is one of DECIDERS."""
     if decide not in DECIDERS:
         raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
 
@@ -158,7 +159,7 @@ def check_decide(decide: str) -> None:
 def combine(
     evidence: Mapping[str, float], reasoned: Mapping[str, float], decide: str, weight: float
 ) -> dict[str, float]:
-    """The distribution that decides: the evidence's, the model's, or their weighted product."""
+    """The distribution that decides the label: the evidence's, the language model's, or their weighted product."""
     check_decide(decide)
     share = {"evidence": 0.0, "reasoned": 1.0, "both": weight}[decide]
     product = {k: evidence[k] ** (1 - share) * reasoned[k] ** share for k in evidence}
@@ -167,7 +168,7 @@ def combine(
 
 
 def consume(pieces: Generator[Any, None, Any]) -> Any:
-    """The value of a generator whose pieces nobody waits for."""
+    """Run a generator to its end and return its value."""
     while True:
         try:
             next(pieces)

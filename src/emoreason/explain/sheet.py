@@ -1,4 +1,4 @@
-"""The evidence sheet: what the language model is told about one face, and all that may be said about it."""
+"""The evidence sheet: everything a language model learns about one face and may say about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from emoreason.core.types import Evidence
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, band, opposites
 
-MAX_NAMED = 5  # a careful person names what stands out; a list of twelve is a form
-BRIEFLY_NAMED = 2
-CLOSE = 0.6  # a runner-up with this share of the winner's probability is worth a word
+MAX_NAMED = 5  # units that a full text names; a longer list would hide what stands out
+BRIEFLY_NAMED = 2  # units that a brief text names
+CLOSE = 0.6  # mention the runner-up from this share of the winner's probability on
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Sheet:
     """Measured action units and the label distribution of one face."""
 
     units: dict[str, float]  # every measured unit: code -> intensity 0..1
-    probabilities: dict[str, float]  # the evidence's distribution over the asked labels
+    probabilities: dict[str, float]  # the evidence's distribution over the requested labels
     calibrated: bool = True
     abstained: bool = False
     why: str = ""
-    brief: bool = False  # fewer units are to be named
+    brief: bool = False  # name at most BRIEFLY_NAMED units
 
     @classmethod
     def of(cls, evidence: Evidence, brief: bool = False) -> "Sheet":
@@ -57,7 +57,7 @@ class Sheet:
 
     @property
     def runner_up(self) -> str | None:
-        """The second label when it is close to the first."""
+        """The second label if its probability is close to the first."""
         ranked = sorted(self.probabilities, key=lambda label: -self.probabilities[label])
         if len(ranked) < 2 or self.probabilities[ranked[1]] < CLOSE * self.confidence:
             return None
@@ -65,7 +65,7 @@ class Sheet:
 
     @property
     def visible(self) -> dict[str, str]:
-        """code -> band of every unit above the lowest threshold, strongest first."""
+        """Code -> band of each unit above the lowest threshold, strongest first."""
         ranked = sorted(self.units, key=lambda code: -self.units[code])
         return {code: name for code in ranked if (name := band(self.units[code]))}
 
@@ -76,11 +76,11 @@ class Sheet:
 
     @property
     def named(self) -> tuple[Named, ...]:
-        """The visible units that the observations name: strongest ones, none beside its opposite, from the top."""
+        """The visible units that the observations name: the strongest, no two opposites, ordered from brow to jaw."""
         chosen: list[str] = []
-        most = BRIEFLY_NAMED if self.brief else MAX_NAMED
+        limit = BRIEFLY_NAMED if self.brief else MAX_NAMED
         for code in self.visible:
-            if len(chosen) < most and not set(opposites(code)).intersection(chosen):
+            if len(chosen) < limit and not set(opposites(code)).intersection(chosen):
                 chosen.append(code)
         order = {code: i for i, code in enumerate(self.visible)}
         chosen.sort(key=lambda code: (REGIONS.index(ACTION_UNITS[code].region), order[code]))
@@ -94,7 +94,7 @@ def ranked(probabilities: Mapping[str, float]) -> Sequence[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Reasoned:
-    """The language model's own distribution over the asked labels, read before it was shown the evidence's."""
+    """The language model's own distribution over the labels, made before it saw the evidence's distribution."""
 
     probabilities: dict[str, float]
 

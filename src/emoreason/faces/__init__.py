@@ -1,1 +1,1 @@
-"""Faces in a picture: found, leveled and cropped."""
+"""Find faces in a picture, level and crop them."""

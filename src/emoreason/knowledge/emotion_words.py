@@ -1,4 +1,4 @@
-"""Emotion words in running text, in all their forms: "happily" and "angrier" are found, "saddle" and "made" are not."""
+"""Find emotion words in a text, in any form: "happily" and "angrier", but not "saddle" and "made"."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from emoreason.knowledge.emotions import SETS_KEPT, SYNONYMS, canonical, emotion
 
 _WORD = re.compile(r"[^\W\d_]+")
 _VOWELS = "aeiou"
-# "Depressed" lip corners are a movement, so that only the word of the list counts and not its relatives.
+# Only these exact words count, not their other forms: "depressed" lip corners, for example, are a movement.
 _ALONE = frozenset({"depressed", "pos", "neg", "composed", "let down"})
-# Verbs behind participles of the vocabulary, whose spelling does not tell which it is ("scar" or "scare").
+# The verbs of participles in the vocabulary whose spelling is ambiguous ("scared" could come from "scar" or "scare").
 _VERBS = frozenset(
     {"annoy", "irritate", "enrage", "horrify", "terrify", "frighten", "scare", "astonish", "amaze", "startle", "stun"}
     | {"nauseate", "repulse", "revolt", "disgust", "amuse", "puzzle", "perplex", "bewilder", "confuse", "disappoint"}
@@ -35,7 +35,7 @@ _VERBS = frozenset(
 
 
 class Spot(NamedTuple):
-    """Emotion words in a text: where they are, and the entry of the vocabulary that they belong to."""
+    """Emotion words in a text: their position, and their entry in the vocabulary."""
 
     start: int
     end: int
@@ -43,10 +43,10 @@ class Spot(NamedTuple):
 
 
 def leaks(text: str, labels: Sequence[str] = ()) -> list[str]:
-    """The words of the text that name an emotion or one of the asked labels, in any form; each once, in order."""
+    """The words of a text that name an emotion or one of these labels, in any form; each once, in order."""
     spots = find(text, _vocabulary(tuple(labels)))
-    said = (text[spot.start : spot.end].casefold() for spot in spots if not _harmless(text, spot))
-    return list(dict.fromkeys(said))
+    words = (text[spot.start : spot.end].casefold() for spot in spots if not _harmless(text, spot))
+    return list(dict.fromkeys(words))
 
 
 def _harmless(text: str, spot: Spot) -> bool:
@@ -61,7 +61,7 @@ def _vocabulary(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...
 
 
 def index(entries: tuple[tuple[str, str], ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
-    """For `find`: (words, entry) pairs by the first word, in every form, longest first."""
+    """Index (words, entry) pairs for `find` by every form of their first word, longest first."""
     found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for words, entry in entries:
         parts = _WORD.findall(words.casefold())
@@ -76,7 +76,7 @@ def index(entries: tuple[tuple[str, str], ...]) -> dict[str, tuple[tuple[tuple[s
 
 
 def find(text: str, vocabulary: dict[str, tuple[tuple[tuple[str, ...], str], ...]]) -> list[Spot]:
-    """Where entries of the vocabulary stand; the longest wins ("no expression" over "expression")."""
+    """Find the entries of a vocabulary in a text; the longest wins ("no expression" over "expression")."""
     words = [(match[0].casefold(), match.start(), match.end()) for match in _WORD.finditer(text)]
     spots: list[Spot] = []
     at = 0
@@ -106,7 +106,7 @@ def forms(word: str) -> frozenset[str]:
 
 
 def _bases(word: str) -> set[str]:
-    """The word, and the verb or noun that a participle or an adverb of it was made from when the spelling tells."""
+    """The word and, if it is a participle or adverb with a clear spelling, the verb or adjective behind it."""
     bases = {word}
     if word.endswith("ied"):
         bases.add(f"{word[:-3]}y")

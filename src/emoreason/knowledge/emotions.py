@@ -1,6 +1,6 @@
 """Emotion names as data: label sets, synonyms, projections between sets, circumplex coordinates.
 
-Names are used everywhere and indices nowhere: a reader turns the numbers of its files into names once, by `from_index`.
+All code uses names, never indices: a reader of a dataset converts the numbers in its files once, with `from_index`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import cache
 
 from emoreason.core.errors import EmoreasonError, UsageError
 
-SETS_KEPT = 16  # asked label sets whose words are remembered: a megabyte each, and users may ask with any
+SETS_KEPT = 16  # cached vocabularies of label sets: a megabyte each, and users may ask for any set
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels of one dataset in its own order; `base` is the index its files give to the first one."""
+    """The labels of one dataset in its own order; `base` is the index of the first one in its files."""
 
     name: str
     labels: tuple[str, ...]
@@ -110,8 +110,8 @@ LABEL_SETS: dict[str, LabelSet] = _sets(
     LabelSet("polarity3", _split("negative, neutral, positive"), "Valence only: surprise has no place in it."),
 )
 
-# For reading the labels of datasets and of users, never as training text: some of these words are kept apart to
-# measure how well unseen words work. A word stands for one emotion only.
+# For reading the labels of datasets and users. Never use them as training text: some are held out to measure how well
+# unseen words work. Each word belongs to one emotion only.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     name: _split(words)
     for name, words in {
@@ -150,7 +150,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# What a coarse label gathers. Surprise and neutral have no sign: they go to neither.
+# The emotions that a coarse label covers. Surprise and neutral are neither positive nor negative.
 GROUPS: dict[str, tuple[str, ...]] = {
     "positive": _split("happiness, excitement, interest, pride"),
     "negative": _split(
@@ -159,10 +159,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Mean pleasure and arousal of the *word* in the comment, among the 151 terms rated in Russell & Mehrabian (1977),
+# Mean pleasure and arousal of the *word* in the comment, one of the 151 terms rated in Russell & Mehrabian (1977),
 # "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11, 273-294. Copied from public
-# transcriptions of that table, not from the paper: several agree on the six basic words, the others rest on one.
-# Ratings of words about felt states are an approximation for shown faces: print such numbers as "derived".
+# transcriptions of that table, not from the paper: several agree on the six basic words, the others have one source.
+# These words describe feelings, so the ratings only approximate expressions: show such numbers as "derived".
 CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "neutral": (0.0, 0.0),  # by definition: the origin of the circumplex (Russell 1980), not a rating
     "happiness": (0.81, 0.51),  # happy
@@ -172,7 +172,7 @@ CIRCUMPLEX: dict[str, tuple[float, float]] = {
     "disgust": (-0.60, 0.35),  # disgusted
     "fear": (-0.64, 0.60),  # fearful
     "contempt": (-0.23, 0.31),  # contempt
-    "anxiety": (-0.33, 0.58),  # tense: "anxious" was rated 0.01 on pleasure, its sense of eagerness mixed in
+    "anxiety": (-0.33, 0.58),  # tense: "anxious" was rated 0.01 on pleasure, which mixes in eagerness
     "helplessness": (-0.71, 0.42),  # helpless
     "disappointment": (-0.61, -0.15),  # discouraged, the nearest of the 151
     "frustration": (-0.64, 0.52),  # frustrated
@@ -191,10 +191,12 @@ CIRCUMPLEX: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class LabelProjection:
-    """A distribution on another label set, and what the step cost."""
+    """A distribution on another label set, and the mass lost in the projection."""
 
-    probabilities: dict[str, float]  # over the asked labels, in their order; sums to 1, all zero when nothing was kept
-    dropped: dict[str, float]  # share of the mass by source name that has no place among the asked labels
+    probabilities: dict[
+        str, float
+    ]  # over the requested labels, in their order; sums to 1, or all zero if no mass is left
+    dropped: dict[str, float]  # source name -> its share of the mass, if it fits none of the labels
 
     @property
     def kept(self) -> float:
@@ -220,51 +222,53 @@ def from_index(set_name: str, index: int | str, base: int | None = None) -> str:
         number = float(index)  # CK+ writes 3.0000000e+00
         position = int(number) - first
     except (TypeError, ValueError, OverflowError) as error:
-        raise EmoreasonError(f"{index!r} is no index of {chosen.name}: expected a number, {first} to {last}") from error
+        raise EmoreasonError(
+            f"{index!r} is not an index of {chosen.name}: expected a number from {first} to {last}"
+        ) from error
     if number != int(number) or not 0 <= position < len(chosen.labels):
-        raise EmoreasonError(f"{index!r} is no index of {chosen.name}: expected {first} to {last}. {chosen.note}")
+        raise EmoreasonError(f"{index!r} is not an index of {chosen.name}: expected {first} to {last}. {chosen.note}")
     return chosen.labels[position]
 
 
 def canonical(word: str) -> str | None:
-    """The canonical name of an emotion word; None when it is unknown. Case, spaces, hyphens and digits do not matter,
-    so the folder "03_Fearful" is fear."""
+    """The canonical name of an emotion word, or None if it is unknown. Case, spaces, hyphens and digits are ignored, so
+    the folder "03_Fearful" is fear."""
     return _vocabulary().get(_normalise(word))
 
 
 def nearest(word: str, n: int = 3) -> tuple[str, ...]:
-    """Up to `n` canonical names whose spelling, or that of a synonym, is close to `word`: for "did you mean …"."""
+    """Up to `n` canonical names spelled like `word`, or with a synonym spelled like it: for "did you mean …"."""
     close = difflib.get_close_matches(_normalise(word), _vocabulary(), n=3 * n, cutoff=0.7)
     return tuple(dict.fromkeys(_vocabulary()[match] for match in close))[:n]
 
 
 def emotion_words() -> frozenset[str]:
-    """Every word that names an emotion, lower case: what an observation must not contain."""
+    """Every word that names an emotion, in lower case. Observations must not contain them."""
     return frozenset(word for word, name in _vocabulary().items() if name != "other")
 
 
 def project(distribution: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
-    """`distribution` on `labels`, matched by name and summing to 1; all zero when no mass has a place there."""
+    """`distribution` over `labels`, matched by name and summing to 1, or all zero if nothing matches."""
     return projection(distribution, labels).probabilities
 
 
 def projection(distribution: Mapping[str, float], labels: Sequence[str]) -> LabelProjection:
-    """As `project`, with what was dropped.
+    """Like `project`, and also returns what was dropped.
 
-    A name goes to the label spelled the same, else to the labels of the same emotion (two of them share), else to the
-    coarse label that gathers it (`GROUPS`). Mass without a place is dropped, never given to a look-alike (contempt does
-    not become disgust), and the rest is scaled up to 1. Votes work as well as probabilities.
+    A name goes to the label with the same spelling, else to the labels of the same emotion (divided equally), else to
+    the coarse label that covers it (`GROUPS`). Mass that matches no label is dropped, never given to a similar emotion
+    (contempt does not become disgust), and the rest is scaled to sum to 1. Works with votes as well as probabilities.
     """
     if not labels or len(set(labels)) != len(labels):
-        raise UsageError(f"labels to project on must be at least one and all different, given: {list(labels)}")
+        raise UsageError(f"expected at least one label to project on, all of them different; given: {list(labels)}")
     total = _total(distribution)
     mass = dict.fromkeys(labels, 0.0)
     dropped: dict[str, float] = {}
     for name, value in distribution.items():
-        homes = _homes(name, labels)
-        for home in homes:
-            mass[home] += value / len(homes)
-        if value > 0 and not homes:
+        targets = _matching_labels(name, labels)
+        for target in targets:
+            mass[target] += value / len(targets)
+        if value > 0 and not targets:
             dropped[name] = value / total
     kept = sum(mass.values())
     probabilities = {label: value / kept for label, value in mass.items()} if kept > 0 else mass
@@ -272,8 +276,9 @@ def projection(distribution: Mapping[str, float], labels: Sequence[str]) -> Labe
 
 
 def valence_arousal(distribution: Mapping[str, float]) -> tuple[float, float] | None:
-    """The mean circumplex point of a distribution (derived, see `CIRCUMPLEX`); None when the labels with coordinates
-    hold less than half of the mass, because the point would then speak for a minority."""
+    """The mean circumplex point of a distribution (derived, see `CIRCUMPLEX`).
+
+    None if labels with coordinates have less than half of the mass: the point would represent only a minority."""
     total = _total(distribution)
     points = [(value, CIRCUMPLEX.get(canonical(name) or "")) for name, value in distribution.items()]
     known = [(value, point) for value, point in points if point is not None]
@@ -292,7 +297,7 @@ def _total(distribution: Mapping[str, float]) -> float:
     return sum(distribution.values())
 
 
-def _homes(name: str, labels: Sequence[str]) -> list[str]:
+def _matching_labels(name: str, labels: Sequence[str]) -> list[str]:
     if name in labels:
         return [name]
     emotion = canonical(name)

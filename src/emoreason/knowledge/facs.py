@@ -1,8 +1,8 @@
 """Action units of the Facial Action Coding System as data: code, name, region, neutral phrases, emotion prototypes.
 
 Names and muscles follow Ekman, Friesen & Hager, "Facial Action Coding System: The Manual" (2002). The phrases are ours.
-They say what can be seen and how much of it, in clauses without capital and full stop, and never name an emotion: the
-label must not stand in the observations. No clause occurs twice, so a clause tells its unit and its band.
+They are clauses without capital and full stop that say what is visible and how strongly. They never name an emotion,
+because observations must not give away the label. No clause occurs twice, so a clause identifies its unit and band.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from functools import lru_cache
 
 from emoreason.knowledge.emotions import canonical
 
-REGIONS = ("brows", "eyes", "cheeks", "nose", "mouth", "chin", "jaw")  # top to bottom: the order to describe a face in
+REGIONS = ("brows", "eyes", "cheeks", "nose", "mouth", "chin", "jaw")  # top to bottom, the order of descriptions
 
-# Lower bounds on an intensity of 0 to 1; below the first the unit counts as absent. FACS scores A to E (trace, slight,
-# marked, severe, maximum) at fifths of the scale: trace is A, slight B, marked C and D, strong what approaches E.
+# Lower bounds of an intensity from 0 to 1; below the first bound, the unit counts as absent. FACS divides the scale
+# into fifths, A to E (trace, slight, marked, severe, maximum): trace is A, slight B, marked C and D, strong close to E.
 BANDS: tuple[tuple[str, float], ...] = (("trace", 0.2), ("slight", 0.4), ("marked", 0.6), ("strong", 0.85))
 
 
@@ -31,7 +31,7 @@ class ActionUnit:
 
 @dataclass(frozen=True)
 class Prototype:
-    """Units that a published source ties to an emotion: `units` together, `optional` ones often beside them."""
+    """Units that a published source links to an emotion: `units` occur together, often with `optional` ones."""
 
     emotion: str
     units: tuple[str, ...]
@@ -41,14 +41,14 @@ class Prototype:
 
 @dataclass(frozen=True)
 class Combination:
-    """Units that make one visible change together, which a careful person would describe once."""
+    """Units that together cause one visible change, to be described once."""
 
     units: tuple[str, ...]
     phrases: tuple[str, ...]
 
 
 def band(intensity: float) -> str | None:
-    """The band of an intensity; None when the unit is absent (or the number is not one)."""
+    """The band of an intensity; None if the unit is absent (or the intensity is NaN)."""
     found = None
     for name, lower in BANDS:
         if intensity >= lower:
@@ -57,7 +57,7 @@ def band(intensity: float) -> str | None:
 
 
 def phrase(code: str, intensity: float, choice: int = 0) -> str | None:
-    """A clause on a unit at an intensity; `choice` picks among the interchangeable ones. None when it is absent."""
+    """A clause about a unit at an intensity; `choice` selects one of several equivalents. None if it is absent."""
     found = band(intensity)
     if found is None:
         return None
@@ -66,17 +66,17 @@ def phrase(code: str, intensity: float, choice: int = 0) -> str | None:
 
 
 def opposites(code: str) -> tuple[str, ...]:
-    """Units that undo this one or exclude it: not to be claimed together."""
+    """Units that contradict this one, so that a text must not claim both."""
     return tuple(b if a == code else a for a, b in _OPPOSED if code in (a, b))
 
 
 def combinations(codes: Collection[str]) -> tuple[Combination, ...]:
-    """The combinations among these units, largest first, no unit in two of them."""
-    left = set(codes)
+    """The combinations among these units, largest first. Each unit is used only once."""
+    remaining = set(codes)
     found = []
     for combination in sorted(COMBINATIONS, key=lambda entry: -len(entry.units)):
-        if left.issuperset(combination.units):
-            left.difference_update(combination.units)
+        if remaining.issuperset(combination.units):
+            remaining.difference_update(combination.units)
             found.append(combination)
     return tuple(found)
 
@@ -359,7 +359,7 @@ _UNITS = (
 
 ACTION_UNITS: dict[str, ActionUnit] = {unit.code: unit for unit in _UNITS}
 
-# From secondary literature, without intensities and sides: a selection to reason with, not the tables themselves.
+# From secondary literature, without intensities and sides: a selection, not the complete tables.
 _GUIDE = "Ekman, Friesen & Hager, FACS Investigator's Guide (2002), table 10-1 (selection)"
 _EMFACS = "Friesen & Ekman, EMFACS (1983): R12A+R14A, one side of the face and faint"
 _CKPLUS = "Lucey et al., CK+ (CVPR workshops 2010), emotion criteria; the alternative with unit 11 left out"
@@ -399,7 +399,7 @@ _PROTOTYPES = (
     Prototype("contempt", ("14",), _CKPLUS),
 )
 
-# No entry for neutral: it is the absence of units, and an empty tuple would match every face.
+# Neutral has no entry: it is the absence of units, and an empty tuple would match every face.
 PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
     emotion: tuple(prototype for prototype in _PROTOTYPES if prototype.emotion == emotion)
     for emotion in dict.fromkeys(prototype.emotion for prototype in _PROTOTYPES)
@@ -407,18 +407,18 @@ PROTOTYPES: dict[str, tuple[Prototype, ...]] = {
 
 
 def prototypes_of(label: str) -> tuple[Prototype, ...]:
-    """The prototypes of a label, or of the emotion that the word stands for; none for neutral and for other words."""
+    """The prototypes of the emotion that a label names; none for neutral and for unknown words."""
     return PROTOTYPES.get(canonical(label) or "", ())
 
 
 @lru_cache(maxsize=1024)
 def typical_units(label: str) -> frozenset[str]:
-    """Every unit of a label's prototypes."""
+    """All units in a label's prototypes."""
     return frozenset(code for known in prototypes_of(label) for code in (*known.units, *known.optional))
 
 
-# Movements that undo each other, or grades of one movement of which FACS scores one. Not here: 1 with 4 and 5 with 7,
-# which pull apart and still occur together, with a look of their own (`COMBINATIONS`).
+# Movements that contradict each other, or degrees of one movement, of which FACS scores only one. 1 with 4 and 5 with 7
+# are not listed: they pull in opposite directions but occur together and look distinctive (see `COMBINATIONS`).
 _OPPOSED = (
     ("5", "43"), ("5", "45"), ("12", "15"), ("18", "20"), ("22", "28"),
     ("24", "25"), ("24", "27"), ("26", "27"), ("43", "45"),

@@ -1,14 +1,14 @@
-"""The words of `reading` as data: parts of the face, movements, amounts, and what makes which action unit.
+"""Word lists for reading a text about a face: parts, movements, amounts, and the action units they mean.
 
-Entries are sequences of base forms without articles, possessives and sides, which the reader drops. The tables know
-nothing of our own sentences: they are meant for anybody's English.
+Entries are sequences of base forms without articles, possessives and sides, which the reader removes. The tables are
+not tied to the sentences that emoreason writes: they are meant for anyone's English.
 """
 
 from __future__ import annotations
 
 from emoreason.knowledge.facs import ACTION_UNITS
 
-# Every word of a line is read as the first one.
+# Every word of a line is treated as its first word.
 _FORMS = """
 brow brows eyebrow eyebrows
 lid lids eyelid eyelids
@@ -108,7 +108,7 @@ def lines(text: str) -> list[str]:
 
 FORMS: dict[str, str] = {form: words[0] for words in map(str.split, lines(_FORMS)) for form in words}
 
-# name: entry | entry; an entry may say an amount as well ("well apart@marked").
+# name: entry | entry; an entry may also give an amount ("well apart@marked").
 PARTS = """
 brow: brow | full length of brow
 inner: inner brow | inner brow end | inner brow corner | inner end of brow | inner corner of brow
@@ -220,7 +220,7 @@ rest: at resting | in resting place | in resting position | in place | resting |
  | as usual | steady
 """
 
-# Whole expressions that stand for units by themselves. A smile is a movement here: it is no word for an emotion.
+# Expressions that mean units without naming a part. A smile counts as a movement, not as an emotion.
 UNITS = """
 12: smile
 4: frown
@@ -228,7 +228,7 @@ UNITS = """
 25 26: open mouthed
 """
 
-# part: movements [-excluded] | … = units [@band when no amount is said] [!band in any case]; ~unit: said to be absent.
+# part: movements [-excluded] | … = units [@band if the text gives no amount] [!band always]; ~unit: unit is absent.
 RULES = """
 brow: up -slant -together | up together -slant | arch = 1 2
 brow: up straight = 1 2 4
@@ -395,7 +395,7 @@ strong: strongly | strong | deep | deeply | hard | very | far | fully | complete
  | vigorous | large | bottom of
 """
 
-# Phrases by what they do: deny what follows, deny what stands before, only seem to deny, end a segment, nothing at all.
+# Phrases by effect: negate what follows, negate what precedes, only look like a negation, end a segment, no effect.
 PHRASES = """
 not: no | not | never | none | nothing | without | absence of | lack of | lack | lacks | lacking | free of
  | free from | no sign of | no sign that | no evidence that | no indication that | rather than | instead of | cannot
@@ -410,7 +410,7 @@ skip: apart from
  | round off | close second | close behind | part of | as well | lower one | upper one
 """
 
-# Words by the same; "of" may lead to what a movement is said of, "place" and "away" say where it goes.
+# Words by effect: "of" may introduce the part that moves, "place" and "away" say where it moves to.
 SMALL = {
     "of": "regarding concerning of in at to on for along across around between about near",
     "away": "toward towards",
@@ -425,7 +425,7 @@ SMALL = {
     " appears remain remains stay stays keep keeps sit sits lie lies get gets become becomes will would",
 }
 
-# Words that do not stand before their part: "pulled up", against "raised brows" and, without an ending, "tight lips".
+# Words that follow their part ("pulled up"), and adjectives that precede it without an ending ("tight lips").
 PARTICLES = (
     "up upward upwards down downward downwards in inward outward over back forward forwards apart together away ear"
 )
@@ -436,7 +436,7 @@ ADJECTIVES = (
 
 
 def entries(text: str) -> list[tuple[str, tuple[str, ...], str | None]]:
-    """(name, words, amount) of every entry of a table."""
+    """Every entry of a table as (name, words, amount)."""
     found = []
     for line in lines(text):
         name, _, entries = line.partition(":")
@@ -448,6 +448,6 @@ def entries(text: str) -> list[tuple[str, tuple[str, ...], str | None]]:
 
 
 def names() -> str:
-    """The names of the units that say what the part does ("lip corner puller"), as a table."""
+    """A table of the unit names that say what a part does ("lip corner puller")."""
     agents = ("er", "or")
     return "\n".join(f"{unit.code}: {unit.name}" for unit in ACTION_UNITS.values() if unit.name.endswith(agents))

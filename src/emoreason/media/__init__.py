@@ -1,1 +1,1 @@
-"""Pictures, opened safely."""
+"""Opening pictures safely."""

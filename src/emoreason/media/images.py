@@ -1,7 +1,8 @@
-"""Opening pictures safely: whatever is handed in becomes one upright RGB picture or one clear `EmoreasonError`.
+"""Open pictures safely: any source becomes an upright RGB picture or raises a clear `EmoreasonError`.
 
-Pictures come from strangers. So the format list is closed (Pillow's EPS plugin, for one, starts Ghostscript), sizes are
-checked in the header before a pixel is decoded, and downloads are bounded in bytes, in time and in redirects.
+Pictures may come from strangers. So only listed formats are read (Pillow's EPS plugin, for example, starts
+Ghostscript), sizes are checked in the header before any pixel is decoded, and downloads are limited in bytes, time and
+redirects.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from emoreason.core.types import Picture
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # elsewhere further frames are pages, thumbnails or depth maps
-# Suffixes taken from folders. HEIC is here although it cannot be read: an error row is better than photos that are
-# passed over in silence.
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # in other formats, extra frames are pages, thumbnails or depth maps
+# Suffixes picked up from folders. HEIC is listed although it cannot be read: an error row is better than silently
+# skipping photos.
 # fmt: off
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
     ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".tga", ".ico",
 })
 # fmt: on
-# White, because that is the page on which the maker of a cut-out looked at it. Detection does not mind: boxes and
-# scores of cut-out faces were the same on black, greys and white.
+# Goes behind transparent pixels. White is the page that cut-outs are usually made for; detection does not depend on it:
+# boxes and scores of cut-out faces were the same on black, greys and white.
 BACKGROUND = (255, 255, 255)
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
@@ -64,16 +65,16 @@ UPRIGHT = {
 NOT_PICTURES: tuple[tuple[Callable[[bytes], Any], str], ...] = (
     (re.compile(rb"....ftyp(hei[cx]|hevc|mif1|msf1)", re.S).match, "it is HEIC; save it as JPEG or PNG"),
     (re.compile(rb"....ftypavif", re.S).match, "this Pillow was built without AVIF; save it as JPEG or PNG"),
-    (re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.S).match, "it is a video; give single frames of it"),
+    (re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.S).match, "it is a video; extract single frames from it"),
     (re.compile(rb"\s*(<\?xml|<svg)", re.I).match, "it is SVG or XML; save it as PNG"),
     (re.compile(rb"\s*<(!doctype|html)", re.I).match, "it is a web page; give the address of the picture itself"),
-    (re.compile(rb"%PDF|%!PS").match, "it is a document; save its page as PNG"),
+    (re.compile(rb"%PDF|%!PS").match, "it is a document; save the page as PNG"),
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one picture may cost. A server that takes URLs from strangers sets `allow_private_hosts=False`."""
+    """Limits for opening one picture. A server that takes URLs from strangers sets `allow_private_hosts=False`."""
 
     max_bytes: int = 64 * 2**20  # of a download
     max_pixels: int = 100_000_000  # of one frame, read from the header
@@ -84,7 +85,10 @@ class Limits:
 
 
 def open_picture(source: Any, limits: Limits = Limits()) -> Picture:
-    """Path, http(s) URL, data URI, bytes, PIL image, numpy array or torch tensor → its first picture, upright RGB."""
+    """Open a path, http(s) URL, data URI, bytes, PIL image, numpy array or torch tensor as an upright RGB picture.
+
+    An animation gives its first frame.
+    """
     name = describe(source)
     if isinstance(source, Image.Image):
         _check_pixels(*source.size, name, limits)
@@ -97,7 +101,7 @@ def open_picture(source: Any, limits: Limits = Limits()) -> Picture:
 
 
 def open_frames(source: Any, limits: Limits = Limits()) -> Iterator[Picture]:
-    """Every frame of an animated GIF, WebP, PNG or AVIF with its time; one picture without a frame number otherwise."""
+    """Yield every frame of an animated GIF, WebP, PNG or AVIF with its time, or one picture without a frame number."""
     if isinstance(source, Image.Image) or _is_array(source):
         yield open_picture(source, limits)
         return
@@ -124,12 +128,12 @@ def open_frames(source: Any, limits: Limits = Limits()) -> Iterator[Picture]:
 
 
 def describe(source: Any) -> str:
-    """The short name of a source in rows and messages: bytes and data URIs by content hash, never by content."""
+    """The short name of a source in rows and messages. Bytes and data URIs are named by hash, not by content."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"bytes:sha256:{hashlib.sha256(source).hexdigest()[:16]}"
     if isinstance(source, str) and is_data_uri(source):
-        media = source[5:].split(",", 1)[0].split(";", 1)[0][:40] or "text/plain"
-        return f"data:{media}:sha256:{hashlib.sha256(source.encode('utf-8', 'replace')).hexdigest()[:16]}"
+        media_type = source[5:].split(",", 1)[0].split(";", 1)[0][:40] or "text/plain"
+        return f"data:{media_type}:sha256:{hashlib.sha256(source.encode('utf-8', 'replace')).hexdigest()[:16]}"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "PIL image")
     if _is_array(source):
@@ -149,21 +153,23 @@ def is_data_uri(source: object) -> bool:
 
 
 def find_pictures(paths: str | Path | Iterable[str | Path]) -> Iterator[str]:
-    """Files, folders (all levels), globs, URLs, data URIs, and "-" for a list on stdin → sources, one at a time.
+    """Expand files, folders (recursively), globs, URLs, data URIs and "-" (a list on stdin), one source at a time.
 
-    Arguments that do not exist are refused at once, before the first source is handed out. Folders give their pictures
-    by suffix, hidden ones left out, in natural order, files before subfolders; a file named by itself is always given,
-    whatever its suffix. Lines of stdin are given as they are when they do not exist: that is one error row later and
-    not the end of a long job.
+    Raises before the first source if an argument does not exist. Folders yield files with a picture suffix, except
+    hidden ones, in natural order, files before subfolders; a file that is named explicitly is yielded whatever its
+    suffix. Lines of stdin are passed on even if they do not exist: that costs one error row later instead of ending a
+    long job.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    names = [os.fsdecode(path) for path in given]
+    arguments = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    names = [os.fsdecode(path) for path in arguments]
     for name in names:
         if not (name == "-" or is_url(name) or is_data_uri(name) or _exists(name)):
             if not glob.has_magic(name):
                 raise EmoreasonError(f"{name or 'The empty path'} does not exist. Give a picture, folder, glob or URL.")
             if next(_matches(name), None) is None:
-                raise EmoreasonError(f"No picture matches {name}. Quote the pattern; `**` goes through all levels.")
+                raise EmoreasonError(
+                    f"No picture matches {name}. Quote the pattern; `**` matches folders at any depth."
+                )
     return (source for name in names for source in (_stdin() if name == "-" else _expand(name)))
 
 
@@ -185,32 +191,32 @@ def _stdin() -> Iterator[str]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    """A pattern that spells out a suffix takes all that it matches, any other takes pictures only."""
+    """All files that match if the pattern spells out a suffix, otherwise only those with a picture suffix."""
     suffix = os.path.splitext(pattern)[1]
-    named = suffix and not glob.has_magic(suffix)
-    found = glob.iglob(pattern, recursive=True)
-    return (path for path in found if (named or _is_picture_name(path)) and os.path.isfile(path))
+    any_suffix = suffix and not glob.has_magic(suffix)
+    paths = glob.iglob(pattern, recursive=True)
+    return (path for path in paths if (any_suffix or _is_picture_name(path)) and os.path.isfile(path))
 
 
 def _walk(top: str) -> Iterator[str]:
-    """One folder's names in memory at a time; the folders above it are remembered so that linked circles end."""
+    """Pictures in a folder tree, with one folder's names in memory at a time. Cycles of links are detected."""
     stack: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while stack:
-        folder, above = stack.pop()
+        folder, parents = stack.pop()
         try:
             status = os.stat(folder)
             identity = (status.st_dev, status.st_ino)
-            if identity in above:
+            if identity in parents:
                 continue
             files, folders = _scan(folder)
         except OSError as error:
             if folder == top:
                 raise EmoreasonError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-            log.warning("The folder %s cannot be read and is left out: %s", folder, error.strerror)
+            log.warning("The folder %s cannot be read and is skipped: %s", folder, error.strerror)
             continue
         for name in files:
             yield os.path.join(folder, name)
-        stack.extend((os.path.join(folder, name), above | {identity}) for name in reversed(folders))
+        stack.extend((os.path.join(folder, name), parents | {identity}) for name in reversed(folders))
 
 
 def _scan(folder: str) -> tuple[list[str], list[str]]:
@@ -227,7 +233,7 @@ def _scan(folder: str) -> tuple[list[str], list[str]]:
 
 
 def natural(name: str) -> tuple[str, str]:
-    """Sort key by which img2 stands before img10. A padded string needs a third of the memory of split parts."""
+    """Sort key that puts img2 before img10. A zero-padded string needs a third of the memory of split parts."""
     return re.sub(r"\d+", lambda digits: digits.group().lstrip("0").zfill(20), name.casefold()), name
 
 
@@ -247,7 +253,7 @@ def _exists(name: str) -> bool:
 
 @contextmanager
 def _opened(source: Any, name: str, limits: Limits) -> Iterator[Image.Image]:
-    """The header of an encoded picture: format known, size checked, no pixel decoded yet."""
+    """Open an encoded picture: its format is known and its size checked, but no pixel is decoded yet."""
     stream: IO[bytes]
     if isinstance(source, (bytes, bytearray, memoryview)):
         stream = io.BytesIO(source)
@@ -259,7 +265,7 @@ def _opened(source: Any, name: str, limits: Limits) -> Iterator[Image.Image]:
         stream = _open_file(os.fsdecode(source))
     else:
         raise EmoreasonError(
-            f"A picture cannot be made of {type(source).__name__}. Give a path, URL, data URI, bytes, PIL image, "
+            f"{type(source).__name__} cannot be opened as a picture. Give a path, URL, data URI, bytes, PIL image, "
             "numpy array or torch tensor."
         )
     with stream:
@@ -270,11 +276,11 @@ def _opened(source: Any, name: str, limits: Limits) -> Iterator[Image.Image]:
         Image.init()
         try:
             with _clear_errors(name):
-                image = Image.open(stream, formats=[known for known in FORMATS if known in Image.OPEN])
+                image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
         except EmoreasonError as error:
             hint = next((text for matches, text in NOT_PICTURES if matches(head)), None)
             if hint or isinstance(error.__cause__, Image.UnidentifiedImageError):
-                hint = hint or "JPEG, PNG, WebP, GIF, TIFF, BMP and a few more are read"
+                hint = hint or "use JPEG, PNG, WebP, GIF, TIFF or BMP"
                 raise EmoreasonError(f"{name} is not a picture that can be read: {hint}.") from error
             raise
         with image:
@@ -295,7 +301,10 @@ def _open_file(path: str) -> IO[bytes]:
 
 @contextmanager
 def _clear_errors(name: str) -> Iterator[None]:
-    """Pillow's plugins raise almost anything on broken bytes: OSError, SyntaxError, struct.error, IndexError, …"""
+    """Turn any error into an `EmoreasonError`.
+
+    On broken bytes, Pillow's plugins raise almost anything: OSError, SyntaxError, struct.error, IndexError, …
+    """
     try:
         yield
     except EmoreasonError:
@@ -317,20 +326,20 @@ def _check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()  # before the orientation is read: Pillow turns TIFFs itself while loading, and drops the tag
+    image.load()  # before reading the orientation: Pillow rotates TIFFs itself while loading and drops the tag
     try:
-        turn = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+        transpose = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
     except Exception:  # a broken EXIF block is no reason to lose the picture
-        turn = None
+        transpose = None
     rgb = _rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb.info = {}  # or an orientation that has been applied would be applied again
+    if transpose is not None:
+        rgb = rgb.transpose(transpose)
+    rgb.info = {}  # so that nobody applies the orientation again
     return rgb
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Colour of any mode. CMYK is converted without its profile: good enough for faces, not for print."""
+    """Convert any mode to RGB. CMYK is converted without its profile: good enough for faces, not for print."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(_to_bytes(np.asarray(image).astype(np.uint16))).convert("RGB")
     if image.mode in ("I", "F"):
@@ -344,7 +353,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
-    """32-bit grey has no agreed range: 0..1, 0..255 and 0..65535 are recognised, anything else is stretched."""
+    """Convert 32-bit grey to bytes.
+
+    It has no agreed range: 0..1, 0..255 and 0..65535 are recognised, anything else is stretched to full range.
+    """
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 65535:
@@ -371,7 +383,7 @@ def _decode_data_uri(uri: str, name: str) -> bytes:
 
 
 def _is_tensor(source: Any) -> bool:
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported torch; importing it here would cost seconds
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported torch; importing it here would take seconds
     return torch is not None and isinstance(source, torch.Tensor)
 
 
@@ -380,7 +392,10 @@ def _is_array(source: Any) -> bool:
 
 
 def _from_array(source: Any, name: str, limits: Limits) -> Image.Image:
-    """HxW, HxWxC or CxHxW (wins for tensors when both fit), in RGB order: OpenCV's BGR is the caller's to turn."""
+    """Convert HxW, HxWxC or CxHxW in RGB order to a picture. If both layouts fit, a tensor is read as CxHxW.
+
+    Callers convert OpenCV's BGR themselves.
+    """
     tensor = _is_tensor(source)
     if tensor:
         source = source.detach().cpu()
@@ -390,14 +405,14 @@ def _from_array(source: Any, name: str, limits: Limits) -> Image.Image:
     if array.ndim == 3 and array.shape[0] in channels and (tensor or array.shape[2] not in channels):
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in channels):
-        raise EmoreasonError(f"{name}: expected HxW, HxWx3, HxWx4 or CxHxW. Of a batch, give one picture: batch[0].")
+        raise EmoreasonError(f"{name}: expected HxW, HxWx3, HxWx4 or CxHxW. From a batch, give one picture: batch[0].")
     _check_pixels(array.shape[1], array.shape[0], name, limits)
     array = _to_bytes(array, name)
     return _upright_rgb(Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array)))
 
 
 def _to_bytes(array: np.ndarray, name: str = "array") -> np.ndarray:
-    """uint8 as it is, uint16 by full scale, other numbers when they lie in 0..1 (floats only) or 0..255."""
+    """uint8 unchanged, uint16 scaled from its full range, other numbers if they lie in 0..1 (floats only) or 0..255."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -407,9 +422,10 @@ def _to_bytes(array: np.ndarray, name: str = "array") -> np.ndarray:
     if array.dtype.kind not in "fiu":
         raise EmoreasonError(f"{name} holds {array.dtype}, expected uint8, uint16 or float.")
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 255):  # also when they are NaN
+    if not (low >= 0 and high <= 255):  # true for NaN as well
         raise EmoreasonError(
-            f"{name} runs from {low:.4g} to {high:.4g}, expected 0..1 or 0..255 no NaN. Undo a normalisation first."
+            f"{name} runs from {low:.4g} to {high:.4g}, expected 0..1 or 0..255 without NaN. "
+            "Undo any normalisation first."
         )
     return np.round(array * (255.0 if array.dtype.kind == "f" and high <= 1 else 1.0)).astype(np.uint8)
 
@@ -418,27 +434,27 @@ def _to_bytes(array: np.ndarray, name: str = "array") -> np.ndarray:
 
 
 def _download(url: str, limits: Limits) -> bytes:
-    """The body of a URL. The clock runs over everything together: a server that drips bytes is cut off as well."""
-    watch = _Watch(limits)
+    """Download a URL. The timeout covers the whole download, so a server that drips bytes is cut off too."""
+    guard = _ConnectionGuard(limits)
     deadline = time.monotonic() + limits.timeout_s
-    timer = threading.Timer(limits.timeout_s, watch.close)
+    timer = threading.Timer(limits.timeout_s, guard.close)
     timer.daemon = True
     timer.start()
     try:
         headers = {"User-Agent": "emoreason", "Accept": "image/*,*/*;q=0.5"}
-        request = urllib.request.Request(_plain_url(url), headers=headers)
-        with _opener(watch).open(request, timeout=limits.timeout_s) as answer:
-            announced = answer.headers.get("Content-Length", "")
-            too_long = announced.isdigit() and int(announced) > limits.max_bytes
-            body = b"" if too_long else answer.read(limits.max_bytes + 1)
-        if time.monotonic() >= deadline:  # the timer shut the connection, which may look like a short but sound answer
+        request = urllib.request.Request(_checked_url(url), headers=headers)
+        with _opener(guard).open(request, timeout=limits.timeout_s) as response:
+            content_length = response.headers.get("Content-Length", "")
+            too_large = content_length.isdigit() and int(content_length) > limits.max_bytes
+            body = b"" if too_large else response.read(limits.max_bytes + 1)
+        if time.monotonic() >= deadline:  # a connection closed by the timer can look like a short, complete response
             raise TimeoutError
     except EmoreasonError:
         raise
     except urllib.error.HTTPError as error:
         error.close()
         raise EmoreasonError(f"{url}: the server answered {error.code} {error.reason}. Check the address.") from error
-    except Exception as error:  # http.client and ssl have their own families besides OSError and ValueError
+    except Exception as error:  # http.client and ssl raise errors that are neither OSError nor ValueError
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, EmoreasonError):
             raise reason from error
@@ -447,47 +463,47 @@ def _download(url: str, limits: Limits) -> bytes:
         raise EmoreasonError(f"{url} cannot be fetched: {reason or type(reason).__name__}. Check it.") from error
     finally:
         timer.cancel()
-    if too_long or len(body) > limits.max_bytes:
+    if too_large or len(body) > limits.max_bytes:
         raise EmoreasonError(f"{url} is larger than {limits.max_bytes / 2**20:.0f} MiB. Raise Limits.max_bytes.")
     return body
 
 
-class _Watch:
-    """Sees every connection of one download: refuses private ones if asked to, and can shut the current one."""
+class _ConnectionGuard:
+    """Checks every connection of one download: rejects private hosts if required, and closes it at the timeout."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.sock: socket.socket | None = None
-        self.late = False
+        self.expired = False
 
     def connected(self, sock: socket.socket) -> None:
-        # The address of the peer and not of the name: a name could point elsewhere at the second look-up. Nothing has
-        # been asked of the peer yet.
+        # Checks the peer's address, not the host name: a second look-up of the name could give another address. No
+        # request has been sent yet.
         address = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
         if not self.limits.allow_private_hosts and not address.is_global:
-            raise EmoreasonError(f"{address} is a private address, and this service fetches from public ones only.")
+            raise EmoreasonError(f"{address} is a private address; this service fetches only from public ones.")
         self.sock = sock
-        if self.late:
+        if self.expired:
             self.close()
 
     def close(self) -> None:
-        self.late = True
+        self.expired = True
         if self.sock is not None:
             with suppress(OSError):  # closed already
                 self.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _opener(watch: _Watch) -> urllib.request.OpenerDirector:
+def _opener(guard: _ConnectionGuard) -> urllib.request.OpenerDirector:
     class Plain(http.client.HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            watch.connected(self.sock)
+            guard.connected(self.sock)
 
     class Secure(http.client.HTTPSConnection):
         def connect(self) -> None:
             super().connect()
-            watch.connected(self.sock)
+            guard.connected(self.sock)
 
     class PlainHandler(urllib.request.HTTPHandler):
         def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
@@ -498,23 +514,23 @@ def _opener(watch: _Watch) -> urllib.request.OpenerDirector:
             return self.do_open(Secure, req)
 
     class Redirects(urllib.request.HTTPRedirectHandler):
-        max_redirections = watch.limits.max_redirects
-        max_repeats = watch.limits.max_redirects
+        max_redirections = guard.limits.max_redirects
+        max_repeats = guard.limits.max_redirects
 
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            return super().redirect_request(req, fp, code, msg, headers, _plain_url(newurl))
+            return super().redirect_request(req, fp, code, msg, headers, _checked_url(newurl))
 
-    # Through a proxy the peer is the proxy, so the check of private addresses is only worth something without one.
-    direct = [] if watch.limits.allow_private_hosts else [urllib.request.ProxyHandler({})]
+    # Behind a proxy, the peer is always the proxy: the check for private addresses works only on direct connections.
+    direct = [] if guard.limits.allow_private_hosts else [urllib.request.ProxyHandler({})]
     return urllib.request.build_opener(PlainHandler, SecureHandler, Redirects, *direct)
 
 
-def _plain_url(url: str) -> str:
-    """http or https only, checked again at every redirect; letters beyond ASCII are quoted as browsers do."""
+def _checked_url(url: str) -> str:
+    """Accept only http and https (redirects are checked too) and quote characters outside ASCII as browsers do."""
     try:
         parts = urllib.parse.urlsplit(url.strip())
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EmoreasonError(f"{url[:300]} is not an http or https address. Give a path or such a URL.")
+            raise EmoreasonError(f"{url[:300]} is not an http or https address. Give a path or an http(s) URL.")
         host = parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc
     except ValueError as error:  # UnicodeError included
         raise EmoreasonError(f"{url[:300]} is not a valid URL: {error}.") from error

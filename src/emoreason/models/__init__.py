@@ -1,0 +1,1 @@
+"""Encoders, language models and explainers: find, load, store and share them."""

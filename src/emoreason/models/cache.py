@@ -1,7 +1,7 @@
-"""The key-value cache of a language model: one that grows without copying, the name of its argument, and a check.
+"""The key-value cache of a language model: it grows without copying, and works with old and new transformers.
 
-transformers 5.24 renamed the argument `past_key_values` to `cache`, and the same field of the outputs. Whatever hands a
-cache to a model, or takes one out of an output, asks `cache_argument` and `cache_of` for the name.
+transformers 5.24 renamed the argument `past_key_values` to `cache`, and the field of the outputs too. All code that
+passes a cache to a model, or takes one from an output, uses `cache_argument` and `cache_of`.
 """
 
 from typing import Any, cast
@@ -21,7 +21,7 @@ TESTED = ">=5.23,<5.25"  # as in pyproject.toml
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values of one layer with spare room at the end: a new token is written there and nothing is copied."""
+    """Keys and values of one layer with spare room at the end, so that appending a token copies nothing."""
 
     _room: tuple[Tensor, Tensor] | None = None
 
@@ -30,9 +30,9 @@ class RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         past = self.get_seq_length()
         total = past + key_states.shape[-2]
-        # cropped keys still begin where the room does; selected or repeated ones are elsewhere
-        fits = past and self._room is not None and cast(Tensor, self.keys).data_ptr() == self._room[0].data_ptr()
-        if not fits or self._room is None or total > self._room[0].shape[-2]:
+        # cropped keys still start at the room's first byte; selected or repeated keys are new tensors
+        in_room = past and self._room is not None and cast(Tensor, self.keys).data_ptr() == self._room[0].data_ptr()
+        if not in_room or self._room is None or total > self._room[0].shape[-2]:
             batch, heads, _, width = key_states.shape
             room = [key_states.new_empty(batch, heads, total + 128, width) for _ in range(2)]
             if past:
@@ -51,32 +51,32 @@ def roomy_cache() -> Cache:
 
 
 def cache_argument(cache: Cache | None) -> dict[str, Any]:
-    """The cache as a keyword argument of a model, under the name that the installed transformers expects."""
+    """The cache as keyword argument of a model, under the name that the installed transformers expects."""
     return {NAME: cache}
 
 
 def cache_of(output: Any) -> Cache:
-    """The cache in the output of a model."""
+    """The cache in a model's output."""
     return getattr(output, NAME)
 
 
 @torch.inference_mode()
 def check_cache(model: Any) -> None:
-    """Raise unless the model gives the same for a few tokens at once and one by one through a cache.
+    """Raise unless a few tokens give the same result at once and one by one through a cache.
 
-    It takes milliseconds and runs at every load: a model that ignored its cache would still write, but nonsense."""
-    rows = torch.tensor([PROBE], device=model.get_input_embeddings().weight.device)
-    whole = model(rows).logits[:, -1].float()
+    Takes milliseconds and runs at every load: a model that ignored its cache would still write, but nonsense."""
+    tokens = torch.tensor([PROBE], device=model.get_input_embeddings().weight.device)
+    expected = model(tokens).logits[:, -1].float()
     cache = roomy_cache()
-    for token in rows.split(1, dim=1):
-        step = model(token, use_cache=True, **cache_argument(cache)).logits[:, -1].float()
-    error = float((step - whole).norm() / whole.norm().clamp(min=1e-6))
-    held = cache.get_seq_length()
-    if held != len(PROBE) or not error < TOLERANCE:
+    for token in tokens.split(1, dim=1):
+        stepwise = model(token, use_cache=True, **cache_argument(cache)).logits[:, -1].float()
+    error = float((stepwise - expected).norm() / expected.norm().clamp(min=1e-6))
+    cached = cache.get_seq_length()
+    if cached != len(PROBE) or not error < TOLERANCE:
         import transformers
 
         raise EmoreasonError(
             f"this language model does not work with transformers {transformers.__version__}: after {len(PROBE)} "
-            f"tokens its cache holds {held}, and the result differs by {error:.0%}. Install a version that was tested: "
+            f"tokens its cache holds {cached}, and the result differs by {error:.0%}. Install a tested version: "
             f"pip install 'transformers{TESTED}'"
         )

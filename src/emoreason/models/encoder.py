@@ -1,4 +1,4 @@
-"""CLIP image and text encoders through open_clip: the mini model and every hub model take the same path."""
+"""CLIP image and text encoders, loaded with open_clip: the mini model and every hub model use the same code."""
 
 import importlib
 import json
@@ -26,12 +26,12 @@ MODEL_CONFIGS = Path(__file__).parent / "model_configs"
 
 @cache
 def register_models() -> None:
-    """Tell timm about our image tower and open_clip about our model configs."""
+    """Register our image tower with timm and our model configs with open_clip."""
     import open_clip
 
     import emoreason.models.image_tower  # noqa: F401  (registers itself with timm)
 
-    with tempfile.TemporaryDirectory() as folder:  # open_clip reads configs from files, and reads them at once
+    with tempfile.TemporaryDirectory() as folder:  # open_clip wants config files; it reads them immediately
         for path in MODEL_CONFIGS.glob("*.json"):
             config = json.loads(path.read_text())
             text = config["text_cfg"]
@@ -44,7 +44,7 @@ def register_models() -> None:
 
 @contextmanager
 def _quiet():
-    """transformers prints a bar and a table for the pooling layer that a sentence encoder does not use."""
+    """Silence transformers, which prints a bar and a table about the pooling layer that a sentence encoder lacks."""
     from transformers.utils import logging as transformers_logging
 
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
@@ -65,7 +65,7 @@ def _quiet():
 def create_clip(
     name: str, pretrained: str | None = None, preprocess: dict[str, Any] | None = None, quick_gelu: bool = False
 ):
-    """(model, tokenizer) by open_clip's names, `emoreason-mini` among them; `pretrained` names its weights."""
+    """Create (model, tokenizer) by open_clip name, `emoreason-mini` included; `pretrained` names the weights."""
     import open_clip
 
     register_models()
@@ -78,10 +78,10 @@ def create_clip(
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder sees in B crops."""
+    """What the encoder computes for B crops."""
 
     embedding: np.ndarray  # (B, D) unit length, in CLIP's joint space
-    units: np.ndarray | None  # (B, U) action-unit intensities 0..1, where the model has that head
+    units: np.ndarray | None  # (B, U) action-unit intensities 0..1, if the model has that head
 
 
 class Encoder:
@@ -102,52 +102,44 @@ class Encoder:
 
         self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
         self.tokenizer, self.unit_codes = tokenizer, unit_codes
-        self.untuned: Encoder | None = None  # under a tuned tower: what explainers learned to look through
+        self.untuned: Encoder | None = None  # for a tuned model: its base, which explainers were trained with
         self.logit_scale = float(clip.logit_scale.exp())
-        look = clip.visual.preprocess_cfg
-        size = look["size"]
+        preprocess = clip.visual.preprocess_cfg
+        size = preprocess["size"]
         self.size: int = size if isinstance(size, int) else size[0]
-        self.resample = {"bilinear": Image.Resampling.BILINEAR}.get(look["interpolation"], Image.Resampling.BICUBIC)
-        self._mean = torch.tensor(look["mean"], device=compute.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(look["std"], device=compute.device).view(1, 3, 1, 1)
+        bilinear = preprocess["interpolation"] == "bilinear"
+        self.resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+        self.mean = torch.tensor(preprocess["mean"], device=compute.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(preprocess["std"], device=compute.device).view(1, 3, 1, 1)
         self._clip = clip.to(compute.device)
-        self._units = unit_head.to(compute.device).eval() if unit_head is not None else None
+        self.unit_head = unit_head.to(compute.device).eval() if unit_head is not None else None
         fold_batch_norm(clip.visual)
         clip.visual.to(memory_format=torch.channels_last)
 
     @property
     def visual(self) -> Any:
-        """open_clip's image tower, its batch norms folded."""
+        """open_clip's image tower, with its batch norms folded."""
         return self._clip.visual
 
-    def with_tower(self, visual: Any, units: "torch.nn.Linear | None", revision: str) -> "Encoder":
-        """The same model with a tuned image tower; the text side is shared."""
+    def with_tower(self, visual: Any, unit_head: "torch.nn.Linear | None", revision: str) -> "Encoder":
+        """The same model with a tuned image tower. The text tower is shared."""
         import copy
 
         clip = copy.copy(self._clip)
-        clip._modules = dict(self._clip._modules)  # a shallow copy shares it, and this one gets its own tower
+        clip._modules = dict(self._clip._modules)  # the shallow copy shares this dict; it gets its own tower
         visual.preprocess_cfg = self._clip.visual.preprocess_cfg
         clip.visual = visual
-        codes = self.unit_codes if units is not None else ()
-        tuned = Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, units, codes)
+        codes = self.unit_codes if unit_head is not None else ()
+        tuned = Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, unit_head, codes)
         tuned.untuned = self
         return tuned
 
-    @property
-    def look(self) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Mean and deviation of the pixels, (1, 3, 1, 1) each."""
-        return self._mean, self._std
-
-    @property
-    def unit_head(self) -> "torch.nn.Linear | None":
-        return self._units
-
     def normalise(self, faces: "torch.Tensor") -> "torch.Tensor":
-        """(B, 3, S, S) floats in 0..1 -> what the tower sees."""
-        return faces.sub(self._mean).div(self._std)
+        """(B, 3, S, S) floats in 0..1 -> the input of the image tower."""
+        return faces.sub(self.mean).div(self.std)
 
     def pixels(self, crop: Image.Image) -> np.ndarray:
-        """A crop -> (size, size, 3) uint8. Crops that are not square are padded by their border, never stretched."""
+        """A crop -> (size, size, 3) uint8. Crops that are not square are padded with their border, not stretched."""
         if crop.width != crop.height:
             crop = _squared(crop)
         if crop.width != self.size:
@@ -155,36 +147,36 @@ class Encoder:
         return np.asarray(crop.convert("RGB"))
 
     def encode_pixels(self, pixels: np.ndarray) -> Features:
-        """(B, size, size, 3) uint8 -> features, averaged with the mirror image's where the model was measured so."""
+        """(B, size, size, 3) uint8 -> features, averaged with those of the mirror image if the model uses it."""
         import torch
 
         with torch.inference_mode(), self._autocast():
             faces = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
-            faces = faces.permute(0, 3, 1, 2).float().div(255).sub(self._mean).div(self._std)  # channels_last in memory
+            faces = self.normalise(faces.permute(0, 3, 1, 2).float().div(255))  # channels_last in memory
             views = [faces, faces.flip(3)] if self.mirror else [faces]
-            seen = [self._see(view) for view in views]
-            mean = torch.stack([e for e, _ in seen]).mean(dim=0)
+            outputs = [self._encode_view(view) for view in views]
+            mean = torch.stack([e for e, _ in outputs]).mean(dim=0)
             embedding = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
-            if self._units is None:
+            if self.unit_head is None:
                 return Features(embedding, None)
-            return Features(embedding, torch.stack([u for _, u in seen if u is not None]).mean(dim=0).cpu().numpy())
+            return Features(embedding, torch.stack([u for _, u in outputs if u is not None]).mean(dim=0).cpu().numpy())
 
     def patches(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(B, 3, S, S) floats in 0..1 -> the grid before pooling (B, C, h, w): what a projector reads."""
+        """(B, 3, S, S) floats in 0..1 -> the feature grid before pooling (B, C, h, w), the input of a projector."""
         import torch
 
         with torch.no_grad(), self._autocast():
-            faces = pixels.to(self.compute.device).sub(self._mean).div(self._std)
+            faces = self.normalise(pixels.to(self.compute.device))
             visual = self._clip.visual
             if hasattr(visual, "trunk") and hasattr(visual.trunk, "forward_features"):
                 grid = visual.trunk.forward_features(faces.to(memory_format=torch.channels_last))
                 if grid.ndim == 4:
                     return grid.float()
-            seen = visual.forward_intermediates(faces, indices=1, output_fmt="NCHW", intermediates_only=True)
-            return seen["image_intermediates"][-1].float()
+            outputs = visual.forward_intermediates(faces, indices=1, output_fmt="NCHW", intermediates_only=True)
+            return outputs["image_intermediates"][-1].float()
 
     def encode_faces(self, crops: Sequence[Image.Image], batch_size: int = 128) -> Features:
-        """Crops -> features, in real batches."""
+        """Crops -> features, computed in batches."""
         parts = [
             self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
             for start in range(0, len(crops), batch_size)
@@ -193,7 +185,9 @@ class Encoder:
         return Features(np.concatenate([part.embedding for part in parts]), np.concatenate(units) if units else None)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
-        """Texts -> (n, D) unit length, longest first to save padding; in float32, since prompts decide everything."""
+        """Texts -> (n, D) of unit length. Computed in float32, because prompts decide the result.
+
+        The longest texts go first, which saves padding."""
         import torch
 
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
@@ -208,33 +202,33 @@ class Encoder:
                 result[rows] = encoded
         return result
 
-    def _see(self, faces: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
+    def _encode_view(self, faces: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
         """(B, 3, S, S) -> embedding (B, D) of unit length and, with a unit head, intensities (B, U)."""
         import torch
 
-        if self._units is None:
+        if self.unit_head is None:
             return torch.nn.functional.normalize(self._clip.encode_image(faces).float(), dim=1), None
         pooled = self._clip.visual.trunk(faces)  # (B, F)
         embedding = torch.nn.functional.normalize(self._clip.visual.head(pooled).float(), dim=1)
-        return embedding, self._units(pooled).float().sigmoid()
+        return embedding, self.unit_head(pooled).float().sigmoid()
 
     def _autocast(self):
         import torch
 
-        kind = self.compute.device.split(":")[0]
-        return torch.autocast(kind, self.compute.torch_dtype, enabled=self.compute.dtype != "float32")
+        device_type = self.compute.device.split(":")[0]
+        return torch.autocast(device_type, self.compute.torch_dtype, enabled=self.compute.dtype != "float32")
 
 
 def _squared(crop: Image.Image) -> Image.Image:
-    """The whole picture in the middle of a square, the border repeated outward."""
+    """Centre the picture in a square and pad it by repeating its border pixels."""
     side, pixels = max(crop.size), np.asarray(crop.convert("RGB"))
     above, left = (side - crop.height) // 2, (side - crop.width) // 2
-    around = ((above, side - crop.height - above), (left, side - crop.width - left), (0, 0))
-    return Image.fromarray(np.pad(pixels, around, mode="edge"))
+    padding = ((above, side - crop.height - above), (left, side - crop.width - left), (0, 0))
+    return Image.fromarray(np.pad(pixels, padding, mode="edge"))
 
 
 def fold_batch_norm(module: Any) -> None:
-    """Fold convolution + batch norm pairs of our image tower into one: same numbers, fewer passes over memory."""
+    """Fold each batch norm of our image tower into its convolution: same numbers, fewer passes over memory."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -252,19 +246,21 @@ def fold_batch_norm(module: Any) -> None:
 
 
 def load_encoder(name: str, compute: device.Compute) -> Encoder:
-    """`mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
+    """Load `mini`, a folder with a bundle, or any open_clip model as `ARCHITECTURE/PRETRAINED` (`ViT-L-14/openai`)."""
     bundle = find_bundle(name)
     if bundle is None:
         return _from_open_clip(name, compute)
-    return _from_bundle(bundle, compute) if bundle.base is None else _base_of(bundle, bundle.base, compute)
+    return _from_bundle(bundle, compute) if bundle.base is None else _from_run(bundle, bundle.base, compute)
 
 
-def _base_of(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
-    """The encoder that a head was trained on; another one with the same name would be read wrongly."""
+def _from_run(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
+    """The encoder of a training run: its base model, tuned if the run tuned it.
+
+    The base must be the exact revision that the run was trained on."""
     try:
         encoder = load_encoder(base, compute)
     except EmoreasonError as error:
-        raise EmoreasonError(f"{bundle.folder} is a head that stands on {base}: {error}") from None
+        raise EmoreasonError(f"{bundle.folder} is a head on top of {base}: {error}") from None
     if encoder.revision != (expected := bundle.spec["base_revision"]):
         raise EmoreasonError(
             f"{bundle.folder} was trained on {base} {expected}, and this {base} is {encoder.revision}: train it again "
@@ -274,7 +270,7 @@ def _base_of(bundle: Bundle, base: str, compute: device.Compute) -> Encoder:
 
 
 def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
-    """The base model's encoder with the run's LoRA added to its image tower, or with the run's tower in its place."""
+    """The base model's encoder with the run's LoRA added to its image tower, or with the run's own image tower."""
     import copy
 
     import torch
@@ -283,17 +279,19 @@ def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
     bundle.verify()
     tensors, visual = load_file(bundle.weights), copy.deepcopy(base.visual)
     if bundle.spec["what"] == "lora":
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+        logging.getLogger("bitsandbytes").setLevel(
+            logging.ERROR
+        )  # peft imports it, and it warns about missing GPU kernels
         from peft import PeftModel
 
         visual = PeftModel.from_pretrained(visual, str(bundle.folder / "adapter")).merge_and_unload()
     else:
         visual.load_state_dict({k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
-    units = None
-    if "units.weight" in tensors:  # a tower that started from nothing has none
-        units = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
-        units.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
-    return base.with_tower(visual.eval().requires_grad_(False), units, bundle.spec["sha256"][:12])
+    unit_head = None
+    if "units.weight" in tensors:  # a tower trained from scratch has no unit head
+        unit_head = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
+        unit_head.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
+    return base.with_tower(visual.eval().requires_grad_(False), unit_head, bundle.spec["sha256"][:12])
 
 
 def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
@@ -306,11 +304,12 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
     tensors = load_file(bundle.weights)
     units = {k.removeprefix("units."): tensors.pop(k) for k in list(tensors) if k.startswith("units.")}
     missing, unexpected = clip.load_state_dict(tensors, strict=False)
-    whole = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else a package carries the text tower
-    lost = [k for k in missing if (whole or k.startswith("visual.")) and not k.endswith("num_batches_tracked")]
-    if lost or unexpected:
+    has_text_tower = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else it comes from a package
+    needed = [k for k in missing if has_text_tower or k.startswith("visual.")]
+    needed = [k for k in needed if not k.endswith("num_batches_tracked")]
+    if needed or unexpected:
         raise EmoreasonError(
-            f"{bundle.weights} does not fit {spec['clip']}: missing {lost[:3]}, unexpected {unexpected[:3]}"
+            f"{bundle.weights} does not fit {spec['clip']}: missing {needed[:3]}, unexpected {unexpected[:3]}"
         )
     head = None
     if units:
@@ -331,17 +330,16 @@ def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
     if architecture not in known:
         added = [path.parent.name for path in models_folder().glob("[!.]*/model.json")]
         near = difflib.get_close_matches(name, [*added, *bundles(), *known], n=3) or [*bundles(), "ViT-L-14/openai"]
-        raise UsageError(f"no model {name!r}: a name such as 'mini' or 'ViT-L-14/openai', or a folder with model.json, "
-                         f"was expected; nearest: {', '.join(near)}")  # fmt: skip
+        raise UsageError(f"no model {name!r}: expected a name such as 'mini' or 'ViT-L-14/openai', or a folder with "
+                         f"model.json; nearest: {', '.join(near)}")  # fmt: skip
     if not pretrained:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "a file of weights"
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "a weights file"
         raise UsageError(f"{architecture} has several sets of weights: type {architecture}/TAG with one of {tags}")
     try:
         clip, tokenizer = create_clip(architecture, pretrained)
     except (RuntimeError, OSError) as error:
         raise EmoreasonError(
-            f"the weights of {name} could not be loaded: {first_line(error)}. They come from a hub: connect once, "
-            "or give a file "
-            f"as {architecture}/PATH.safetensors; --model mini needs no hub"
+            f"the weights of {name} could not be loaded: {first_line(error)}. They come from a hub: go online once, "
+            f"or give a file as {architecture}/PATH.safetensors; --model mini needs no hub"
         ) from None
     return Encoder(clip, tokenizer, name, pretrained, compute)

@@ -1,7 +1,7 @@
-"""Gemma 3 out of a GGUF file, only the rows that are wanted.
+"""Read Gemma 3 from a GGUF file, with only the embedding rows that are needed.
 
-transformers reads the same file, but it makes objects of 776,000 strings and unpacks the whole table of 262,144 tokens
-first, which takes half a minute and four gigabytes; this takes seconds and the memory of what is kept.
+transformers can read the same file, but it first builds 776,000 string objects and unpacks the whole table of 262,144
+tokens, which takes half a minute and four gigabytes. This takes seconds, and memory only for the rows it keeps.
 """
 
 import mmap
@@ -44,11 +44,11 @@ class Tensor:
     name: str
     shape: tuple[int, ...]  # fastest first
     type: int
-    start: int  # byte in the file
+    start: int  # byte offset in the file
 
 
 def read_gemma(path: Path, rows: "np.ndarray | None" = None) -> "Gemma3ForCausalLM":
-    """The model in float32; `rows` are the token numbers to keep."""
+    """Read the model in float32. `rows`: the token ids to keep, all by default."""
     import torch
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
@@ -70,8 +70,8 @@ def read_gemma(path: Path, rows: "np.ndarray | None" = None) -> "Gemma3ForCausal
             else:
                 values = torch.from_numpy(np.ascontiguousarray(dequantize(packed, kind), dtype=np.float32))
             if len(tensor.shape) == 1:
-                values = values[0] - 1  # norms: the file stores the whole factor, transformers what is added to one
-            state[_name(tensor.name)] = values
+                values = values[0] - 1  # norms: the file stores the weight, transformers the weight minus one
+            state[_transformers_name(tensor.name)] = values
             del packed
     field = {key.removeprefix("gemma3."): value for key, value in fields.items()}
     config = Gemma3TextConfig(
@@ -100,60 +100,60 @@ def read_gemma(path: Path, rows: "np.ndarray | None" = None) -> "Gemma3ForCausal
 
 
 def _header(data: mmap.mmap) -> tuple[dict[str, Any], list[Tensor]]:
-    """Fields (arrays are skipped) and the directory of tensors."""
-    at = 0
+    """The metadata fields (arrays are skipped) and the list of tensors."""
+    position = 0
 
-    def take(form: str) -> Any:
-        nonlocal at
-        (value,) = struct.unpack_from("<" + form, data, at)
-        at += struct.calcsize("<" + form)
+    def read(form: str) -> Any:
+        nonlocal position
+        (value,) = struct.unpack_from("<" + form, data, position)
+        position += struct.calcsize("<" + form)
         return value
 
     def skip_string() -> None:
-        nonlocal at
-        at += 8 + int.from_bytes(data[at : at + 8], "little")
+        nonlocal position
+        position += 8 + int.from_bytes(data[position : position + 8], "little")
 
-    def string() -> str:
-        nonlocal at
-        length = take("Q")
-        at += length
-        return data[at - length : at].decode("utf-8")
+    def read_string() -> str:
+        nonlocal position
+        length = read("Q")
+        position += length
+        return data[position - length : position].decode("utf-8")
 
-    def value(kind: int) -> Any:
-        nonlocal at
+    def read_value(kind: int) -> Any:
+        nonlocal position
         if kind == _STRING:
-            return string()
+            return read_string()
         if kind != _ARRAY:
-            return take(_FORMATS[kind])
-        inner, n = take("I"), take("Q")
+            return read(_FORMATS[kind])
+        inner, n = read("I"), read("Q")
         if inner == _STRING:
             for _ in range(n):
                 skip_string()
         else:
-            at += n * struct.calcsize("<" + _FORMATS[inner])
+            position += n * struct.calcsize("<" + _FORMATS[inner])
         return None
 
     if data[:4] != b"GGUF":
         raise EmoreasonError("this is not a GGUF file: it does not begin with 'GGUF'")
-    at = 4
-    version, n_tensors, n_fields = take("I"), take("Q"), take("Q")
+    position = 4
+    version, n_tensors, n_fields = read("I"), read("Q"), read("Q")
     if version not in (2, 3):
-        raise EmoreasonError(f"GGUF version {version} is not known; 2 and 3 are")
+        raise EmoreasonError(f"GGUF version {version} is not supported; expected 2 or 3")
     fields = {}
     for _ in range(n_fields):
-        key = string()
-        fields[key] = value(take("I"))
-    found = []
+        key = read_string()
+        fields[key] = read_value(read("I"))
+    entries = []
     for _ in range(n_tensors):
-        name = string()
-        shape = tuple(take("Q") for _ in range(take("I")))
-        found.append((name, shape, take("I"), take("Q")))
+        name = read_string()
+        shape = tuple(read("Q") for _ in range(read("I")))
+        entries.append((name, shape, read("I"), read("Q")))
     alignment = fields.get("general.alignment", 32)
-    base = -(-at // alignment) * alignment
-    return fields, [Tensor(name, shape, kind, base + offset) for name, shape, kind, offset in found]
+    start = -(-position // alignment) * alignment
+    return fields, [Tensor(name, shape, kind, start + offset) for name, shape, kind, offset in entries]
 
 
-def _name(name: str) -> str:
+def _transformers_name(name: str) -> str:
     if name == "token_embd.weight":
         return "model.embed_tokens.weight"
     if name == "output_norm.weight":
@@ -163,7 +163,7 @@ def _name(name: str) -> str:
 
 
 def _make_buffers(model: Any, config: Any) -> None:
-    """What is computed and not stored: made on the CPU, since the model was laid out without memory."""
+    """Create the buffers that are computed, not stored; the model was built on the meta device, without memory."""
     import torch
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 

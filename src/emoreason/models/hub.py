@@ -1,12 +1,14 @@
-"""The Hugging Face Hub: models come from it by --model hub:OWNER/NAME and go to it by `emoreason models push`.
+"""Upload models to the Hugging Face Hub (`emoreason models push`); --model hub:OWNER/NAME downloads them.
 
-What goes: the files that model_files names, with a card whose head the Hub reads. Never pictures, checkpoints or
-split.csv, which names the pictures; places on this machine are cut down to their last name. The token is that of
-`hf auth login` or HF_TOKEN; it is neither asked for nor stored here.
+Uploads the files that `model_files` lists, with a card whose front matter the Hub reads. Pictures, checkpoints and
+split.csv, which names the pictures, are never uploaded, and local paths are shortened to their last part. The token is
+that of `hf auth login` or HF_TOKEN; this module neither asks for it nor stores it.
 """
 
+import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,39 +17,40 @@ import yaml
 
 from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.models.bundle import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, SUMS, Bundle, bundles, find_bundle
-from emoreason.models.files import copy, metrics, model_files, public, write_sums
+from emoreason.models.files import HUB_NAMES, copy, metrics, model_files, public, write_sums
 from emoreason.models.registry import check
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
-READABLE = (".md", ".json", ".jsonl", ".yaml", ".txt")
+TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".yaml", ".txt")
 TAGS = ("emoreason", "facial-expression-recognition", "emotion")
+# Key in metrics.json, type on the Hub, name on the Hub.
 FIGURES = (("accuracy", "accuracy", "Accuracy (WAR)"), ("uar", "recall", "UAR"), ("macro_f1", "f1", "Macro-F1"))
 
 
 def stage(name: str, repo: str, target: Path, licence: str = "other") -> list[Path]:
-    """Lay out in the empty folder `there` what is to be uploaded; the files."""
+    """Copy the files to upload into the empty folder `target`. Returns their names."""
     if not REPO.fullmatch(repo):
-        raise UsageError(f"--repo {repo}: OWNER/NAME was expected, such as me/my-faces")
+        raise UsageError(f"--repo {repo}: expected OWNER/NAME, such as me/my-faces")
     bundle = find_bundle(name)
     folder = bundle.folder if bundle else Path(name)
     if bundle is None and not (folder / "explainer.json").is_file():
-        raise UsageError(f"{name} is neither a run, nor a model's name, nor an explainer's folder")
+        raise UsageError(f"{name} is neither a run, nor the name of a model, nor the folder of an explainer")
     if folder.parent == BUNDLES:
-        raise UsageError(f"{name} is a model of the package: everybody who has emoreason has it")
+        raise UsageError(f"{name} is part of the package: everybody who installs emoreason has it")
     if bundle is not None:
         check(bundle)
-    _refuse_places(bundle, folder)
+    _refuse_local_bases(bundle, folder)
     copy(folder, target)
     for file in model_files(target):
-        if file.suffix in READABLE and not file.name.startswith(("tokenizer", "vocab", "merges")):
+        if file.suffix in TEXT_SUFFIXES and not file.name.startswith(("tokenizer", "vocab", "merges")):
             text = (target / file).read_text(encoding="utf-8")
             (target / file).write_text(public(text, folder), encoding="utf-8")
     card = target / "README.md"
     body = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo.split('/')[1]}\n"
     body = re.sub(r"\A---\n.*?\n---\n", "", body, flags=re.S)
     body = re.sub(r"(emoreason explain photo\.jpg --model ).*", rf"\g<1>{HUB_PREFIX}{repo}", body)
-    head = yaml.safe_dump(front_matter(bundle, folder, repo, licence), sort_keys=False, allow_unicode=True)
-    card.write_text(f"---\n{head}---\n{body}", encoding="utf-8")
+    header = yaml.safe_dump(front_matter(bundle, folder, repo, licence), sort_keys=False, allow_unicode=True)
+    card.write_text(f"---\n{header}---\n{body}", encoding="utf-8")
     write_sums(target)
     return [*model_files(target), Path(SUMS)]
 
@@ -55,101 +58,95 @@ def stage(name: str, repo: str, target: Path, licence: str = "other") -> list[Pa
 def upload(
     target: Path, repo: str, private: bool = False, endpoint: str | None = None, token: str | None = None
 ) -> str:
-    """A laid-out folder as one commit; the address of the repository."""
+    """Upload a staged folder as one commit. Returns the URL of the repository."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token, library_name="emoreason")
     try:
-        address = api.create_repo(repo, private=private, exist_ok=True)
+        url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=target, commit_message="Upload with emoreason")
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        answer = getattr(error, "response", None)
-        known = getattr(answer, "status_code", None) in (401, 403)
-        more = "; log in with `hf auth login`, or set HF_TOKEN to a token that may write" if known else ""
-        raise EmoreasonError(f"{repo} could not be uploaded: {first_line(error)}{more}") from None
-    return str(address)
+        denied = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
+        hint = "; log in with `hf auth login`, or set HF_TOKEN to a token with write access" if denied else ""
+        raise EmoreasonError(f"{repo} could not be uploaded: {first_line(error)}{hint}") from None
+    return str(url)
 
 
 def push(
     name: str,
     repo: str,
     private: bool,
-    agreed: Callable[[Sequence[tuple[str, int]]], bool],
+    confirm: Callable[[Sequence[tuple[str, int]]], bool],
     licence: str = "other",
 ) -> str | None:
-    """Show what would go (name and bytes of each file) and, where that is agreed to, upload it: the address."""
-    import tempfile
+    """Upload a model if `confirm`, called with the name and bytes of each file, agrees.
 
-    with tempfile.TemporaryDirectory() as place:
-        target = Path(place)
+    Returns the URL of the repository, or None if nothing was uploaded."""
+    with tempfile.TemporaryDirectory() as temporary:
+        target = Path(temporary)
         files = stage(name, repo, target, licence)
-        if not agreed([(file.as_posix(), (target / file).stat().st_size) for file in files]):
+        if not confirm([(file.as_posix(), (target / file).stat().st_size) for file in files]):
             return None
         return upload(target, repo, private)
 
 
 def front_matter(bundle: Bundle | None, folder: Path, repo: str, licence: str) -> dict[str, Any]:
-    """What the Hub shows and searches."""
+    """The metadata that the Hub shows and searches."""
     spec = bundle.spec if bundle else {}
-    head: dict[str, Any] = {"license": licence}
+    header: dict[str, Any] = {"license": licence}
     if licence == "other":
-        head |= {"license_name": "see-the-card", "license_link": "README.md"}
-    head |= {"library_name": "emoreason", "tags": list(TAGS)}
-    head["pipeline_tag"] = "image-classification" if bundle else "image-to-text"
+        header |= {"license_name": "see-the-card", "license_link": "README.md"}
+    header |= {"library_name": "emoreason", "tags": list(TAGS)}
+    header["pipeline_tag"] = "image-classification" if bundle else "image-to-text"
     if bases := _hub_bases(spec, folder):
-        head["base_model"] = bases
-    known: dict[str, Any] = {key: spec[key] for key in ("kind", "base", "base_revision", "labels") if key in spec}
+        header["base_model"] = bases
+    details: dict[str, Any] = {key: spec[key] for key in ("kind", "base", "base_revision", "labels") if key in spec}
     if digest := spec.get("trained_on", {}).get("data_sha256"):
-        known["data_sha256"] = digest
-    head["emoreason"] = known
+        details["data_sha256"] = digest
+    header["emoreason"] = details
     after = (metrics(folder) or {}).get("after")
     if after:
-        digest = known.get("data_sha256", "")
+        digest = details.get("data_sha256", "")
         results = [
-            {"type": kind, "value": round(after[key]["value"], 4), "name": called}
-            for key, kind, called in FIGURES
+            {"type": kind, "value": round(after[key]["value"], 4), "name": title}
+            for key, kind, title in FIGURES
             if key in after
         ]
         dataset = {"name": f"own faces, {after.get('split', 'held out')} ({after['n']})", "type": "private",
                    "revision": digest[:12]}  # fmt: skip
         task = {"type": "image-classification", "name": "Facial expression recognition"}
-        head["model-index"] = [
+        header["model-index"] = [
             {"name": repo.split("/")[1], "results": [{"task": task, "dataset": dataset, "metrics": results}]}
         ]
-    return head
+    return header
 
 
 def _hub_bases(spec: dict[str, Any], folder: Path) -> list[str]:
-    """Models of the Hub that this one stands on."""
-    from emoreason.models.files import HIDDEN
-
+    """The base models of this one that are on the Hub."""
     found = []
     base = spec.get("merged_from", spec).get("base", "")
     if base.startswith(HUB_PREFIX):
         found.append(base.removeprefix(HUB_PREFIX))
-    for place in (folder, folder / "explainer"):
-        if (place / "explainer.json").is_file():
-            language = _json(place / "explainer.json")["language"].removeprefix(PACKAGE_PREFIX)
-            language = HIDDEN.get(language, language)
-            found += [language] if REPO.fullmatch(language) and not language.startswith(".") else []
+    for language in _language_models(folder):
+        language = language.removeprefix(PACKAGE_PREFIX)
+        language = HUB_NAMES.get(language, language)
+        found += [language] if REPO.fullmatch(language) and not language.startswith(".") else []
     return found
 
 
-def _refuse_places(bundle: Bundle | None, folder: Path) -> None:
-    """A model that stands on a folder of this machine would load nowhere else."""
+def _refuse_local_bases(bundle: Bundle | None, folder: Path) -> None:
+    """Refuse a model whose base model is a local folder: it could not be loaded anywhere else."""
     base = bundle.spec.get("base", "") if bundle else ""
     if base and not base.startswith(("./", HUB_PREFIX)) and base not in bundles() and Path(base).exists():
-        raise UsageError(f"{folder} stands on {base}, a folder of this machine: first emoreason models merge")
-    for place in (folder, folder / "explainer"):
-        if (place / "explainer.json").is_file():
-            language = _json(place / "explainer.json")["language"]
-            if not language.startswith("./") and Path(language).exists():
-                raise UsageError(f"the explainer stands on {language}, a folder of this machine: first emoreason "
-                                 "models merge")  # fmt: skip
+        raise UsageError(f"{folder} needs {base}, a folder of this machine: first type emoreason models merge")
+    for language in _language_models(folder):
+        if not language.startswith("./") and Path(language).exists():
+            raise UsageError(f"the explainer needs {language}, a folder of this machine: first type emoreason "
+                             "models merge")  # fmt: skip
 
 
-def _json(path: Path) -> dict[str, Any]:
-    import json
-
-    return json.loads(path.read_text(encoding="utf-8"))
+def _language_models(folder: Path) -> list[str]:
+    """The language models of the explainers in a folder."""
+    specs = [path for path in (folder / "explainer.json", folder / "explainer" / "explainer.json") if path.is_file()]
+    return [json.loads(path.read_text(encoding="utf-8"))["language"] for path in specs]

@@ -1,7 +1,7 @@
-"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces, known to timm so that open_clip can name it.
+"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces, registered with timm for open_clip.
 
-2.8 M parameters, 227 M multiply-adds a face. It halves the picture in its first block, since the first full-resolution
-stage of an ordinary ResNet takes more memory traffic on a CPU than everything after it.
+2.8 M parameters, 227 M multiply-adds per face. The first block halves the resolution, because on a CPU the
+full-resolution first stage of an ordinary ResNet causes more memory traffic than all later stages together.
 """
 
 import torch
@@ -35,7 +35,9 @@ class Block(nn.Module):
 
 
 class FaceNet(nn.Module):
-    """(B, 3, 48, 48) colour or (B, 1, 48, 48) grey -> (B, num_features). Colour becomes luma: it learned grey faces."""
+    """(B, 3, 48, 48) colour or (B, 1, 48, 48) grey -> (B, num_features).
+
+    Colour is converted to luma, because the model was trained on grey faces."""
 
     luma: Tensor
 
@@ -62,16 +64,14 @@ class FaceNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
         if num_classes or global_pool != "avg":
-            raise ValueError(
-                f"FaceNet gives pooled features only, asked for num_classes={num_classes}, pool={global_pool!r}"
-            )
+            raise ValueError(f"FaceNet gives only pooled features, not num_classes={num_classes}, pool={global_pool!r}")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute the blocks again on the way back instead of keeping what they saw: less memory, a third more time."""
+        """Recompute the blocks in the backward pass instead of storing activations: less memory, a third more time."""
         self.checkpointing = enable
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """-> (B, num_features, 6, 6), what the explainer's projector will read."""
+        """-> (B, num_features, 6, 6), the input of the explainer's projector."""
         if x.shape[1] == 3:
             x = (x * self.luma).sum(dim=1, keepdim=True)
         x = self.stem(x)
@@ -86,7 +86,7 @@ class FaceNet(nn.Module):
 @register_model
 def emoreason_facenet(pretrained: bool = False, **kwargs) -> FaceNet:
     if pretrained:
-        raise ValueError("emoreason_facenet has no weights of its own in timm: load('mini') brings them")
+        raise ValueError("emoreason_facenet has no weights in timm: use load('mini')")
     for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         kwargs.pop(unused, None)
     return FaceNet(**kwargs)

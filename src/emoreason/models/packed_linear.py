@@ -1,4 +1,4 @@
-"""A linear layer on a processor, its weight packed as int8, float16 or float32."""
+"""A linear layer for CPUs with its weight packed as int8, float16 or float32."""
 
 from typing import Any, Literal
 
@@ -6,39 +6,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Level = Literal["float32", "half", "int8"]  # of float32, only the joined layers and the slimmer forward
-
-
-FEW_ROWS = 4  # up to here int8 is faster than float16, measured with AVX2 and with AVX-512
-
-
-# float16 weights for float32 inputs: in torch's x86 builds; elsewhere the int8 weights are widened for many rows
+Level = Literal["float32", "half", "int8"]  # float32 gains only from concatenated layers and the faster decoder
+FEW_ROWS = 4  # up to this many rows int8 is faster than float16, measured with AVX2 and AVX-512
+# Only torch's x86 builds multiply float16 weights with float32 inputs. Elsewhere, int8 weights are converted to float32
+# when there are many rows.
 PACKED_HALF = "fbgemm" in torch.backends.quantized.supported_engines
 
 
 class PackedLinear(nn.Module):
-    """A linear layer on a processor: float32 in and out, its weight packed. It cannot be trained or moved to a GPU."""
+    """A linear layer for CPUs: packed weight, float32 input and output. It cannot be trained or moved to a GPU."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, level: Level = "int8", keep: bool = False):
-        """keep: hold the given weight as `.weight` too, where an embedding keeps it in memory anyway."""
+        """keep: also store the original as `.weight`, which costs nothing if an embedding shares it."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.bias = None if bias is None else bias.detach().float()
         self.weight = weight.detach() if keep else None
-        self._whole: Tensor | None = None  # which of these are there depends on the level
+        self._float: Tensor | None = None  # the level decides which of these are set
         self._half: Any = None
         self._int8: tuple[Tensor, Tensor] | None = None  # weight, scale of each output
-        exact = weight.detach().float().contiguous()
+        full = weight.detach().float().contiguous()
         if level == "int8" and (self.in_features % 64 or self.out_features % 16):
-            level = "half"  # the kernel reads whole blocks, beyond the end of such a weight
+            level = "half"  # the kernel reads whole blocks, past the end of other sizes
         if level == "int8":
-            # the kernel multiplies by a bfloat16 scale: rounded first, it takes no part in the error
-            scale = (exact.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()
-            self._int8 = (exact / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+            # the kernel's scale is bfloat16: rounding it before dividing keeps that rounding out of the error
+            scale = (full.abs().amax(1).clamp(min=1e-12) / 127).bfloat16()
+            self._int8 = (full / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8), scale
         if level != "float32" and PACKED_HALF:
-            self._half = torch.ops.quantized.linear_prepack_fp16(exact, None)
+            self._half = torch.ops.quantized.linear_prepack_fp16(full, None)
         elif level != "int8":
-            self._whole = exact
+            self._float = full
 
     def forward(self, x: Tensor) -> Tensor:
         if self._int8 is not None and x.numel() <= FEW_ROWS * self.in_features:
@@ -50,24 +47,24 @@ class PackedLinear(nn.Module):
             weight, scale = self._int8
             y = functional.linear(x, weight.float()) * scale.float()
         else:
-            assert self._whole is not None
-            y = functional.linear(x, self._whole)
+            assert self._float is not None
+            y = functional.linear(x, self._float)
         return y if self.bias is None else y + self.bias
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLinear":
-        return self  # it never changes, and torch cannot copy the packed weight
+        return self  # it is immutable, and torch cannot copy packed weights
 
     def nbytes(self) -> int:
-        """Bytes of the packed weights; a kept one belongs to the embedding."""
+        """Bytes of the packed weights, without a kept original, which belongs to the embedding."""
         packed = 2 * self.out_features * self.in_features if self._half is not None else 0
-        return packed + sum(t.nbytes for t in (*(self._int8 or ()), self._whole, self.bias) if t is not None)
+        return packed + sum(t.nbytes for t in (*(self._int8 or ()), self._float, self.bias) if t is not None)
 
     def bytes_read(self, rows: int = 1) -> int:
-        """Bytes of weights that one pass over so many rows reads from memory."""
-        wide = 2 if self._half is not None else 4
+        """Bytes of weights that one pass over this many rows reads from memory."""
+        width = 2 if self._half is not None else 4
         if self._int8 is not None and (rows <= FEW_ROWS or self._half is None):
-            wide = 1
-        return wide * self.out_features * self.in_features
+            width = 1
+        return width * self.out_features * self.in_features
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, int8={self._int8 is not None}"

@@ -1,9 +1,9 @@
-"""Smaller and faster weights: int8 and half precision on a processor, 4 and 8 bits by bitsandbytes on CUDA.
+"""Smaller and faster weights: int8 and half precision on CPUs, 4 and 8 bits with bitsandbytes on CUDA.
 
-One token at a time, a language model waits for its weights to come from memory: a quarter of the bytes is up to four
-times the speed. Many rows at once (a prompt, all labels, a batch of faces) wait for arithmetic instead. So a
-`PackedLinear` holds its weight as int8 for a few rows and as float16 for many. Activations are never rounded to eight
-bits, as torch's dynamic quantization does: Gemma's have outliers, and it would change one greedy token in three for no
+Writing one token at a time, a language model is limited by reading its weights from memory: a quarter of the bytes is
+up to four times as fast. Many rows at once (a prompt, all labels, a batch of faces) are limited by arithmetic. So a
+`PackedLinear` stores its weight as int8 for few rows and as float16 for many. Unlike torch's dynamic quantization, it
+never rounds activations to eight bits: Gemma's have outliers, which would change one greedy token in three without any
 gain in speed.
 """
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def int8(model: nn.Module) -> nn.Module:
-    """A transformers causal language model on a processor, its linear layers packed in place; the same calls as before.
+    """Pack the linear layers of a transformers causal language model on a CPU, in place. It is used as before.
 
-    The head stays in half precision: eight bits of its result would tie the best tokens.
+    The head stays in half precision: with eight bits, the best tokens would tie.
     """
     return pack(model, "int8")
 
 
 def pack(model: nn.Module, level: Level) -> nn.Module:
-    """Linear layers of this level, in place; Gemma 3 gets a slimmer forward as well. `half` changes no greedy text."""
+    """Pack all linear layers in place; Gemma 3 also gets a faster decoder. `half` changes no greedy text."""
     if (device := next(model.parameters()).device.type) != "cpu":
-        raise UsageError(f"int8 is for processors and this model is on {device}: use 4bit or 8bit there")
+        raise UsageError(f"int8 works only on a CPU and this model is on {device}: use 4bit or 8bit there")
     if hasattr(model, "peft_config"):
-        raise EmoreasonError("int8 packs plain weights and this model has LoRA beside them: call merge() first")
+        raise EmoreasonError("int8 packs plain weights and this model has a separate LoRA: call merge() first")
     give_back_memory()
     causal: Any = model.requires_grad_(False)
     head = causal.get_output_embeddings()
@@ -52,7 +52,7 @@ def pack(model: nn.Module, level: Level) -> nn.Module:
 
 
 def step_bytes(model: nn.Module, rows: int = 1) -> int:
-    """Bytes of weights that one step over so many rows reads: the embedding is looked up, the rest is read whole."""
+    """Bytes of weights that one step over this many rows reads: all except the embedding, which is a look-up."""
     total = 0
     for module in model.modules():
         if isinstance(module, PackedLinear):
@@ -63,15 +63,13 @@ def step_bytes(model: nn.Module, rows: int = 1) -> int:
 
 
 def bitsandbytes_config(level: str, dtype: torch.dtype) -> "BitsAndBytesConfig":
-    """The quantization that transformers loads a model with: `4bit` (nf4, double quantization) or `8bit`."""
+    """The transformers config for loading in `4bit` (nf4, double quantization) or `8bit`."""
     if level not in ("4bit", "8bit"):
-        raise UsageError(f"bitsandbytes knows 4bit and 8bit, not {level!r}; int8 is the one for processors")
+        raise UsageError(f"bitsandbytes supports 4bit and 8bit, not {level!r}; on a CPU use int8")
     from importlib.util import find_spec
 
     if find_spec("bitsandbytes") is None:
-        raise EmoreasonError(
-            f"{level} needs bitsandbytes: pip install bitsandbytes (or --quantize int8 on a processor)"
-        )
+        raise EmoreasonError(f"{level} needs bitsandbytes: pip install bitsandbytes (or use --quantize int8 on a CPU)")
     from transformers import BitsAndBytesConfig
 
     if level == "8bit":

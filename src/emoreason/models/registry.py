@@ -1,4 +1,4 @@
-"""Models by name: those of the package, and those that `emoreason models add` took over from runs."""
+"""Models by name: those of the package, and those added from training runs with `emoreason models add`."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class Listed:
-    """A line of `emoreason models list`."""
+    """One line of `emoreason models list`."""
 
     name: str
     kind: str
@@ -33,103 +33,104 @@ class Listed:
 
 
 def require(name: str) -> Bundle:
-    """The model of this name or folder."""
+    """The model with this name or in this folder; an error with the nearest name if there is none."""
     if bundle := find_bundle(name):
         return bundle
     known = [listed.name for listed in every()]
     near = (difflib.get_close_matches(name, known, n=1) or known)[0]
-    raise UsageError(f"no model {name!r}: a name of `emoreason models list` (did you mean {near}?) or a folder with "
-                     "model.json was expected")  # fmt: skip
+    raise UsageError(f"no model {name!r}: expected a name of `emoreason models list` (did you mean {near}?) or a "
+                     "folder with model.json")  # fmt: skip
 
 
 def add(folder: Path, name: str = "", overwrite: bool = False) -> Path:
-    """Check a run (or hub:OWNER/NAME) and copy what belongs to the model, whole or not at all; every verb then takes
-    its name."""
+    """Check a run (or hub:OWNER/NAME) and copy its model, completely or not at all.
+
+    Afterwards all commands accept its name."""
     if str(folder).startswith(HUB_PREFIX) and (fetched := find_bundle(str(folder))):
         folder = fetched.folder
     bundle = read_bundle(folder)
     if bundle is None:
-        why = "it was stopped before its end" if (folder / "config.yaml").is_file() else "no model.json is there"
-        raise UsageError(f"{folder} is no finished run: {why}; a folder that `emoreason finetune` wrote was expected")
+        reason = "it was stopped early" if (folder / "config.yaml").is_file() else "it has no model.json"
+        raise UsageError(f"{folder} is not a finished run: {reason}; expected a folder that `emoreason finetune` wrote")
     name = checked_name(name or str(bundle.spec.get("name") or folder.resolve().name))
     check(bundle)
     target = models_folder() / name
     if target.exists() and not overwrite:
-        raise UsageError(f"there is a model {name} already: --overwrite replaces it, --name gives this one another")
+        raise UsageError(
+            f"there is a model {name} already: replace it with --overwrite, or choose another name with --name"
+        )
 
-    def write(target: Path) -> None:
-        copy(folder, target)
-        if (copied := read_bundle(target)) and copied.spec.get("name") != name:
+    def write(empty: Path) -> None:
+        copy(folder, empty)
+        if (copied := read_bundle(empty)) and copied.spec.get("name") != name:
             spec = json.dumps(copied.spec | {"name": name}, indent=2, ensure_ascii=False) + "\n"
-            (target / "model.json").write_text(spec, encoding="utf-8")
+            (empty / "model.json").write_text(spec, encoding="utf-8")
 
     try:
         replace_folder(target, write)
     except OSError as error:
         raise EmoreasonError(
-            f"{target} cannot be written: {error.strerror or error}. EMOREASON_MODELS=DIR names another folder"
+            f"{target} cannot be written: {error.strerror or error}. set EMOREASON_MODELS=DIR to use another folder"
         ) from None
     return target
 
 
 def checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name}: letters, digits, dots and dashes were expected, such as my-faces, and no path"
-        )
+        raise UsageError(f"--name {name}: expected letters, digits, dots and dashes, such as my-faces, and no path")
     if name.casefold() in {known.casefold() for known in bundles()}:
-        raise UsageError(f"{name} is a model of the package: give this one another name with --name")
+        raise UsageError(f"{name} is a model of the package: choose another name with --name")
     return name
 
 
 def remove(name: str) -> Path:
-    """Delete a model that was added. The run that it came from stays."""
+    """Delete an added model. The run that it came from is kept."""
     if name in bundles():
-        raise UsageError(f"{name} is a model of the package and stays")
+        raise UsageError(f"{name} is part of the package and cannot be removed")
     folder = models_folder() / name
     if not NAME.fullmatch(name) or not (folder / "model.json").is_file():
-        raise UsageError(f"no model {name!r} was added; emoreason models list shows those that were")
+        raise UsageError(f"no model {name!r} was added; type emoreason models list to see the models")
     shutil.rmtree(folder)
     return folder
 
 
 def check(bundle: Bundle) -> None:
-    """What a model of ours needs to be used: whole files, labels, and the very encoder that it was trained on."""
+    """Check that a model can be used: intact files, labels, and exactly the encoder that it was trained on."""
     verify(bundle.folder)
     if bundle.base is None:
         return
     if "labels" not in bundle.spec:
-        raise EmoreasonError(f"{bundle.folder}/model.json names no labels: train it again with emoreason finetune")
+        raise EmoreasonError(f"{bundle.folder}/model.json has no labels: train it again with emoreason finetune")
     if not bundle.spec.get("base_revision"):
-        raise EmoreasonError(f"{bundle.folder}/model.json names no base_revision: train it again")
+        raise EmoreasonError(f"{bundle.folder}/model.json has no base_revision: train it again")
     base = find_bundle(bundle.base)
     if base is None and "/" not in bundle.base:
-        raise EmoreasonError(f"{bundle.folder} stands on {bundle.base}, and there is no such model")
+        raise EmoreasonError(f"{bundle.folder} needs the model {bundle.base}, which does not exist")
     if base is not None and (found := base.spec["sha256"][:12]) != bundle.spec["base_revision"]:
-        raise EmoreasonError(f"{bundle.folder} was trained on {bundle.base} {bundle.spec['base_revision']}, and the "
-                             f"{bundle.base} that is here is {found}")  # fmt: skip
+        raise EmoreasonError(f"{bundle.folder} was trained on {bundle.base} {bundle.spec['base_revision']}, but the "
+                             f"installed {bundle.base} is {found}")  # fmt: skip
 
 
 def card(name: str) -> str:
-    """The card of a model, by name or folder; what it says to type names the model as it was asked for."""
+    """The card of a model, by name or folder. Its example command shows the model under the name given here."""
     bundle = require(name)
     if name in bundles():
         return resource(f"model_cards/{name}.md").read_text(encoding="utf-8")
     file = bundle.folder / "README.md"
     if not file.is_file():
-        raise EmoreasonError(f"{bundle.folder} has no README.md: no card came with this model")
+        raise EmoreasonError(f"{bundle.folder} has no README.md, so this model has no card")
     return re.sub(r"(?m)^(    emoreason explain photo\.jpg --model ).*", lambda line: line[1] + shlex.quote(name),
                   file.read_text(encoding="utf-8"))  # fmt: skip
 
 
 def every() -> Iterator[Listed]:
-    """Those of the package, then the added ones."""
+    """All models: those of the package, then the added ones."""
     for name, bundle in bundles().items():
         yield listed(bundle, name)
     folder = models_folder()
-    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if NAME.fullmatch(place.name) and (found := read_bundle(place)):
-            yield listed(found, place.name)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if NAME.fullmatch(path.name) and (added := read_bundle(path)):
+            yield listed(added, path.name)
 
 
 def listed(bundle: Bundle, name: str) -> Listed:
@@ -148,7 +149,7 @@ def listed(bundle: Bundle, name: str) -> Listed:
 
 
 def measured(name: str) -> dict[str, Any] | None:
-    """What was measured of a model before and after its training, without a path or the name of a picture."""
+    """What was measured before and after a model's training, without paths and names of pictures."""
     bundle = find_bundle(name)
     if bundle is None:
         return None
@@ -161,9 +162,9 @@ def measured(name: str) -> dict[str, Any] | None:
     found = metrics(bundle.folder) or {}
     if "after" not in found:
         return None
-    told = {
+    scores = {
         when: {key: found[when][key]["value"] for key in ("accuracy", "uar", "macro_f1")} if when in found else None
         for when in ("before", "after")
     }
     where = f"{found['after']['n']} faces, {found['after'].get('split', 'held out')}"
-    return {"measured_on": where, "counts": found.get("counts", {}), "protocol": found.get("protocol", ""), **told}
+    return {"measured_on": where, "counts": found.get("counts", {}), "protocol": found.get("protocol", ""), **scores}

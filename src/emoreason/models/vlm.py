@@ -1,11 +1,11 @@
-"""Encoder -> projector -> language model (+ LoRA), in one class and one folder.
+"""The explainer model: encoder -> projector -> language model (+ LoRA), saved as one folder.
 
-The folder holds everything but the base models, which are named in it:
-    explainer.json              what it is made of, and what was measured on held-out faces
-    adapter_config.json         LoRA in PEFT's layout: peft, TRL and LLaMA-Factory read it
+The folder holds everything except the base models, which it names:
+    explainer.json              its parts, and what was measured on held-out faces
+    adapter_config.json         LoRA in PEFT's layout, readable by peft, TRL and LLaMA-Factory
     adapter_model.safetensors
     projector.safetensors
-    vocabulary.safetensors, tokenizer.json      where the vocabulary was cut
+    vocabulary.safetensors, tokenizer.json      only if the vocabulary was cut
 """
 
 import dataclasses
@@ -38,20 +38,20 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 @dataclass(frozen=True)
 class ExplainerSpec:
-    """What an explainer is made of: `explainer.json`."""
+    """The parts and settings of an explainer, stored in `explainer.json`."""
 
-    encoder: str  # a name for load_encoder
-    language: str  # a name for load_language; ./language lies in the folder, with LoRA merged into it
+    encoder: str  # name, as for load_encoder
+    language: str  # name, as for load_language; ./language is inside the folder, with LoRA merged into it
     grid: int = 3  # grid x grid visual tokens
-    labels: tuple[str, ...] = ()  # that the verdict was trained and calibrated on
+    labels: tuple[str, ...] = ()  # those the verdict was trained and calibrated on
     verdict: dict[str, float] = field(default_factory=dict)  # temperature, prior_strength; weight in `--decide both`
-    prior: dict[str, float] = field(default_factory=dict)  # how often each label was voted for in training
-    prompts: str = ""  # hash of prompts/explainer.yaml at training
+    prior: dict[str, float] = field(default_factory=dict)  # share of votes for each label in the training data
+    prompts: str = ""  # hash of prompts/explainer.yaml at training time
     encoder_revision: str = ""
     trained_on: dict[str, Any] = field(default_factory=dict)
-    form: str = "sections"  # free: it learned texts of any form, and writes without the grammar
-    question: str = ""  # what a free text answers
-    sheet: bool = True  # it is told the measured movements first
+    form: str = "sections"  # "sections", or "free": trained on texts of any form, writes without the grammar
+    question: str = ""  # the question that a free text answers
+    sheet: bool = True  # whether its prompt starts with the measured movements
 
     @property
     def merged(self) -> bool:
@@ -59,12 +59,12 @@ class ExplainerSpec:
 
     @classmethod
     def read(cls, folder: Path) -> "ExplainerSpec":
-        given = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-        return cls(**{**given, "labels": tuple(given.get("labels", ()))})
+        fields = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        return cls(**{**fields, "labels": tuple(fields.get("labels", ()))})
 
 
 class Projector(nn.Module):
-    """A grid of image features -> a few tokens in the language model's space."""
+    """Turns a grid of image features into a few tokens in the language model's embedding space."""
 
     def __init__(self, channels: int, width: int, grid: int, scale: float):
         super().__init__()
@@ -73,32 +73,32 @@ class Projector(nn.Module):
         self.inner = nn.Linear(4 * channels, 2 * width)
         self.outer = nn.Linear(2 * width, width)
         self.out = nn.LayerNorm(width)
-        nn.init.constant_(self.out.weight, scale)  # as large as the embeddings that stand beside it
+        nn.init.constant_(self.out.weight, scale)  # outputs match the scale of the text embeddings
 
     def forward(self, patches: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, grid * grid, width)."""
-        cells = F.adaptive_avg_pool2d(patches, 2 * self.grid)  # (B, C, 2g, 2g); nothing changes where h = w = 2g
+        cells = F.adaptive_avg_pool2d(patches, 2 * self.grid)  # (B, C, 2g, 2g); no change if h = w = 2g
         cells = F.pixel_unshuffle(cells, 2).flatten(2).transpose(1, 2)  # (B, g*g, 4C): each token keeps its 2x2 corners
         return self.out(self.outer(F.gelu(self.inner(self.norm(cells)))))
 
 
 class VisionLanguageModel(nn.Module):
-    """The explainer model. The encoder stays outside the module tree: it is frozen and shared with the evidence."""
+    """The explainer model. The encoder is not in the module tree: it is frozen and shared with the evidence reader."""
 
     def __init__(self, spec: ExplainerSpec, encoder: Encoder, language: Language, projector: Projector):
         super().__init__()
         self.spec, self.tokenizer, self.rows = spec, language.tokenizer, language.rows
         self.language = language.model
         self.projector = projector
-        self._encoder = [encoder]  # in a list, so that torch does not take it for a part
+        self._encoder = [encoder]  # in a list, so that torch does not register it as a submodule
 
     @classmethod
     def create(cls, spec: ExplainerSpec, encoder: Encoder, language: Language) -> "VisionLanguageModel":
-        """A fresh one: the projector is random, there is no LoRA yet."""
-        probe = encoder.patches(torch.zeros(1, 3, encoder.size, encoder.size))  # (1, C, h, w)
+        """A new model with a random projector and no LoRA."""
+        patches = encoder.patches(torch.zeros(1, 3, encoder.size, encoder.size))  # (1, C, h, w)
         embedding = language.model.get_input_embeddings()
         sample = embedding(torch.arange(min(2048, embedding.num_embeddings), device=embedding.weight.device))
-        projector = Projector(probe.shape[1], sample.shape[1], spec.grid, float(sample.float().std()))
+        projector = Projector(patches.shape[1], sample.shape[1], spec.grid, float(sample.float().std()))
         return cls(spec, encoder, language, projector.to(embedding.weight.device))
 
     @property
@@ -121,13 +121,13 @@ class VisionLanguageModel(nn.Module):
         return self.projector(patches.to(self.device).float())
 
     def embed(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Token numbers -> (n, H)."""
+        """Token ids -> embeddings (n, H)."""
         return self.language.get_input_embeddings()(torch.as_tensor(rows, dtype=torch.long, device=self.device))
 
     def hidden(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
-        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> (B, n, H) before the head.
+        """(B, n, H) embeddings, (B, past + n) mask, (B, n) positions -> hidden states (B, n, H) before the head.
 
-        Without a mask, positions that begin again begin another text."""
+        Without a mask, a position that restarts at 0 starts a new text."""
         body = self.language.get_decoder() if hasattr(self.language, "get_decoder") else self.language.model
         out = body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=cache is not None,
                    **cache_argument(cache))  # fmt: skip
@@ -145,24 +145,24 @@ class VisionLanguageModel(nn.Module):
         self.language = get_peft_model(self.language, config)
 
     def merge(self) -> "VisionLanguageModel":
-        """LoRA folded into the weights: same numbers, fewer steps per token."""
+        """Fold LoRA into the weights: same numbers, fewer operations per token."""
         if hasattr(self.language, "merge_and_unload"):
             self.language = self.language.merge_and_unload()
         return self
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """The adapter, the projector and all that was measured; the base models are named and not copied.
+        """Save the adapter, the projector and `explainer.json`; base models are named, not copied.
 
-        dtype: of the stored numbers; float16 is half the size and changes no label and no text."""
+        dtype: of the stored weights. float16 halves the size and changes no label and no text."""
         from safetensors.numpy import save_file as save_arrays
         from safetensors.torch import load_file, save_file
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not hasattr(self.language, "peft_config"):
-            raise EmoreasonError("there is no LoRA adapter to save: it was merged, or none was added")
+            raise EmoreasonError("there is no LoRA adapter to save: it was merged already, or never added")
         self.language.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form; the card is written elsewhere
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; the model card is written elsewhere
         adapter = {k: v.to(dtype or v.dtype) for k, v in load_file(folder / ADAPTER[1]).items()}
         save_file(adapter, folder / ADAPTER[1], {"format": "pt"})
         projector = {k: v.to(dtype or v.dtype).contiguous().cpu() for k, v in self.projector.state_dict().items()}
@@ -181,10 +181,10 @@ class VisionLanguageModel(nn.Module):
         quantize: str | None = None,
         merge: bool = True,
     ) -> "VisionLanguageModel":
-        """A folder that `save_pretrained` wrote, or a Hub id of one; nothing else has to be named.
+        """Load a folder that `save_pretrained` wrote, or a Hub id of one.
 
-        encoder: the loaded one of the evidence, to share it. quantize: float32, half or int8 on a processor (half where
-        none is asked for), 4bit or 8bit on CUDA. merge=False keeps LoRA beside the weights, to look at or train it.
+        encoder: an encoder that is loaded already, to share it. quantize: float32, half or int8 on a CPU (default
+        half), 4bit or 8bit on CUDA. merge=False keeps LoRA separate from the weights, to inspect or train it.
         """
         from emoreason.models.packed_linear import Level
         from emoreason.models.quantize import bitsandbytes_config, pack
@@ -195,35 +195,37 @@ class VisionLanguageModel(nn.Module):
         spec = ExplainerSpec.read(folder)
         compute = compute or choose()
         encoder = encoder or load_encoder(spec.encoder, compute)
-        low = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
+        low_bit = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
         dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32
-        language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder, low, dtype)
+        language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder, low_bit, dtype)
         vlm = cls.create(spec, encoder, language)
         vlm._load_parts(folder)
-        if merge and low is None:
+        if merge and low_bit is None:
             vlm.merge()
-        if low is None:
+        if low_bit is None:
             vlm.to(compute.device)
-        if merge and low is None and compute.device == "cpu":
+        if merge and low_bit is None and compute.device == "cpu":
             vlm.language = pack(vlm.language, cast(Level, quantize or "half"))
         elif quantize in ("float32", "half", "int8") and merge:
-            raise UsageError(f"--quantize {quantize} is for processors: on {compute.device} it is 4bit or 8bit")
+            raise UsageError(f"--quantize {quantize} works only on a CPU: on {compute.device} use 4bit or 8bit")
         check_cache(vlm.language)
         return vlm.eval().requires_grad_(False)
 
     def _load_parts(self, folder: Path) -> None:
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+        logging.getLogger("bitsandbytes").setLevel(
+            logging.ERROR
+        )  # peft imports it, and it warns about missing GPU kernels
         from peft import PeftModel
         from safetensors.torch import load_file
 
         if not self.spec.merged:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # of transformers about its own names
+                warnings.simplefilter("ignore", FutureWarning)  # transformers warns about its own names
                 self.language = PeftModel.from_pretrained(self.language, str(folder))
         self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
-        """Upload the folder to a Hub repository; returns its address. It asks nobody: be logged in."""
+        """Upload the model to a Hub repository without asking; returns its URL. Log in first with `hf auth login`."""
         import tempfile
 
         from emoreason.models.hub import stage, upload
@@ -235,7 +237,7 @@ class VisionLanguageModel(nn.Module):
 
 
 def _local(folder: str | Path) -> Path:
-    """The folder, complete; a Hub id is fetched first."""
+    """Check that the explainer's folder is complete. A Hub id is downloaded first."""
     path = Path(folder)
     if not path.is_dir():
         from huggingface_hub import snapshot_download
@@ -244,11 +246,11 @@ def _local(folder: str | Path) -> Path:
         try:
             path = Path(snapshot_download(str(folder)))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
-            raise EmoreasonError(f"no explainer at {folder}: a folder with {SPEC} or a Hub id was expected") from None
+            raise EmoreasonError(f"no explainer at {folder}: expected a folder with {SPEC} or a Hub id") from None
     merged = (path / SPEC).is_file() and ExplainerSpec.read(path).merged
     needed = (SPEC, PROJECTOR) if merged else (SPEC, *ADAPTER, PROJECTOR)
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
-        raise EmoreasonError(f"the explainer in {path} is not whole: {', '.join(missing)} is missing; copy the folder "
+        raise EmoreasonError(f"the explainer in {path} is incomplete: {', '.join(missing)} is missing; copy the folder "
                              "again, or train it with `emoreason finetune`")  # fmt: skip
     return path

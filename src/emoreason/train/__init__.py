@@ -1,0 +1,1 @@
+"""Trains heads, image towers, explainers and projections, and holds the recipes of the shipped models."""

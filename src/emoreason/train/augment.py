@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch of faces at once, as tensor arithmetic: (B, C, H, W) floats in 0..1."""
+"""Augments a whole batch of faces at once with tensor operations: (B, C, H, W) floats in 0..1."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,20 +10,21 @@ from torch import Tensor
 from emoreason.train.settings import AugmentConfig
 
 
-def _uniform(n: int, reach: float, rng: torch.Generator) -> Tensor:
-    return (torch.rand(n, generator=rng) * 2 - 1) * reach
+def _uniform(n: int, limit: float, rng: torch.Generator) -> Tensor:
+    """(n,) numbers between -limit and limit."""
+    return (torch.rand(n, generator=rng) * 2 - 1) * limit
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each of n faces. Drawn for a whole step, so that its parts may be computed anywhere."""
+    """The random numbers for n faces. They are drawn for a whole step, so any process can compute any part of it."""
 
-    theta: Tensor  # (n, 2, 3) mirror, turn, size, place
+    theta: Tensor  # (n, 2, 3) affine map: mirror, rotation, scale, shift
     blur: Tensor  # (n,) bool
     contrast: Tensor  # (n,)
     light: Tensor  # (n,)
-    cut: Tensor  # (n,) bool: loses a rectangle
-    sides: Tensor  # (n, 2) its height and width
+    cut: Tensor  # (n,) bool: a rectangle is cut out
+    sides: Tensor  # (n, 2) height and width of the rectangle
     corner: Tensor  # (n, 2) its top and left
 
     def take(self, rows: Tensor) -> "Draws":
@@ -52,7 +53,7 @@ def draw(n: int, height: int, width: int, config: AugmentConfig, rng: torch.Gene
 
 
 def augment(faces: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
-    """Mirror, move, blur, light, and cut out; every face draws its own."""
+    """Mirror, move, blur, relight and cut out, with random numbers of its own for each face."""
     return apply(faces, draw(len(faces), faces.shape[2], faces.shape[3], config, rng))
 
 
@@ -71,7 +72,7 @@ def apply(faces: Tensor, draws: Draws) -> Tensor:
 
 
 def _cut_out(faces: Tensor, draws: Draws) -> Tensor:
-    """Paint one rectangle in the face's mean grey, on those that were drawn for it."""
+    """Fill one rectangle with the face's mean colour, on the faces with `draws.cut`."""
     n, _, height, width = faces.shape
     (side_y, side_x), (top, left) = draws.sides.split(1, dim=1), draws.corner.split(1, dim=1)
     y, x = torch.arange(height).view(1, -1), torch.arange(width).view(1, -1)
@@ -81,7 +82,9 @@ def _cut_out(faces: Tensor, draws: Draws) -> Tensor:
 
 
 def mix(faces: Tensor, targets: list[Tensor], alpha: float, rng: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-    """Mixup or cutmix (half each) of a batch with its own shuffle; targets (B, …) are mixed in the same proportion."""
+    """Mix a batch with a shuffled copy of itself, by mixup or cutmix (half each).
+
+    The targets (B, …) are mixed in the same proportion."""
     n, _, height, width = faces.shape
     order = torch.randperm(n, generator=rng)
     seed = int(torch.randint(2**31, (1,), generator=rng))

@@ -1,4 +1,4 @@
-"""loss.png: the losses of a training over its steps or epochs."""
+"""Draws loss.png: the losses of a run over its steps or epochs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ Point = tuple[float, float]
 
 
 def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None = None) -> bytes:
-    """The PNG. lines: name -> points; kept: where the weights are from that were kept."""
+    """Plot the lines as a PNG. lines: name -> points; kept: the step or epoch whose weights were kept."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -19,8 +19,8 @@ def draw(lines: Mapping[str, Sequence[Point]], x: str, y: str, kept: int | None 
     axes = figure.add_subplot()
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         if points:
-            dots = "o" if len(points) < FEW_POINTS else None  # a line through one point is not seen
-            axes.plot(*zip(*points, strict=True), color=colour, label=name, marker=dots, markersize=4)
+            marker = "o" if len(points) < FEW_POINTS else None  # a line through a single point would be invisible
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, marker=marker, markersize=4)
     if kept is not None:
         axes.axvline(kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=f"kept: {x} {kept}")
     axes.set(xlabel=x, ylabel=y, ylim=(0, None))

@@ -1,7 +1,7 @@
-"""Every picture of a data set looked at once: its fingerprint, its face, the encoder's features. Kept by content.
+"""Computes what training needs from each picture (fingerprint, face, encoder features) and caches it by content.
 
-The cache knows a picture by the SHA-256 of its bytes, inside a folder for the encoder and the way of cropping. It is
-written piece by piece, so that a run that was killed goes on with the pictures that it has not seen.
+The key is the SHA-256 of the picture's bytes, in a folder for each encoder and way of cropping. Rows are written in
+blocks, so a killed run continues with the pictures it has not seen yet.
 """
 
 import hashlib
@@ -25,25 +25,25 @@ from emoreason.models.encoder import Encoder
 from emoreason.pipeline import detect, largest
 from emoreason.train.row_cache import Row, RowCache
 
-PICTURES = 512  # opened at a time
-CROPS = ("auto", "yes", "no")  # of data.crops
+PICTURES = 512  # pictures that are open at the same time
+CROPS = ("auto", "yes", "no")  # values of data.crops
 
 
 @dataclass(frozen=True)
 class PictureFeatures:
-    """What is known of one picture. `embedding` is None where no face was found."""
+    """Fingerprint and embedding of one picture. `embedding` is None if no face was found."""
 
     fingerprint: Fingerprint
     embedding: np.ndarray | None  # (D,) unit length
 
 
 def feature_cache(encoder: Encoder, detector: Detector | None, folder: Path | None = None) -> RowCache:
-    """The cache of this encoder and this way of cropping."""
+    """The cache for this encoder and this way of cropping."""
     if folder is None:
         from platformdirs import user_cache_path
 
         folder = user_cache_path("emoreason") / "features"
-    crop = "whole" if detector is None else f"{detector.name} {_framing()}"
+    crop = "whole" if detector is None else f"{detector.name} {_crop_settings()}"
     return RowCache(f"{encoder.name} {encoder.revision} {encoder.mirror} {encoder.compute.dtype} {crop}", folder)
 
 
@@ -71,33 +71,34 @@ def compute_features(
     workers: int = 2,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Iterator[tuple[Sample, PictureFeatures | str]]:
-    """Each sample, without its bytes, and what was seen, or why nothing can be. Without a detector the picture is the
-    face; of several faces the largest is taken."""
-    rest, done, width = iter(samples), 0, 0
-    fresh: dict[bytes, PictureFeatures] = {}
+    """Yield each sample, without its bytes, with its features or with the reason why it cannot be read.
+
+    Without a detector the whole picture is the face; of several faces the largest is used."""
+    remaining, done, width = iter(samples), 0, 0
+    new: dict[bytes, PictureFeatures] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        while batch := list(islice(rest, PICTURES)):
-            opened = list(pool.map(lambda sample: _open(sample, encoder, detector, cache), batch))
-            waiting = [found for found in opened if not isinstance(found, str | PictureFeatures)]
-            pixels = [found[2] for found in waiting if found[2] is not None]
+        while batch := list(islice(remaining, PICTURES)):
+            results = list(pool.map(lambda sample: _open(sample, encoder, detector, cache), batch))
+            waiting = [result for result in results if not isinstance(result, str | PictureFeatures)]
+            pixels = [result[2] for result in waiting if result[2] is not None]
             parts = [np.stack(pixels[start : start + 128]) for start in range(0, len(pixels), 128)]
             encoded = iter([row for part in parts for row in encoder.encode_pixels(part).embedding])
-            for sample, found in zip(batch, opened, strict=True):
-                light = replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-                if isinstance(found, str | PictureFeatures):
-                    yield light, found
+            for sample, result in zip(batch, results, strict=True):
+                without_bytes = replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
+                if isinstance(result, str | PictureFeatures):
+                    yield without_bytes, result
                     continue
-                key, print_, crop = found
-                seen = PictureFeatures(print_, None if crop is None else np.array(next(encoded), np.float32))
-                width = width if seen.embedding is None else len(seen.embedding)
-                fresh |= {key: seen} if key else {}
-                yield light, seen
-            if width:  # else no face was found so far, and the rows wait for one
-                cache.add({key: _to_row(seen, width) for key, seen in fresh.items()})
-                fresh = {}
+                key, print_, crop = result
+                features = PictureFeatures(print_, None if crop is None else np.array(next(encoded), np.float32))
+                width = width if features.embedding is None else len(features.embedding)
+                new |= {key: features} if key else {}
+                yield without_bytes, features
+            if width:  # unknown until the first face is found; until then the rows wait
+                cache.add({key: _to_row(features, width) for key, features in new.items()})
+                new = {}
             done += len(batch)
             progress(done)
-    cache.add({key: _to_row(seen, width) for key, seen in fresh.items()})
+    cache.add({key: _to_row(features, width) for key, features in new.items()})
     cache.flush()
     cache.prune()
 
@@ -105,41 +106,43 @@ def compute_features(
 def face_pixels(
     samples: Iterable[Sample], encoder: Encoder, detector: Detector | None, workers: int = 2
 ) -> Iterator[tuple[Sample, np.ndarray]]:
-    """The faces as the encoder takes them, (S, S, 3) uint8; what cannot be read or shows no face is left out."""
-    rest = iter(samples)
+    """Yield each face in the encoder's input size, (S, S, 3) uint8; skip pictures that are unreadable or faceless."""
+    remaining = iter(samples)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        while batch := list(islice(rest, PICTURES)):
+        while batch := list(islice(remaining, PICTURES)):
             for sample, pixels in zip(batch, pool.map(lambda s: _crop(s, encoder, detector), batch), strict=True):
                 if pixels is not None:
                     yield sample, pixels
 
 
 def are_face_crops(samples: Iterable[Sample], detector: Detector, limit: int = 24) -> tuple[bool, str]:
-    """Whether the pictures are face crops already, and why one thinks so."""
-    sizes, filled, found = [], 0, 0
+    """Whether the pictures are already face crops, and the reason for the decision."""
+    sizes, n_filled, n_with_face = [], 0, 0
     for sample in samples:
         try:
             image = picture(sample)
         except EmoreasonError:
             continue
         sizes.append(max(image.size))
-        spots = find_faces(Picture(source=sample.id, image=image), detector) if sizes[-1] > 64 else []
-        found += bool(spots)
-        filled += any(face.box and face.box[3] >= 0.6 * image.height for face in spots)
+        boxes = find_faces(Picture(source=sample.id, image=image), detector) if sizes[-1] > 64 else []
+        n_with_face += bool(boxes)
+        n_filled += any(face.box and face.box[3] >= 0.6 * image.height for face in boxes)
         if len(sizes) == limit:
             break
     if not sizes:
         return False, "no picture could be read"
-    middle = int(np.median(sizes))
-    if middle <= 64:
-        return True, f"they are about {middle} pixels large, which is a face crop"
-    if found and filled >= 0.8 * found and found >= len(sizes) / 2:
-        return True, f"a face fills {filled} of the {len(sizes)} pictures looked at"
-    return False, f"a face fills {filled or 'none'} of the {len(sizes)} pictures looked at"
+    median = int(np.median(sizes))
+    if median <= 64:
+        return True, f"they are about {median} pixels large, which is a face crop"
+    if n_with_face and n_filled >= 0.8 * n_with_face and n_with_face >= len(sizes) / 2:
+        return True, f"a face fills {n_filled} of the {len(sizes)} pictures looked at"
+    return False, f"a face fills {n_filled or 'none'} of the {len(sizes)} pictures looked at"
 
 
 def choose_detector(samples: Iterable[Sample], detector: Detector, crops: str) -> tuple[Detector | None, str]:
-    """With what faces are to be cut out, if at all, by data.crops or by the looks of some samples; and why."""
+    """The detector that cuts the faces out, or None for face crops, and the reason.
+
+    crops: data.crops; `auto` decides by looking at some samples."""
     if crops == "yes":
         return None, "taken as face crops, as asked"
     if crops == "no":
@@ -176,13 +179,13 @@ def _face_of(sample: Sample, image: Image, encoder: Encoder, detector: Detector 
 
 
 def largest_crop(image: Image, detector: Detector | None, name: str = "") -> Image | None:
-    """The picture, or the largest face that is found in it."""
+    """The largest face in the picture, or the picture itself without a detector; None if no face is found."""
     face = largest(detect(Picture(source=name, image=image), detector))
     return None if face is None else face.crop
 
 
 def _key(sample: Sample) -> bytes:
-    """SHA-256 of the picture's bytes; empty, and so never kept, for what stands at an address that may change."""
+    """SHA-256 of the picture's bytes. Empty (not cached) for pictures at a URL, whose content may change."""
     if isinstance(sample.image, bytes):
         return hashlib.sha256(sample.image).digest() if sample.image else b""
     if is_data_uri(sample.image):
@@ -195,8 +198,8 @@ def _key(sample: Sample) -> bytes:
         raise EmoreasonError(f"{sample.image} cannot be read: {error.strerror or error}") from None
 
 
-def _framing() -> str:
-    """The numbers that decide what a crop is."""
+def _crop_settings() -> str:
+    """The constants that decide how a face is cropped."""
     names = ("MIN_SCORE", "LOOK", "LOOK_CLOSER", "SMALL", "TINY", "TINY_BORDER", "BOX_WIDTH", "BOX_HEIGHT",
              "BOX_CENTRE", "LEVEL_FROM", "LEVEL_BELOW", "LEVEL_SIZE")  # fmt: skip
     return repr([getattr(faces, name) for name in names])

@@ -1,6 +1,6 @@
-"""`emoreason finetune --data …`: check the data, look at every face once, train, measure before and after.
+"""Runs `emoreason finetune --data …`: check the data, encode every face once, train, score before and after.
 
-The figures of the report are made by the very Reader that answers users.
+The scores come from the same Reader that answers users.
 """
 
 import hashlib
@@ -25,25 +25,33 @@ from emoreason.models.encoder import Encoder
 from emoreason.reasoner import Reasoner, load
 from emoreason.train import run_folder
 from emoreason.train.features import CROPS, choose_detector, compute_features, feature_cache
-from emoreason.train.finetune_config import FinetuneConfig, refuse_nonsense
+from emoreason.train.finetune_config import FinetuneConfig, check_ranges
 from emoreason.train.heads.crossfit import FEW_FACES, crossfit, part_of
 from emoreason.train.heads.learned import Learned
 from emoreason.train.heads.measures import fit_measures
 from emoreason.train.heads.objectives import NAMES
 from emoreason.train.heads.training import train_head
-from emoreason.train.labeled_faces import LabeledFaces, gather
-from emoreason.train.report import confidence, data_hash, described, measured, split_rows, summary, told
-from emoreason.train.settings import one_of
+from emoreason.train.labeled_faces import LabeledFaces, select_faces
+from emoreason.train.report import (
+    calibration_message,
+    data_hash,
+    data_summary,
+    label_spec,
+    score_before_and_after,
+    split_rows,
+    split_summary,
+)
+from emoreason.train.settings import require_one_of
 from emoreason.train.splits import Splits, make_splits
 from emoreason.train.text.finetune import check_words, finetune_conversations, finetune_texts, has_messages
-from emoreason.train.tower.finetune import WHATS, chosen, pixels_of, save_tower, tune_tower, units_of
+from emoreason.train.tower.finetune import WHATS, choose_what, pixels_of, save_tower, tune_tower, units_of
 
-TOWER_ONLY = ("eac", "ada-cm")  # losses that look at pictures and not at features
+TOWER_ONLY = ("eac", "ada-cm")  # losses that need pictures, not only features
 Count = Callable[[str], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FinetuneResult:
     folder: Path
     metrics: dict[str, Any]
 
@@ -55,32 +63,33 @@ def finetune(
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
     count: Count = lambda what: nullcontext(lambda n: None),
-) -> Tuned:
-    """The whole run. `say` gets what is worth telling, `count` shows how far a long step is."""
+) -> FinetuneResult:
+    """Run a whole fine-tuning. `notify` gets each line of the log, `count` shows the progress of a long step."""
     config = resolved(config)
     out = Path(config.out)
-    if os.environ.get("RANK", "0") != "0":  # of those that `accelerate launch` started, the first one tells and writes
+    if os.environ.get("RANK", "0") != "0":  # under `accelerate launch` only the first process logs and writes
         return _tune(config, out, resume, lambda text: None, lambda what: nullcontext(lambda n: None), False)
     run_folder.prepare(out, config, resume, overwrite)
-    with run_folder.alone(out):
+    with run_folder.lock(out):
         try:
             return _tune(config, out, resume, notify, count, True)
         except EmoreasonError:
             if not resume:
-                run_folder.withdraw(out)
+                run_folder.remove_unstarted(out)
             raise
 
 
 def _tune(
     config: FinetuneConfig, out: Path, resume: bool, notify: Callable[[str], None], count: Count, first_process: bool
-) -> Tuned:
+) -> FinetuneResult:
+    """Train and write the run. Only the first process writes."""
     base = load(config.model, device_name=config.device, detector=config.detector, explainer="none")
     encoder = base.reader.zeroshot.encoder
     notify(f"{encoder.name} {encoder.revision} on {base.compute.device}: {base.compute.reason}")
     if has_messages(config.data.source):
         if first_process:
-            run_folder.begin(out, config, resume)
-        return _only_words(config, base, out, resume, notify)
+            run_folder.start(out, config, resume)
+        return _finetune_conversations(config, base, out, resume, notify)
 
     samples = _read(config)
     first = list(islice(samples, 24))
@@ -91,15 +100,15 @@ def _tune(
     with count("looking at faces") as progress:
         entries = list(compute_features(chain(first, samples), encoder, detector, cache, cores(), progress))
     seconds = {"looking": time.monotonic() - started}
-    for line in summary(entries, config):
+    for line in data_summary(entries, config):
         notify(line)
-    faces = gather(entries, config.data)
+    faces = select_faces(entries, config.data)
     parts = make_splits(faces, config.data.validation, config.data.holdout, config.seed, config.data.limit)
-    for line in told(faces, parts):
+    for line in split_summary(faces, parts):
         notify(line)
 
     if first_process:
-        run_folder.begin(out, config, resume)
+        run_folder.start(out, config, resume)
     started = time.monotonic()
     metrics: dict[str, Any] = {
         "data": config.data.source,
@@ -115,22 +124,22 @@ def _tune(
     if faces.labels:
         learned, tensors = _train(config, base, faces, parts, detector, out, notify, count)
         features = learned.features
-        spec |= described(learned, faces, parts, config)
-        notify(confidence(spec["calibration"], learned, parts))
-        figures, probabilities = measured(base.reader, spec, learned, faces, parts, config)
+        spec |= label_spec(learned, faces, parts, config)
+        notify(calibration_message(spec["calibration"], learned, parts))
+        figures, probabilities = score_before_and_after(base.reader, spec, learned, faces, parts, config)
         metrics |= figures
     seconds["training"] = time.monotonic() - started
     if first_process:
-        told_more = fit_measures(
+        measures = fit_measures(
             faces.samples, features, (parts.train, parts.holdout, parts.report), out, config.seed,
             distributions=probabilities, base_units=_base_units(config, encoder, faces, parts, detector),
         )  # fmt: skip
-        if told_more is not None:
-            metrics["measures"] = told_more
+        if measures is not None:
+            metrics["measures"] = measures
     started = time.monotonic()
-    place = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
+    part_of_id = {faces.ids[row]: name for name, rows in parts.named().items() for row in rows}
     words = finetune_texts(
-        ((sample, place[sample.id]) for sample in _read(config) if sample.id in place),
+        ((sample, part_of_id[sample.id]) for sample in _read(config) if sample.id in part_of_id),
         base, config.words, out, notify,
         detector=detector, labels=faces.labels or base.default_labels, model=config.model, seed=config.seed,
         device=config.device, resume=resume,
@@ -139,16 +148,16 @@ def _tune(
         metrics["words"], seconds["words"] = words, time.monotonic() - started
     metrics["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     if not first_process:
-        return Tuned(out, {})
-    missed = metrics.get("measures", {}).get("left_out", {})
+        return FinetuneResult(out, {})
+    left_out = metrics.get("measures", {}).get("left_out", {})
     if not faces.labels and words is None and set(metrics.get("measures", ())) <= {"left_out"}:
-        why = "; ".join(f"{name}: {reason}" for name, reason in missed.items())
+        why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise EmoreasonError(f"nothing was learned: {why or 'the data has no labels, measures or texts'}")
     if faces.labels:
         run_folder.write_log(out, learned.log, learned.kept)
     run_folder.write_split(out, sorted(split_rows(faces, parts)))
     run_folder.finish(out, spec, metrics, tensors)
-    return Tuned(out, metrics)
+    return FinetuneResult(out, metrics)
 
 
 def _read(config: FinetuneConfig) -> Iterator[Sample]:
@@ -158,7 +167,7 @@ def _read(config: FinetuneConfig) -> Iterator[Sample]:
 def _base_units(
     config: FinetuneConfig, encoder: Encoder, faces: LabeledFaces, parts: Splits, detector: Detector | None
 ) -> dict[str, np.ndarray]:
-    """What the base model's own head says of the faces that measures are judged on; NaN for the others."""
+    """The base model's own action units for the held-out and report faces; NaN for the others."""
     if encoder.unit_head is None or not any(sample.units for sample in faces.samples):
         return {}
     rows = np.concatenate([parts.holdout, parts.report])
@@ -170,7 +179,7 @@ def _base_units(
 
 
 def _spec(config: FinetuneConfig, encoder: Encoder, labels: Sequence[str], digest: str, train: int) -> dict[str, Any]:
-    """model.json, before anything is known of what was trained."""
+    """The start of model.json, before anything is trained."""
     return {
         "kind": "head",
         "what": "none",
@@ -182,10 +191,10 @@ def _spec(config: FinetuneConfig, encoder: Encoder, labels: Sequence[str], diges
     }
 
 
-def _only_words(
+def _finetune_conversations(
     config: FinetuneConfig, base: Reasoner, out: Path, resume: bool, notify: Callable[[str], None]
-) -> Tuned:
-    """A file of conversations about pictures: the explainer alone is trained."""
+) -> FinetuneResult:
+    """Train only the explainer, from a file of conversations about pictures."""
     source, started = Path(config.data.source), time.monotonic()
     first = islice((image for talk in messages.read(source) for image in talk.images), 24)
     pictures = [Sample(image, str(source.parent / image)) for image in first]
@@ -202,7 +211,7 @@ def _only_words(
         run_folder.finish(
             out, _spec(config, base.reader.zeroshot.encoder, (), digest, words["counts"]["train"]), metrics, {}
         )
-    return Tuned(out, metrics)
+    return FinetuneResult(out, metrics)
 
 
 def _train(
@@ -215,28 +224,30 @@ def _train(
     notify: Callable[[str], None],
     count: Count,
 ) -> tuple[Learned, dict[str, np.ndarray]]:
-    """The head on frozen features; then, where it is asked for, the image tower with it. -> and the tensors to keep."""
+    """Train the head on frozen features and then, if `what` says so, the image tower with it.
+
+    Returns the model and the tensors to save."""
     zeroshot = reasoner.reader.zeroshot
-    what, why = chosen(config.what, reasoner.compute, len(parts.train))
+    what, why = choose_what(config.what, reasoner.compute, len(parts.train))
     notify(f"what is trained: {what} ({why})")
-    words = replace(zeroshot, projection=None).prototypes(faces.labels)
+    prototypes = replace(zeroshot, projection=None).prototypes(faces.labels)
     started = time.monotonic()
     loss = replace(config.loss, name="ce") if what != "head" and config.loss.name in TOWER_ONLY else config.loss
-    few = what == "head" and int((faces.label[parts.holdout] >= 0).sum()) < FEW_FACES
+    few_held_out = what == "head" and int((faces.label[parts.holdout] >= 0).sum()) < FEW_FACES
     scale, settings = zeroshot.encoder.logit_scale, (config.train, config.seed)
     with count("training the head") as progress:
-        crossed = crossfit(words, scale, faces, parts, *settings, progress, loss) if few else None
-        if crossed is None:
+        crossfitted = crossfit(prototypes, scale, faces, parts, *settings, progress, loss) if few_held_out else None
+        if crossfitted is None:
             train, holdout = part_of(faces, parts.train), part_of(faces, parts.holdout)
-            trained, judged = train_head(words, scale, train, holdout, *settings, progress, loss), None
+            trained, unseen = train_head(prototypes, scale, train, holdout, *settings, progress, loss), None
         else:
-            trained, judged = crossed
-    chosen_by = f", chosen by {len(judged.rows)} faces that other heads had not seen" if judged else ""
-    took = time.monotonic() - started
-    notify(f"the head: {len(trained.log) - 1} epochs in {took:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
+            trained, unseen = crossfitted
+    chosen_by = f", chosen on {len(unseen.rows)} faces that other heads had not seen" if unseen else ""
+    seconds = time.monotonic() - started
+    notify(f"the head: {len(trained.log) - 1} epochs in {seconds:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
     head = {"head.weight": trained.weight, "head.bias": trained.bias}
     if what == "head":
-        return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, judged), head
+        return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, unseen), head
     from emoreason.train.processes import make_accelerator
 
     accelerator = make_accelerator(reasoner.compute)
@@ -244,19 +255,19 @@ def _train(
         learned, tuned, tower = tune_tower(
             config, what, reasoner.compute, faces, parts, trained, detector, out, accelerator, notify, progress
         )
-    gain = "" if learned.kept else ", that is the head alone: the held-out faces gained nothing by more"
+    gain = "" if learned.kept else ", which is the head alone: training the tower did not lower the held-out loss"
     notify(f"{what}: step {learned.kept} is kept{gain}; {learned.speed['rows_per_second']:.0f} faces a second")
     head = {"head.weight": learned.weight, "head.bias": learned.bias}
     return learned, head | (save_tower(what, tower, tuned, out) if accelerator.is_main_process else {})
 
 
 def resolved(config: FinetuneConfig) -> FinetuneConfig:
-    """With the names filled in, so that config.yaml says all."""
+    """Check the configuration and fill in its empty names, so that config.yaml is complete."""
     if not config.data.source:
         raise UsageError("--data is missing: emoreason finetune --data my_faces/ --out runs/mine")
-    one_of("data.crops", config.data.crops, CROPS)
-    one_of("what", config.what, WHATS)
-    one_of("loss.name", config.loss.name, NAMES)
+    require_one_of("data.crops", config.data.crops, CROPS)
+    require_one_of("what", config.what, WHATS)
+    require_one_of("loss.name", config.loss.name, NAMES)
     check_words(config.words)
     for name, share in (("validation", config.data.validation), ("holdout", config.data.holdout)):
         if not 0 < share < 1:
@@ -267,17 +278,23 @@ def resolved(config: FinetuneConfig) -> FinetuneConfig:
         raise UsageError(
             "Ada-CM learns from faces without labels: --data.unlabeled FOLDER and --loss.name ada-cm go together"
         )
-    refuse_nonsense(config)
+    check_ranges(config)
     for source in filter(None, (config.data.source, config.data.unlabeled)):
         if not has_messages(source):
-            read(source, format=config.data.format if source == config.data.source else "auto")  # is it there at all?
+            read(
+                source, format=config.data.format if source == config.data.source else "auto"
+            )  # raises if the source does not exist
     bundle = find_bundle(config.model)
     if bundle is not None and bundle.base is not None:
-        raise UsageError(f"--model {config.model} is a head itself: train on what it stands on, --model {bundle.base}")
+        raise UsageError(
+            f"--model {config.model} is itself a trained head: train on its base model, --model {bundle.base}"
+        )
     model = str(bundle.folder.resolve()) if bundle and Path(config.model) == bundle.folder else config.model
-    plain = config.data.source.removeprefix("hub:").rstrip("/")
-    out = config.out or f"runs/{Path(plain).stem or 'mine'}"
+    data_name = config.data.source.removeprefix("hub:").rstrip("/")
+    out = config.out or f"runs/{Path(data_name).stem or 'mine'}"
     faces = Path(config.data.source)
     if faces.is_dir() and Path(out).resolve().is_relative_to(faces.resolve()) and sniff(faces) == "imagefolder":
-        raise UsageError(f"--out {out} lies in --data {faces}, where its figures would be taken for faces")
+        raise UsageError(
+            f"--out {out} is inside --data {faces}, where its plots would be read as faces; give another --out"
+        )
     return replace(config, model=model, out=out, name=config.name or Path(out).resolve().name)

@@ -1,4 +1,4 @@
-"""The configuration of `emoreason finetune --data`: labels on an encoder, frozen or not. The rules: train/config.py."""
+"""Configuration of `emoreason finetune --data`. recipes/config.py says how it is read from YAML and options."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,20 +10,20 @@ from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings, 
 @dataclass
 class FinetuneData:
     source: str = ""
-    """A data set in any layout that emoreason reads: a folder, CSV, JSONL, parquet, or hub:OWNER/NAME."""
+    """The data set, in any layout that emoreason reads: a folder, CSV, JSONL, parquet, or hub:OWNER/NAME."""
     format: str = "auto"
     labels: str = ""
-    """The labels to train, separated by commas; faces of others are left out. Empty: all that stand in the data."""
+    """The labels to train, separated by commas; faces with other labels are left out. Empty: all labels in the data."""
     crops: str = "auto"
-    """yes: the pictures are face crops; no: faces are looked for; auto: decided by looking at some of them."""
+    """yes: the pictures are face crops; no: find the faces and cut them out; auto: decide from some pictures."""
     validation: float = 0.2
-    """Share of the faces that is kept for the report, where the data has no validation or test split."""
+    """Share of the faces kept for the report, if the data has no validation or test split."""
     holdout: float = 0.1
     """Share of the training faces that chooses the epoch and fits the calibration."""
     subject: str = ""
-    """The column with the person. Empty: subject, subject_id, person, actor, identity or group, where there is one."""
+    """The column that names the person. Empty: subject, subject_id, person, actor, identity or group, if present."""
     limit: int = 0
-    """Use only that many training faces; 0 means all."""
+    """Use at most this many training faces; 0 means all."""
     unlabeled: str = ""
     """Faces without labels, in any layout: for loss.name ada-cm."""
 
@@ -32,40 +32,40 @@ class FinetuneData:
 class HeadTraining:
     epochs: int = 300
     patience: int = 30
-    """Stop when the held-out loss has not fallen for so many epochs; the best epoch is kept."""
+    """Stop after this many epochs without a better held-out loss; the best epoch is kept."""
     batch_size: int = 4096
     lr: float = 0.001
     weight_decay: float = 15.0
-    """Pulls the head back to the words that it started from, so that a few faces change it a little."""
+    """Pulls the head back to the label words it started from, so that few faces change it only a little."""
     balance: float = 0.0
-    """Logit adjustment: 1 trains as if all labels were equally frequent, 0 as they are."""
+    """Logit adjustment: 1 trains as if all labels were equally frequent, 0 uses the real frequencies."""
 
 
 @dataclass
 class LossSettings:
-    """What each is for, and what it was worth: docs/noise.md."""
+    """docs/noise.md says what each loss is for and how much it helped."""
 
     name: str = "ce"
-    """ce, symmetric, generalised, scn or rul; eac and ada-cm where the image tower is trained."""
+    """ce, symmetric, generalised, scn or rul; eac and ada-cm only if the image tower is trained."""
     class_balance: float = 0.0
-    """Weighs labels by their effective number of faces: 0 all alike, 0.999 rare ones more, 1 by inverse frequency."""
+    """Weights labels by their effective number of faces: 0 all equal, 0.999 rare ones more, 1 by inverse frequency."""
     alpha: float = 0.1
-    """symmetric: of the cross-entropy."""
+    """symmetric: weight of the cross-entropy."""
     beta: float = 1.0
-    """symmetric: of the reverse cross-entropy."""
+    """symmetric: weight of the reverse cross-entropy."""
     q: float = 0.7
-    """generalised: near 0 it is cross-entropy, 1 the mean absolute error."""
+    """generalised: near 0 it is the cross-entropy, at 1 the mean absolute error."""
     warmup: int = 5
-    """scn: epochs without an exchange of labels; ada-cm: with the first margin. More for a tower from nothing."""
+    """scn: epochs before labels may be replaced; ada-cm: epochs with the initial margin. Use more for a new tower."""
     margin: float = 0.2
-    """scn: how much surer of another label the model must be."""
+    """scn: how much more probable another label must be to replace the given one."""
     consistency: float = 5.0
-    """eac: weight of the agreement of the maps of a face and its mirror image."""
+    """eac: weight of the agreement between the maps of a face and of its mirror image."""
 
 
 @dataclass
 class TowerTraining:
-    """With what: lora or full. The head is trained on the frozen features first, by `train`."""
+    """Used with what: lora or full. The head is first trained on frozen features, as `train` says."""
 
     epochs: int = 8
     batch_size: int = 64
@@ -73,27 +73,27 @@ class TowerTraining:
     head_lr: float = 0.001
     weight_decay: float = 0.01
     units: float = 1.0
-    """Weight of the loss that keeps the base model's action units, which explanations stand on."""
+    """Weight of the loss that preserves the base model's action units, which explanations rely on."""
     fresh: bool = False
-    """Start the image tower from nothing instead of the model's weights (full only)."""
+    """Start the image tower from random weights instead of the model's (full only)."""
     checkpointing: bool = False
-    """Compute the tower's blocks again on the way back: less memory, a third more time."""
+    """Gradient checkpointing: recompute the tower's blocks in the backward pass. Less memory, a third more time."""
 
 
 @dataclass
 class FinetuneConfig:
     kind: str = "head"
     what: str = "auto"
-    """head: on frozen features; lora, full: the image tower too; auto: by device and number of faces."""
+    """head: only the head, on frozen features; lora, full: the image tower too; auto: by device and number of faces."""
     name: str = ""
-    """What the model is called in rows and reports. Empty: the name of the folder."""
+    """The model's name in result rows and reports. Empty: the name of the folder."""
     seed: int = 7
     model: str = "mini"
     """The encoder: mini, a folder with a model, or an open_clip name such as ViT-L-14/openai."""
     out: str = ""
-    """The run folder. Empty: runs/ and the name of the data."""
+    """The run folder. Empty: runs/NAME, by the name of the data."""
     openset: float = 0.0
-    """Share of the known faces that may be withheld as looking like none of the labels; 0: every face gets one."""
+    """Share of known faces that may be withheld as looking like none of the labels; 0: every face gets a label."""
     device: str = "auto"
     detector: str = "auto"
     data: FinetuneData = field(default_factory=FinetuneData)
@@ -106,25 +106,25 @@ class FinetuneConfig:
     words: WordsSettings = field(default_factory=WordsSettings)
 
 
-def refuse_nonsense(config: FinetuneConfig) -> None:
-    """Numbers that would stop training late, or train something that nobody asked for, are told at the start."""
+def check_ranges(config: FinetuneConfig) -> None:
+    """Raise a UsageError for numbers out of range, before any work is done."""
     train, tower = config.train, config.tower
-    least_one = {
+    at_least_one = {
         "train.epochs": train.epochs, "train.patience": train.patience, "train.batch_size": train.batch_size,
         "tower.epochs": tower.epochs, "tower.batch_size": tower.batch_size, "loop.patience": config.loop.patience,
         "loop.checkpoint_every": config.loop.checkpoint_every, "lora.r": config.lora.r,
     }  # fmt: skip
-    not_below = {
+    not_negative = {
         "data.limit": config.data.limit, "loop.micro_batch": config.loop.micro_batch, "train.balance": train.balance,
         "train.weight_decay": train.weight_decay, "tower.weight_decay": tower.weight_decay, "tower.units": tower.units,
         "loss.warmup": config.loss.warmup,
     }  # fmt: skip
-    above = {"train.lr": train.lr, "tower.lr": tower.lr, "tower.head_lr": tower.head_lr}
-    for told, fields, right in (
-        ("1 or more", least_one, lambda value: value >= 1),
-        ("0 or more", not_below, lambda value: value >= 0),
-        ("a number above 0", above, lambda value: value > 0),
+    positive = {"train.lr": train.lr, "tower.lr": tower.lr, "tower.head_lr": tower.head_lr}
+    for expected, fields, is_valid in (
+        ("1 or more", at_least_one, lambda value: value >= 1),
+        ("0 or more", not_negative, lambda value: value >= 0),
+        ("a number above 0", positive, lambda value: value > 0),
     ):
         for name, value in fields.items():
-            if not (math.isfinite(value) and right(value)):
-                raise UsageError(f"{name} {value}: {told} was expected")
+            if not (math.isfinite(value) and is_valid(value)):
+                raise UsageError(f"{name} {value}: {expected} was expected")

@@ -1,4 +1,4 @@
-"""From what was seen of a data set to the three parts of a fine-tuning: train, held out, report."""
+"""Selects the usable faces of a data set, with their features, targets and groups."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,95 +22,97 @@ MAX_GROUP_SHARE = 0.1  # share of the faces that one group of near copies may ho
 class LabeledFaces:
     """n usable faces, row by row."""
 
-    labels: tuple[str, ...]  # none where the data has other columns only
+    labels: tuple[str, ...]  # empty if the data has no labels, only other columns
     samples: tuple[Sample, ...]  # without their bytes
     ids: tuple[str, ...]
     features: np.ndarray  # (n, D)
     targets: np.ndarray  # (n, L) rows that sum to 1
-    label: np.ndarray  # (n,) class numbers, -1 where the annotators do not agree on one
-    unit: np.ndarray  # (n,) faces of one person, and copies of one picture, share a number
-    split: tuple[str | None, ...]  # as the data has it
-    keys: tuple[str, ...]  # of the pixels
-    subject: str  # the column that the persons come from, "" for none
-    left_out: dict[str, int]  # why -> how many
-    alike: int  # so many look so much alike that they may be one film; 0: no such thing
+    label: np.ndarray  # (n,) class numbers, -1 if the annotators do not agree
+    unit: np.ndarray  # (n,) group number, shared by faces of one person and by copies of one picture
+    split: tuple[str | None, ...]  # the split in the data
+    keys: tuple[str, ...]  # hash of the pixels
+    subject: str  # the column that names the person, "" if there is none
+    left_out: dict[str, int]  # reason -> number of faces
+    alike: int  # size of a group of near copies that is too large to keep together (maybe frames of one film), else 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def stratum(self) -> np.ndarray:
-        """(n,) the label with the largest share; all alike without labels."""
+        """(n,) the label with the largest share; all 0 without labels."""
         return self.targets.argmax(axis=1) if self.labels else np.zeros(len(self), int)
 
     def counts(self, rows: np.ndarray) -> dict[str, int]:
-        found = Counter(self.stratum[rows].tolist())
-        return {label: found[i] for i, label in enumerate(self.labels)}
+        count = Counter(self.stratum[rows].tolist())
+        return {label: count[i] for i, label in enumerate(self.labels)}
 
 
-def gather(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneData) -> LabeledFaces:
-    """The faces that can be used, with what each shows."""
-    if entries and all(isinstance(seen, str) for _, seen in entries):
+def select_faces(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneData) -> LabeledFaces:
+    """Keep the usable faces and count the others by reason."""
+    if entries and all(isinstance(features, str) for _, features in entries):
         raise EmoreasonError(
             f"{config.source}: none of its {len(entries)} pictures can be read; the first: {entries[0][1]}. Paths in a "
-            "table start at the folder that it is in"
+            "table are relative to the folder of the table"
         )
-    targets = [None if isinstance(seen, str) else target_of(sample) for sample, seen in entries]
-    unlabeled = not any(targets) and any(teaches_more(sample) for sample, _ in entries)
+    targets = [None if isinstance(features, str) else target_of(sample) for sample, features in entries]
+    unlabeled = not any(targets) and any(has_other_targets(sample) for sample, _ in entries)
     words = words_of(sample for sample, _ in entries)
     labels = () if unlabeled else chosen_labels(targets, config, words)
     names = labels if config.labels else tuple(words.get(label, label) for label in labels)
-    place = {label_name(label): i for i, label in enumerate(names)}
+    class_of = {label_name(label): i for i, label in enumerate(names)}
     left_out: Counter[str] = Counter()
     usable: list[tuple[Sample, PictureFeatures, np.ndarray]] = []
-    for (sample, seen), target in zip(entries, targets, strict=True):
-        if isinstance(seen, str):
+    for (sample, features), target in zip(entries, targets, strict=True):
+        if isinstance(features, str):
             left_out["broken or missing"] += 1
-        elif seen.embedding is None:
+        elif features.embedding is None:
             left_out["no face found"] += 1
-        elif unlabeled and teaches_more(sample):
-            usable.append((sample, seen, np.zeros(0, np.float32)))
+        elif unlabeled and has_other_targets(sample):
+            usable.append((sample, features, np.zeros(0, np.float32)))
         elif not target:
             left_out["no label"] += 1
         else:
             row = np.zeros(len(names), np.float32)
             for word, share in target.items():
-                if word in place:
-                    row[place[word]] += share
-            if row.sum() <= 0 or (sample.label is not None and sample.label not in place):
+                if word in class_of:
+                    row[class_of[word]] += share
+            if row.sum() <= 0 or (sample.label is not None and sample.label not in class_of):
                 left_out["another label"] += 1
             else:
-                usable.append((sample, seen, row / row.sum()))
+                usable.append((sample, features, row / row.sum()))
     if not usable:
         hint = ". If the pictures are face crops, --no-detect takes them as they are" * bool(left_out["no face found"])
-        raise EmoreasonError(f"no face can be used: {_told(left_out) or 'there is no picture'}{hint}")
+        raise EmoreasonError(f"no face can be used: {_format_counts(left_out) or 'there is no picture'}{hint}")
     samples = [sample for sample, _, _ in usable]
-    subject = _subject(samples, config.subject)
-    copies, alike = copies_of([seen.fingerprint for _, seen, _ in usable])
+    subject = _subject_column(samples, config.subject)
+    copies, alike = copies_of([features.fingerprint for _, features, _ in usable])
     return LabeledFaces(
         labels=names,
         samples=tuple(samples),
         ids=tuple(sample.id for sample in samples),
-        features=np.stack([seen.embedding for _, seen, _ in usable if seen.embedding is not None]),
+        features=np.stack([features.embedding for _, features, _ in usable if features.embedding is not None]),
         targets=np.stack([row for _, _, row in usable]),
-        label=np.array([_one(sample, row, place) for sample, _, row in usable]),
-        unit=together([sample.groups.get(subject) for sample in samples], copies),
+        label=np.array([_class_number(sample, row, class_of) for sample, _, row in usable]),
+        unit=group_numbers([sample.groups.get(subject) for sample in samples], copies),
         split=tuple(sample.split for sample in samples),
-        keys=tuple(seen.fingerprint.key for _, seen, _ in usable),
+        keys=tuple(features.fingerprint.key for _, features, _ in usable),
         subject=subject,
         left_out=dict(left_out),
         alike=alike,
     )
 
 
-def teaches_more(sample: Sample) -> bool:
-    """Something besides a label can be learned from it."""
+def has_other_targets(sample: Sample) -> bool:
+    """Whether the sample has action units, a text, valence or arousal to learn from."""
     return bool(sample.units or sample.explanation) or sample.valence is not None or sample.arousal is not None
 
 
 def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
-    """Groups of exact and near copies. Where one group of near copies holds much of the data (frames of a film, one
-    studio), it would stand on one side with all that it holds: then exact copies only, and how many look alike."""
+    """Groups of exact and near copies, and 0.
+
+    If one group of near copies is a large share of the data (frames of a film, one studio), keeping it on one side
+    would spoil the split. Then it returns groups of exact copies only, and the size of that large group."""
     near = look_groups(prints)
     largest = max(map(len, near), default=0)
     exact = exact_groups(prints)
@@ -120,7 +122,7 @@ def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
 
 
 def target_of(sample: Sample) -> dict[str, float] | None:
-    """Label or votes as shares that sum to 1; None for a face without either."""
+    """Label or votes as shares that sum to 1; None if the face has neither."""
     if sample.source == "ferplus" and sample.votes is not None:
         shares = ferplus_target(sample.votes, "probability")
         return dict(shares) if isinstance(shares, dict) else None
@@ -130,28 +132,28 @@ def target_of(sample: Sample) -> dict[str, float] | None:
     return {sample.label: 1.0} if sample.label is not None else None
 
 
-def _one(sample: Sample, row: np.ndarray, place: dict[str | None, int]) -> int:
-    """The class that a face counts for in the report; FER+'s reader has decided where its annotators disagree."""
+def _class_number(sample: Sample, row: np.ndarray, class_of: dict[str | None, int]) -> int:
+    """The class number of a face in the report, -1 for none. FER+'s reader has already decided where votes disagree."""
     if not len(row):
         return -1
     if sample.label is not None:
-        return place[sample.label]
+        return class_of[sample.label]
     return -1 if sample.source == "ferplus" or row.max() <= 0.5 else int(row.argmax())
 
 
-def _subject(samples: Sequence[Sample], wanted: str) -> str:
-    found = {name.lower(): name for sample in samples for name in sample.groups}
-    if wanted and wanted.lower() not in found:
-        raise UsageError(f"data.subject {wanted!r}: the data has {', '.join(found) or 'no columns about persons'}")
-    return next((found[name] for name in ((wanted.lower(),) if wanted else SUBJECT) if name in found), "")
+def _subject_column(samples: Sequence[Sample], wanted: str) -> str:
+    columns = {name.lower(): name for sample in samples for name in sample.groups}
+    if wanted and wanted.lower() not in columns:
+        raise UsageError(f"data.subject {wanted!r}: the data has {', '.join(columns) or 'no columns about persons'}")
+    return next((columns[name] for name in ((wanted.lower(),) if wanted else SUBJECT) if name in columns), "")
 
 
-def _told(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {why}" for why, n in counts.items())
 
 
-def together(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) -> np.ndarray:
-    """(n,) one number for all faces that hang together, by person or by picture: that of the first of them."""
+def group_numbers(subjects: Sequence[str | None], copies: Sequence[Sequence[int]]) -> np.ndarray:
+    """(n,) the group of each face: faces of the same person or picture get the row number of the first one."""
     parent = list(range(len(subjects)))
 
     def root(i: int) -> int:

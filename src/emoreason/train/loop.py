@@ -1,7 +1,7 @@
-"""The training loop of everything with a gradient that does not fit in a second: towers and language models.
+"""The training loop for image towers and language models.
 
-What happens in a step follows from the seed and the step's number alone, and a loss is a sum over rows divided by the
-count of the whole step. So a run that was killed goes on exactly, and micro-batches and processes change nothing.
+A step depends only on the seed and its number, and a loss is a sum over rows divided by the count of the whole step.
+So a killed run continues exactly, and micro-batches and several processes do not change the result.
 """
 
 import math
@@ -16,22 +16,22 @@ from torch import Tensor, nn
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.train.checkpoint import Checkpoints
-from emoreason.train.processes import is_spread, no_sync, peak_memory, tell_deepspeed
+from emoreason.train.processes import configure_deepspeed, is_sharded, no_sync, peak_memory
 from emoreason.train.settings import LoopSettings
 
 
 @dataclass(frozen=True)
 class Step:
-    rows: tuple[int, ...]  # of the whole step, over all processes
-    counts: dict[str, float]  # name of a loss -> what its sum is divided by
+    rows: tuple[int, ...]  # rows of the whole step, over all processes
+    counts: dict[str, float]  # name of a loss -> divisor of its sum
 
 
 class Trainable(nn.Module):
-    """What is trained. `forward` gives sums over rows, by name; the loop divides, weighs and adds them."""
+    """A model with its data and losses. `forward` returns sums over rows; the loop divides, weights and adds them."""
 
-    weights: dict[str, float]  # of the losses; those without one are only told
+    weights: dict[str, float]  # weight of each loss; losses without a weight are only logged
     held: int = 0  # number of held-out rows
-    digest: str = ""  # of the data: a checkpoint of other data is refused
+    digest: str = ""  # hash of the data: a checkpoint of other data is refused
 
     def step(self, number: int) -> Step:
         raise NotImplementedError
@@ -49,7 +49,7 @@ class Trainable(nn.Module):
         return trained | {name for name, _ in self.named_buffers()}
 
     def learned(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: everything that training changes."""
+        """Everything that training changes, for the checkpoint."""
         names = self.learned_names()
         return {name: value for name, value in self.state_dict().items() if name in names}
 
@@ -57,16 +57,16 @@ class Trainable(nn.Module):
         self.load_state_dict(learned, strict=False)
 
     def inputs(self, number: int, rows: Sequence[int]) -> dict[str, Tensor]:
-        """What is kept of a step whose loss is not a number."""
+        """The inputs of a step, saved if its loss is not a number."""
         return {"rows": torch.tensor(list(rows))}
 
     def epoch(self, number: int) -> None:
-        """Called before each pass over the data, 1 the first."""
+        """Called before each pass over the data; the first is 1."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    step: int  # whose weights are kept
+class FitResult:
+    step: int  # the step whose weights are kept
     learned: dict[str, Tensor]  # these weights
     log: list[dict[str, Any]] = field(default_factory=list)
     rows_per_second: float = 0.0
@@ -83,9 +83,9 @@ def fit(
     seed: int,
     notify: Callable[[str], None] = lambda text: None,
     progress: Callable[[int], None] = lambda step: None,
-) -> Fitted:
-    """Train `work` in place. pass_steps: steps between looks at the held-out rows (one pass over the data)."""
-    return _Run(work, steps, pass_steps, settings, out, accelerator, seed, notify, progress).go()
+) -> FitResult:
+    """Train `work` in place. pass_steps: steps in a pass over the data; after each, the held-out rows are scored."""
+    return _Run(work, steps, pass_steps, settings, out, accelerator, seed, notify, progress).run()
 
 
 @dataclass
@@ -103,28 +103,28 @@ class _Run:
     def __post_init__(self) -> None:
         groups = self.work.groups()
         self.peaks = [group["lr"] for group in groups]
-        tell_deepspeed(self.accelerator, len(self.work.step(0).rows), self.settings)
+        configure_deepspeed(self.accelerator, len(self.work.step(0).rows), self.settings)
         self.model, self.optimizer = self.accelerator.prepare(self.work, torch.optim.AdamW(groups))
-        self.checkpoints = Checkpoints(self.out, self.accelerator, is_spread(self.accelerator))
+        self.checkpoints = Checkpoints(self.out, self.accelerator, is_sharded(self.accelerator))
         self.micro, self.halved = self.settings.micro_batch, False
         self.state: dict[str, Any] = {"step": 0, "best": math.inf, "best_step": 0, "log": [], "meter": {}}
         self.best: dict[str, Tensor] = {}
 
-    def go(self) -> Fitted:
+    def run(self) -> FitResult:
         self._resume()
         self.model.train()
         rows, started = 0, time.monotonic()
         if self.work.held and not self.best:
-            self._look()
+            self._evaluate()
         while self.state["step"] < self.steps and not self._patience_is_over():
             number = self.state["step"]
             if number % self.pass_steps == 0:
                 self.work.epoch(number // self.pass_steps + 1)
             plan = self.work.step(number)
-            told = self._step(number, plan)
+            losses = self._step(number, plan)
             self.state["step"] = number + 1
             rows += len(plan.rows)
-            for name, value in told.items():
+            for name, value in losses.items():
                 self.state["meter"].setdefault(name, []).append(value)
             self.progress(number + 1)
             ends_pass = (number + 1) % self.pass_steps == 0 or number + 1 == self.steps
@@ -133,16 +133,16 @@ class _Run:
                 self.state["log"].append({"step": number + 1, **means, "lr": self.optimizer.param_groups[0]["lr"]})
                 self.state["meter"] = {}
             if ends_pass and self.work.held:
-                self._look()
+                self._evaluate()
             if (number + 1) % self.settings.checkpoint_every == 0 or ends_pass:
-                self._keep()
+                self._save()
         seconds = time.monotonic() - started
-        learned = self.best or self.checkpoints.whole(self.work, self.model)
-        if not self.checkpoints.spread:
+        learned = self.best or self.checkpoints.full_weights(self.work, self.model)
+        if not self.checkpoints.sharded:
             self.work.load_learned(learned)
-        kept = self.state["best_step"] if self.work.held else self.state["step"]
+        kept_step = self.state["best_step"] if self.work.held else self.state["step"]
         speed = rows / seconds if rows else 0.0
-        return Fitted(kept, learned, self.state["log"], speed, peak_memory(self.accelerator.device))
+        return FitResult(kept_step, learned, self.state["log"], speed, peak_memory(self.accelerator.device))
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
@@ -157,105 +157,109 @@ class _Run:
                 sums = self._gradients(number, mine, plan)
                 break
             except RuntimeError as error:  # torch's OutOfMemoryError is one; a processor's says "can't allocate memory"
-                self._halve(error, len(mine))
+                self._halve_micro_batch(error, len(mine))
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         if norm is not None and not math.isfinite(float(norm)):
-            self._not_a_number(number, mine, {"norm of the gradient": float(norm)})
+            self._fail_not_finite(number, mine, {"norm of the gradient": float(norm)})
         self.optimizer.step()
         return sums
 
     def _gradients(self, number: int, mine: Sequence[int], plan: Step) -> dict[str, float]:
-        """Backward over this process's share, part by part. -> the losses of the whole step."""
+        """Backward over this process's rows in micro-batches. Returns the losses of the whole step."""
         size, world = self.micro or len(mine), self.accelerator.num_processes
         parts = [mine[start : start + size] for start in range(0, len(mine), size)]
         sums: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
-            torch.manual_seed(self.seed * 1_000_003 + number * 131 + i)  # dropout, where there is some
-            whole = i + 1 == len(parts)
-            with no_sync(self.accelerator, self.model, not whole):
+            torch.manual_seed(self.seed * 1_000_003 + number * 131 + i)  # for dropout
+            last = i + 1 == len(parts)
+            with no_sync(self.accelerator, self.model, not last):
                 with self.accelerator.autocast():
-                    found = self.model(number, part)
-                shares = {name: value / plan.counts.get(name, 1.0) for name, value in found.items()}
+                    part_sums = self.model(number, part)
+                shares = {name: value / plan.counts.get(name, 1.0) for name, value in part_sums.items()}
                 loss = sum(
                     self.work.weights[name] * value for name, value in shares.items() if name in self.work.weights
                 )
                 if not torch.isfinite(loss):
-                    self._not_a_number(number, part, {name: float(value.detach()) for name, value in shares.items()})
-                self.accelerator.backward(loss * world)  # what is averaged over processes is to be summed
+                    self._fail_not_finite(number, part, {name: float(value.detach()) for name, value in shares.items()})
+                self.accelerator.backward(loss * world)  # gradients are averaged over processes, but must be summed
             for name, value in shares.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
         return {name: float(self.accelerator.reduce(value, "sum")) for name, value in sums.items()}
 
-    def _halve(self, error: RuntimeError, share: int) -> None:
-        told = str(error).lower()
-        if "out of memory" not in told and "can't allocate memory" not in told:
+    def _halve_micro_batch(self, error: RuntimeError, share: int) -> None:
+        message = str(error).lower()
+        if "out of memory" not in message and "can't allocate memory" not in message:
             raise error
         size = self.micro or share
-        way_out = f"--loop.micro_batch {max(1, size // 2)}"
+        option = f"--loop.micro_batch {max(1, size // 2)}"
         if self.halved or size < 2 or self.accelerator.num_processes > 1:
-            again = "a smaller encoder, or --tower.checkpointing true" if size < 2 else f"{way_out} --resume"
+            advice = "a smaller encoder, or --tower.checkpointing true" if size < 2 else f"{option} --resume"
             raise EmoreasonError(
-                f"out of memory with {size} rows at once; the last checkpoint is whole: {again}"
+                f"out of memory with {size} rows at once; the last checkpoint is intact. Try {advice}"
             ) from None
         self.micro, self.halved = (size + 1) // 2, True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.notify(f"out of memory with {size} rows at once: {self.micro} from here on, with the same batch a step")
+        self.notify(f"out of memory with {size} rows at once: {self.micro} from now on; the batch stays the same")
 
-    def _not_a_number(self, number: int, rows: Sequence[int], values: dict[str, float]) -> None:
-        """The batch that did it is kept, so that it can be looked at."""
-        where = self.checkpoints.keep_bad(number, rows, values, self.work.inputs(number, rows))
-        told = ", ".join(f"{name} {value}" for name, value in values.items())
+    def _fail_not_finite(self, number: int, rows: Sequence[int], values: dict[str, float]) -> None:
+        """Save the batch for inspection and raise an error."""
+        path = self.checkpoints.save_bad_step(number, rows, values, self.work.inputs(number, rows))
+        losses = ", ".join(f"{name} {value}" for name, value in values.items())
         raise EmoreasonError(
-            f"step {number + 1}: the loss is not a number ({told}). The batch is in {where}; the last checkpoint is "
-            "whole. Try a smaller learning rate, or look at these rows"
+            f"step {number + 1}: the loss is not a number ({losses}). The batch is in {path}; the last checkpoint is "
+            "intact. Try a smaller learning rate, or look at these rows"
         )
 
-    # ---- looking and keeping --------------------------------------------------------------------------------------
+    # ---- evaluation and checkpoints ---------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _look(self) -> None:
-        """The mean loss of the held-out rows decides which weights are kept."""
+    def _evaluate(self) -> None:
+        """Compute the mean held-out loss and keep the weights if it is the best so far."""
         self.model.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         size = self.micro or 128
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        rounds = math.ceil(self.work.held / (size * world))  # the same number everywhere: sharded weights need company
+        rounds = math.ceil(
+            self.work.held / (size * world)
+        )  # equal on all processes: sharded weights need every process in each forward
         for i in range(rounds):
             rows = range(self.work.held)[(i * world + rank) * size : (i * world + rank + 1) * size] or range(1)
             with self.accelerator.autocast():
-                found = self.model(self.state["step"], rows, True)["held_out"]
-            total += found.double() if (i * world + rank) * size < self.work.held else 0.0
+                loss = self.model(self.state["step"], rows, True)["held_out"]
+            total += loss.double() if (i * world + rank) * size < self.work.held else 0.0
         self.model.train()
         held_out = float(self.accelerator.reduce(total, "sum")) / self.work.held
         self.state["log"].append({"step": self.state["step"], "held_out": held_out})
         if held_out < self.state["best"] or not self.best:
             self.state |= {"best": held_out, "best_step": self.state["step"]}
-            whole = self.checkpoints.whole(self.work, self.model)
-            self.best = {name: value.detach().cpu().clone() for name, value in whole.items()}
+            weights = self.checkpoints.full_weights(self.work, self.model)
+            self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
 
     def _patience_is_over(self) -> bool:
         since = self.state["step"] - self.state["best_step"]
         return bool(self.work.held) and since >= self.settings.patience * self.pass_steps
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         state = self.state | {"micro": self.micro, "digest": self.work.digest}
         self.checkpoints.write(state, self.best, self.work, self.optimizer)
 
     def _resume(self) -> None:
-        found = self.checkpoints.read(self.work, self.optimizer)
-        if found is None:
+        checkpoint = self.checkpoints.read(self.work, self.optimizer)
+        if checkpoint is None:
             return
-        state, self.best = found
+        state, self.best = checkpoint
         if state.pop("digest") != self.work.digest:
-            raise EmoreasonError("the data is not that of the run that was stopped; --overwrite trains again")
+            raise EmoreasonError(
+                "the data differs from that of the stopped run: give the same data, or --overwrite to train again"
+            )
         self.micro = state.pop("micro")
         self.state = state
         self.notify(f"going on after step {state['step']}")
 
 
 def rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the highest learning rate: a line up, then a cosine down."""
+    """Learning rate as a share of the peak: linear warmup, then cosine decay."""
     rise = max(1, round(steps * warmup))
     if step < rise:
         return (step + 1) / rise

@@ -1,4 +1,4 @@
-"""One process or several, by accelerate: who computes, and what its ways of spreading weights want to know."""
+"""Helpers for training in one process or several with accelerate, DeepSpeed or FSDP."""
 
 import os
 from contextlib import nullcontext
@@ -12,33 +12,35 @@ from emoreason.train.settings import LoopSettings
 
 
 def make_accelerator(compute: Any) -> Any:
-    """One process, or those that `accelerate launch` started."""
+    """An Accelerator for this process, or for all processes of `accelerate launch`."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
-    AcceleratorState._reset_state()  # an earlier training of this process may have computed in another number type
+    AcceleratorState._reset_state()  # an earlier training in this process may have used another precision
     low = "bf16" if compute.dtype == "bfloat16" else "fp16" if compute.dtype == "float16" else "no"
     return Accelerator(
         mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION", low),
         cpu=compute.device == "cpu",
-        # Objectives keep what they saw in buffers and add them up themselves.
+        # Objectives collect values in buffers and reduce them over the processes themselves.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
-def tell_deepspeed(accelerator: Any, rows: int, settings: LoopSettings) -> None:
-    """It wants to know the size of its share before it begins, and steps after every backward."""
+def configure_deepspeed(accelerator: Any, rows: int, settings: LoopSettings) -> None:
+    """Give DeepSpeed its micro-batch size before it starts. It steps after every backward, so it cannot accumulate."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is None:
         return
     if settings.micro_batch:
-        raise EmoreasonError("--loop.micro_batch is not for DeepSpeed: more processes, or a smaller batch a step")
+        raise EmoreasonError(
+            "--loop.micro_batch does not work with DeepSpeed: use more processes or a smaller batch size"
+        )
     plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = max(1, rows // accelerator.num_processes)
     plugin.deepspeed_config["gradient_clipping"] = settings.clip_norm
 
 
-def is_spread(accelerator: Any) -> bool:
-    """Whether no process holds all weights."""
+def is_sharded(accelerator: Any) -> bool:
+    """Whether the weights are sharded, so that no process holds them all."""
     return any(word in str(accelerator.distributed_type) for word in ("FSDP", "DEEPSPEED"))
 
 
@@ -47,7 +49,7 @@ def no_sync(accelerator: Any, model: nn.Module, wanted: bool) -> Any:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that was in use: of the GPU, else of this process."""
+    """Peak memory in bytes: of the GPU, or of this process on other devices."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource

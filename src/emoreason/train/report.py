@@ -1,4 +1,4 @@
-"""What a fine-tuning tells: of the data at its start, of the model at its end."""
+"""Reports of a fine-tuning: the data at its start, the calibration and scores of the model at its end."""
 
 import hashlib
 import json
@@ -26,24 +26,27 @@ from emoreason.train.label_choice import unknown_words
 from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.splits import Splits
 
-ENOUGH = 50  # faces with one label, judged by a head that has not seen them; what fewer say of probabilities is noise
-WHAT = {
+ENOUGH = 50  # labeled faces outside the training of the head; calibration on fewer would fit noise
+TRAINED = {
     "head": "The head learned from {n} faces; the encoder is frozen.",
     "lora": "The head and LoRA on the image tower learned from {n} faces.",
     "full": "The head and the whole image tower learned from {n} faces.",
 }
 
 
-def summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneConfig) -> list[str]:
-    """What `emoreason data check` would say, in a few lines."""
+def data_summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: FinetuneConfig) -> list[str]:
+    """A short version of `emoreason data check`."""
     report = check_entries(
-        ((sample, seen if isinstance(seen, str) else seen.fingerprint) for sample, seen in entries), similarity=None
+        ((sample, features if isinstance(features, str) else features.fingerprint) for sample, features in entries),
+        similarity=None,
     )
-    inside = ", as a table in it tells" * (Path(config.data.source).is_dir() and entries[0][0].source == "table")
-    lines = [f"{config.data.source}: {report.n} pictures{inside}"]
-    bad = (*report.missing, *report.broken)
-    lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in bad[:3]]
-    lines += [f"… and {len(bad) - 3} more; emoreason data check tells all"] if len(bad) > 3 else []
+    by_table = ", listed by a table in the folder" * (
+        Path(config.data.source).is_dir() and entries[0][0].source == "table"
+    )
+    lines = [f"{config.data.source}: {report.n} pictures{by_table}"]
+    unusable = (*report.missing, *report.broken)
+    lines += [f"cannot be used: {trouble.id}: {trouble.why}" for trouble in unusable[:3]]
+    lines += [f"… and {len(unusable) - 3} more; emoreason data check lists them all"] if len(unusable) > 3 else []
     conflicts = sum(group.conflicts for group in report.exact)
     if report.exact:
         lines.append(f"exact copies of other pictures: {report.surplus}")
@@ -52,41 +55,49 @@ def summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config: Fin
         lines.append(f"pictures in {pair}, which are not trained on: {counts['groups']}")
     unknown = unknown_words([word for word in report.unknown_labels if word != NO_LABEL])
     if unknown and all(word.isdigit() for word in unknown):
-        lines.append(f"the labels are numbers ({', '.join(sorted(unknown))}), and so will the answers be: write words")
+        lines.append(
+            f"the labels are numbers ({', '.join(sorted(unknown))}), so the answers will be numbers too; use words"
+        )
     elif unknown:
-        told = (word + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown.items())
-        lines.append(f"no known emotion words, taken as labels of your own: {', '.join(told)}")
+        words = (word + (f" (near: {', '.join(near)})" if near else "") for word, near in unknown.items())
+        lines.append(f"no known emotion words, taken as labels of your own: {', '.join(words)}")
     return lines
 
 
 def calibrate(learned: Learned, faces: LabeledFaces, parts: Splits, prior: np.ndarray) -> dict[str, Any]:
-    """Temperatures and operating points from faces that were not seen. No limit of abstention: that is the user's."""
-    judged = learned.judged(parts)
-    rows, clear = judged.rows, int((faces.label[judged.rows] >= 0).sum())
+    """Fit temperatures and operating points on held-out faces.
+
+    The abstention threshold stays 0, because the user decides about it."""
+    held_out = learned.held_out(parts)
+    rows, clear = held_out.rows, int((faces.label[held_out.rows] >= 0).sum())
     if clear < ENOUGH:
         return {"labels": [], "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0}
     return {
         "labels": list(faces.labels),
         "prior": {label: round(float(p), 6) for label, p in zip(faces.labels, prior, strict=True)},
-        "points": fit_points(judged.logits, faces.label[rows], faces.targets[rows], prior),
+        "points": fit_points(held_out.logits, faces.label[rows], faces.targets[rows], prior),
         "abstain_below": 0.0,
         "fitted_on": f"{clear} faces with one label, "
-        + (f"each judged by one of {judged.heads} heads, which had not seen it" if learned.crossed else "held out"),
+        + (
+            f"each judged by one of {held_out.heads} heads, which had not seen it"
+            if learned.crossfitted
+            else "held out"
+        ),
     }
 
 
-def confidence(calibration: Mapping[str, Any], learned: Learned, parts: Splits) -> str:
-    """What the run says at its end of the percentages that the model will give."""
+def calibration_message(calibration: Mapping[str, Any], learned: Learned, parts: Splits) -> str:
+    """One line on how far the model's percentages can be trusted."""
     if calibration["labels"]:
         return f"confidence: calibrated on {calibration['fitted_on']}"
     return (
-        f"confidence: not calibrated, {len(learned.judged(parts).rows)} faces are too few ({ENOUGH} with one label are "
-        "needed): read it as an order, not as a chance of being right"
+        f"confidence: not calibrated, {len(learned.held_out(parts).rows)} faces are too few "
+        f"({ENOUGH} with one label are needed): use it to rank answers, not as the probability of being right"
     )
 
 
 def data_hash(faces: LabeledFaces, parts: Splits) -> str:
-    """Of pictures, targets and parts: the same in any order."""
+    """SHA-256 of pictures, targets and parts, independent of their order."""
     lines = [
         f"{name} {faces.keys[row]} {np.round(faces.targets[row], 4).tolist()}"
         for name, rows in parts.named().items()
@@ -95,18 +106,18 @@ def data_hash(faces: LabeledFaces, parts: Splits) -> str:
     return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
 
 
-def described(learned: Learned, faces: LabeledFaces, parts: Splits, config: FinetuneConfig) -> dict[str, Any]:
-    """What model.json says of the labels."""
-    told = {
+def label_spec(learned: Learned, faces: LabeledFaces, parts: Splits, config: FinetuneConfig) -> dict[str, Any]:
+    """The part of model.json about the labels."""
+    spec = {
         "what": learned.what,
         "calibration": calibrate(learned, faces, parts, faces.targets[parts.train].mean(axis=0)),
     }
     if config.openset > 0:
-        told["openset"] = OpenSet.fit(learned.judged(parts).logits, keep=1 - config.openset).to_spec()
-    return told
+        spec["openset"] = OpenSet.fit(learned.held_out(parts).logits, keep=1 - config.openset).to_spec()
+    return spec
 
 
-def measured(
+def score_before_and_after(
     reader: Reader,
     spec: Mapping[str, Any],
     learned: Learned,
@@ -114,7 +125,7 @@ def measured(
     parts: Splits,
     config: FinetuneConfig,
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Before and after on the faces of the report, for metrics.json; and the trained model's answers, face by face."""
+    """Scores on the report faces before and after, for metrics.json, and the new probabilities of all faces."""
     calibration = Calibration.from_spec(spec["calibration"])
     head = LabelHead(config.name, "", faces.labels, learned.weight, learned.bias, calibration)
     after = replace(reader, head=head, calibration=calibration, base=reader.calibration, point="accurate")
@@ -123,7 +134,7 @@ def measured(
         readers["balanced"] = replace(after, point="balanced")
     rows = parts.report[faces.label[parts.report] >= 0]
     figures = {
-        name: _scored(chosen, faces.features if name == "before" else learned.features, faces, rows, config.seed)
+        name: _score(chosen, faces.features if name == "before" else learned.features, faces, rows, config.seed)
         for name, chosen in readers.items()
     }
     for name, figure in figures.items():
@@ -133,7 +144,7 @@ def measured(
         withheld = OpenSet.from_spec(spec["openset"]).unknown(learned.logits(rows))  # type: ignore[union-attr]
         figures["after"]["looks_like_no_label"] = round(float(withheld.mean()), 4)
     answers, _ = after.distribution(Features(learned.features, None), faces.labels)
-    told = {
+    metrics = {
         "what": learned.what,
         "loss": config.loss.name,
         "protocol": protocol(learned, faces, parts, bool(calibration.labels)),
@@ -141,34 +152,35 @@ def measured(
         **learned.speed,
         **figures,
     }
-    return told, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
+    return metrics, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
 
 
 def protocol(learned: Learned, faces: LabeledFaces, parts: Splits, calibrated: bool) -> str:
-    """In words, for the card."""
-    whole = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
+    """A paragraph for the card: what was trained, chosen and scored on which faces."""
+    persons = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
     fitted = "fitted temperature and operating points" if calibrated else "were too few to calibrate on"
-    if crossed := learned.crossed:
+    if crossfitted := learned.crossfitted:
         chose = (
-            f"{crossed.heads} other heads learned, each without some of these and {len(parts.holdout)} more faces, "
-            f"and asked about those: {len(crossed.rows)} answers chose the epoch and {fitted}. "
+            f"{crossfitted.heads} other heads were trained, each without some of these and {len(parts.holdout)} more "
+            f"faces, and then answered for the faces left out: {len(crossfitted.rows)} answers chose the epoch and "
+            f"{fitted}. "
         )
         chose += (
-            "So the probabilities were checked on heads like this one, not on this very one. " if calibrated else ""
+            "So the probabilities were fitted on heads like this one, not on this head itself. " if calibrated else ""
         )
     else:
         chose = f"{len(parts.holdout)} others chose the epoch and {fitted}. "
     return (
-        f"{WHAT[learned.what].format(n=len(parts.train))} {chose}"
-        + f"The report is on {len(parts.report)} faces ({parts.report_name}) that nothing was chosen by."
-        + (f"{whole} copies of a picture stand on one side." if whole else " Copies of a picture stand on one side.")
-        + (f" {faces.alike} pictures look nearly the same and may stand on two." if faces.alike else "")
+        f"{TRAINED[learned.what].format(n=len(parts.train))} {chose}"
+        + f"The report is on {len(parts.report)} faces ({parts.report_name}) that no choice was based on."
+        + (f"{persons} copies of a picture stay in one part." if persons else " Copies of a picture stay in one part.")
+        + (f" {faces.alike} pictures look nearly the same and may be in different parts." if faces.alike else "")
         + (f" {parts.removed} training faces were removed for that." if parts.removed else "")
         + (f" Not touched: {', '.join(parts.untouched)}." if parts.untouched else "")
     )
 
 
-def _scored(reader: Reader, features: np.ndarray, faces: LabeledFaces, rows: np.ndarray, seed: int) -> dict[str, Any]:
+def _score(reader: Reader, features: np.ndarray, faces: LabeledFaces, rows: np.ndarray, seed: int) -> dict[str, Any]:
     probabilities, _ = reader.distribution(Features(features[rows], None), faces.labels)
     predictions = [
         Prediction(
@@ -182,6 +194,7 @@ def _scored(reader: Reader, features: np.ndarray, faces: LabeledFaces, rows: np.
 
 
 def split_rows(faces: LabeledFaces, parts: Splits) -> list[tuple[str, str, str]]:
+    """The rows of split.csv: (id, label, part)."""
     return [
         (faces.ids[row], faces.labels[faces.stratum[row]] if faces.labels else "", name)
         for name, rows in parts.named().items()
@@ -189,23 +202,24 @@ def split_rows(faces: LabeledFaces, parts: Splits) -> list[tuple[str, str, str]]
     ]
 
 
-def told(faces: LabeledFaces, parts: Splits) -> list[str]:
+def split_summary(faces: LabeledFaces, parts: Splits) -> list[str]:
+    """Lines for the log: what was left out, the labels, and the sizes of the parts."""
     lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
     if faces.subject:
-        lines.append(f"column {faces.subject}: no person stands on two sides")
+        lines.append(f"column {faces.subject}: each person stays in one part")
     if faces.alike:
         lines.append(
             f"{faces.alike} pictures look nearly the same and may be frames of one film: "
-            "a column group, with the film or the person, keeps such on one side"
+            "a column group, with the film or the person, keeps them in one part"
         )
     if faces.labels:
         lines.append("labels: " + ", ".join(f"{label} {n}" for label, n in faces.counts(np.arange(len(faces))).items()))
     lines.append(
-        f"{len(parts.train)} faces to train on, {len(parts.holdout)} to choose by, {len(parts.report)} for the report "
-        f"({parts.report_name})"
+        f"{len(parts.train)} faces to train on, {len(parts.holdout)} held out to choose on, "
+        f"{len(parts.report)} for the report ({parts.report_name})"
     )
     if parts.removed:
-        lines.append(f"{parts.removed} training faces removed: their picture or person stands in the other splits")
+        lines.append(f"{parts.removed} training faces removed: their picture or person is also in the other splits")
     if parts.untouched:
         lines.append("not touched: " + ", ".join(f"{name} ({n})" for name, n in parts.untouched.items()))
     return lines

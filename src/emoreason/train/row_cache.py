@@ -1,4 +1,4 @@
-"""Arrays by content, kept in the user's cache folder: what was computed of a picture once is not computed again."""
+"""A cache of arrays by content hash in the user's cache folder, so that nothing is computed twice for a picture."""
 
 import hashlib
 import os
@@ -10,21 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_BYTES = 2 << 30  # of all folders beside each other
-ROWS = 512  # at least so many stand in a file, but for the last one
+MAX_BYTES = 2 << 30  # of all cache folders together
+ROWS = 512  # minimum per file, except for the last file
 Row = dict[str, np.ndarray]
 
 
 class RowCache:
     """Rows by 32-byte key, in one folder for each way of computing them (`recipe`).
 
-    It is written piece by piece, so that a run that was killed goes on where it was. A folder that cannot be written,
-    or
-    a damaged file, costs time and nothing else."""
+    Rows are written in blocks, so a killed run continues where it stopped. If the folder cannot be written or a file is
+    damaged, the rows are computed again."""
 
     def __init__(self, recipe: str, folder: Path):
         self.folder = folder / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-        self.fresh: dict[bytes, Row] = {}  # not in a file yet
+        self.unwritten: dict[bytes, Row] = {}
         self.places: dict[bytes, tuple[Path, int]] = {}
         self._file = lru_cache(maxsize=8)(_read)
         for path in sorted(self.folder.glob("*.safetensors")):
@@ -32,34 +31,36 @@ class RowCache:
                 self.places[key.tobytes()] = (path, row)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self.fresh or key in self.places
+        return key in self.unwritten or key in self.places
 
     def get(self, key: bytes) -> Row | None:
-        if key in self.fresh:
-            return self.fresh[key]
+        if key in self.unwritten:
+            return self.unwritten[key]
         path, number = self.places.get(key, (None, 0))
         columns = self._file(path) if path is not None else {}
-        return {name: values[number].copy() for name, values in columns.items()} or None  # a view would hold the file
+        return {
+            name: values[number].copy() for name, values in columns.items()
+        } or None  # a view would keep the whole file in memory
 
     def add(self, rows: Mapping[bytes, Row]) -> None:
-        self.fresh |= rows
-        if len(self.fresh) >= ROWS:
+        self.unwritten |= rows
+        if len(self.unwritten) >= ROWS:
             self.flush()
 
     def flush(self) -> None:
-        if not self.fresh:
+        if not self.unwritten:
             return
-        keys = list(self.fresh)
-        columns = {name: np.stack([self.fresh[key][name] for key in keys]) for name in self.fresh[keys[0]]}
+        keys = list(self.unwritten)
+        columns = {name: np.stack([self.unwritten[key][name] for key in keys]) for name in self.unwritten[keys[0]]}
         path = _write(self.folder, {**columns, "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)})
-        if path is not None:  # else the rows stay in memory
+        if path is not None:  # otherwise the rows stay in memory
             self.places |= {key: (path, number) for number, key in enumerate(keys)}
-            self.fresh = {}
+            self.unwritten = {}
 
     def prune(self, max_bytes: int = MAX_BYTES) -> None:
-        """Remove the folders that were not used for longest, never this one."""
+        """Remove the least recently used folders until all fit into max_bytes; never this one."""
         try:
-            self.folder.touch()  # the time of a folder is that of its last run
+            self.folder.touch()  # a folder's mtime is the time of its last use
             others = sorted(
                 (f for f in self.folder.parent.iterdir() if f != self.folder), key=lambda f: f.stat().st_mtime
             )
@@ -68,7 +69,7 @@ class RowCache:
                 sizes.pop(oldest := others.pop(0))
                 shutil.rmtree(oldest)
         except OSError:
-            pass  # another run may be pruning as well
+            pass  # another run may be pruning at the same time
 
 
 def _read(path: Path) -> Row:
@@ -76,12 +77,12 @@ def _read(path: Path) -> Row:
 
     try:
         return load_file(path)
-    except Exception:  # a damaged file makes the reader raise almost anything; its pictures are looked at again
+    except Exception:  # a damaged file makes the reader raise almost anything; its rows are computed again
         return {}
 
 
 def _write(folder: Path, columns: Row) -> Path | None:
-    """A file named by its keys, complete or not there; None where the folder cannot be written."""
+    """Write the columns atomically to a file named by its keys; None if the folder cannot be written."""
     from safetensors.numpy import save_file
 
     path = folder / f"{hashlib.sha256(columns['keys'].tobytes()).hexdigest()[:16]}.safetensors"

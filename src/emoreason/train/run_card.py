@@ -1,4 +1,4 @@
-"""What a run says of itself: README.md, its card, and the tables that the command prints at its end."""
+"""Writes the card (README.md) of a fine-tuning run, and the tables that the command prints at its end."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,31 +8,31 @@ from typing import Any
 from emoreason.evaluate.metrics import FEW_ROWS
 from emoreason.train.heads.measure_scores import table as measures_table
 
-IS = {
-    "none": "What was trained beside `{base}` (revision {base_revision}), which is not in this folder: its labels are "
-    "still that model's.",
+DESCRIPTION = {
+    "none": "An addition to `{base}` (revision {base_revision}), which is not in this folder. The labels are still "
+    "that model's.",
     "head": "A label head on the encoder of `{base}` (revision {base_revision}), which is frozen and is not in this "
-    "folder: {still} are still that model's.",
+    "folder: {unchanged} are still that model's.",
     "lora": "A label head and LoRA for the image tower of `{base}` (revision {base_revision}), which is not in this "
-    "folder. Action units are read by that model's head, which was held to what it said before; other labels are read "
-    "by their words, uncalibrated, since the tower has moved.",
+    "folder. Action units come from that model's head, which was trained to keep its answers; other labels are read "
+    "from their words, uncalibrated, since the tower has changed.",
     "full": "A label head and a tuned image tower in place of that of `{base}` (revision {base_revision}), whose text "
-    "side and language model are not in this folder. Action units are read by that model's head, which was held to "
-    "what it said before; other labels are read by their words, uncalibrated, since the tower has moved.",
+    "side and language model are not in this folder. Action units come from that model's head, which was trained to "
+    "keep its answers; other labels are read from their words, uncalibrated, since the tower has changed.",
 }
 POLICY = (
-    "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education "
+    "It describes the expression that is shown, not what a person feels. Not for use at work or in education "
     "(EU AI Act, article 5(1)(f)), not a lie detector, not a diagnosis."
 )
 
 
 def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
-    """README.md of the run."""
+    """The text of README.md."""
     data = f"{metrics['data']} ({metrics['crops']}); SHA-256 {metrics['data_sha256'][:12]}. Left out: "
     lines = [
         f"# {spec['name']}: {', '.join(spec['labels']) or 'measures and words'}",
         "",
-        IS[spec["what"]].format(**spec, still=_still(metrics)),
+        DESCRIPTION[spec["what"]].format(**spec, unchanged=_unchanged(metrics)),
         "",
         "    emoreason explain photo.jpg --model " + shlex.quote(out.as_posix()),
         "",
@@ -40,7 +40,7 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
         data + (", ".join(f"{n} {why}" for why, n in metrics["left_out"].items()) or "nothing") + ".",
         "",
-        *(_of_labels(spec["labels"], metrics) if "after" in metrics else _of_parts(metrics)),
+        *(_label_sections(spec["labels"], metrics) if "after" in metrics else _face_counts(metrics)),
         *(
             ["", "## Action units, valence, arousal", "", measures_table(metrics["measures"])]
             if "measures" in metrics
@@ -50,9 +50,9 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
         "",
         "## Licence and use",
         "",
-        "The faces keep the licence of their data set, which may not allow every use of what was learned from them. "
-        f"The terms of `{spec['base']}` hold as well: `emoreason models show mini` has those of the mini, Gemma's "
-        "terms of use for its language model among them.",
+        "The faces keep the licence of their data set, which may not allow every use of a model trained on them. "
+        f"The terms of `{spec['base']}` apply too. `emoreason models show mini` lists those of the mini, including "
+        "Gemma's terms of use for its language model.",
         "",
         POLICY,
         "",
@@ -60,18 +60,18 @@ def card(spec: Mapping[str, Any], metrics: Mapping[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _still(metrics: Mapping[str, Any]) -> str:
-    """What a frozen encoder's base model goes on saying."""
+def _unchanged(metrics: Mapping[str, Any]) -> str:
+    """The outputs that still come from the base model when only a head was trained."""
     units, words = metrics.get("measures", {}).get("action_units"), "words" in metrics
-    kept = ["other action units" if units else "action units", *(() if words else ("explanations",))]
-    return f"{', '.join(kept)} and all other labels"
+    outputs = ["other action units" if units else "action units", *(() if words else ("explanations",))]
+    return f"{', '.join(outputs)} and all other labels"
 
 
-def _of_parts(metrics: Mapping[str, Any]) -> list[str]:
+def _face_counts(metrics: Mapping[str, Any]) -> list[str]:
     return ["Faces: " + ", ".join(f"{n} {name}" for name, n in metrics["faces"].items()) + "."]
 
 
-def _of_labels(labels: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
+def _label_sections(labels: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
     counts = metrics["counts"]
     recalls = (f"{label} {_recall(metrics, 'before', label)} → {_recall(metrics, 'after', label)}" for label in labels)
     return [
@@ -96,7 +96,7 @@ def _of_labels(labels: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
 
 
 def tables(metrics: Mapping[str, Any]) -> str:
-    """What the command prints at its end: the scores of all that was trained."""
+    """The scores of everything that was trained, as the command prints them at its end."""
     parts = [table(metrics)] if "after" in metrics else []
     parts += [measures_table(metrics["measures"])] if "measures" in metrics else []
     parts += ["\n".join([metrics["words"]["told"], "", *metrics["words"]["table"]])] if "words" in metrics else []
@@ -104,7 +104,7 @@ def tables(metrics: Mapping[str, Any]) -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Before and after on the same faces, in percent with bootstrap intervals."""
+    """Scores before and after on the same faces, in percent with bootstrap intervals."""
     after = metrics["after"]
     lines = [
         f"| {after['n']} faces | before (zero-shot) | after |",
@@ -126,13 +126,13 @@ def table(metrics: Mapping[str, Any]) -> str:
 
 
 def score_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The rows of a table that stand in percent."""
+    """The table rows in percent."""
     rows = (("accuracy (WAR)", "accuracy"), ("UAR", "uar"), ("macro-F1", "macro_f1"))
     return [f"| {name} | {interval(before[key])} | {interval(after[key])} |" for name, key in rows]
 
 
 def majority(after: Mapping[str, Any]) -> str:
-    """What the figures are to be compared with, and what stands in their brackets."""
+    """The majority baseline, and what the brackets mean."""
     label, accuracy = after["majority"]["label"], after["majority"]["accuracy"]
     few = f" {after['n']} faces say little about calibration (ECE)." if after["n"] < FEW_ROWS and "ece" in after else ""
     return f"Always *{label}* would be right in {100 * accuracy:.1f} %. In brackets: 95 % bootstrap intervals.{few}"

@@ -1,4 +1,4 @@
-"""What a fine-tuning leaves: a model that `--model FOLDER` loads, and all that is needed to judge and to repeat it."""
+"""The folder of a fine-tuning run: a model for `--model FOLDER`, and everything needed to judge and repeat the run."""
 
 import csv
 import dataclasses
@@ -36,42 +36,41 @@ FILES = (
     "weights.safetensors",
     "model.json",
 )
-BEGUN = ("config.yaml", "env.txt")  # what a run begins with
-MAYBE = ("measures.safetensors",)
-FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, while the language model learns
+STARTED = ("config.yaml", "env.txt")  # the files that a run starts with
+OPTIONAL = ("measures.safetensors",)
+FOLDERS = ("adapter", "explainer", "words")  # words: faces and texts, only while the language model is trained
 CHECKPOINT = ("checkpoint.pt", "checkpoint")
 
 
 def prepare(out: Path, config: FinetuneConfig, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or refuse before any work: nothing that stands there is written over unless it was asked for,
-    and then not before there is something to train on (`begin`)."""
+    """Create the folder, or raise an error before any work is done.
+
+    Existing files are only replaced with --overwrite, and only when training starts (`start`)."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; a folder was expected")
-    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    if there and not {"config.yaml", "model.json"} & set(there):
-        raise UsageError(f"--out {out} holds other things ({', '.join(there[:3])}): name a folder that is empty or new")
-    if resume and "model.json" in there:
+    existing = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if existing and not {"config.yaml", "model.json"} & set(existing):
+        raise UsageError(f"--out {out} holds other files ({', '.join(existing[:3])}): give an empty or new folder")
+    if resume and "model.json" in existing:
+        raise UsageError(f"--out {out} holds a finished run: nothing is left to resume. --overwrite trains again")
+    if existing and not (resume or overwrite):
+        state = "is finished" if "model.json" in existing else "was not finished; --resume continues it"
+        raise UsageError(f"--out {out} holds a run, which {state}. --overwrite trains again, or give another --out")
+    if resume and "config.yaml" in existing and (changes := _differences(out / "config.yaml", _config_text(config))):
         raise UsageError(
-            f"--out {out} holds a run that is finished: nothing is left to resume. --overwrite trains again"
-        )
-    if there and not (resume or overwrite):
-        how = "is finished" if "model.json" in there else "was not finished, and --resume goes on"
-        raise UsageError(f"--out {out} holds a run, which {how}. --overwrite trains again, or give another --out")
-    if resume and "config.yaml" in there and (other := _differences(out / "config.yaml", _written(config))):
-        raise UsageError(
-            f"--resume: what is asked now differs from {out}/config.yaml ({', '.join(other)}); give the same, or "
-            "--overwrite trains again"
+            f"--resume: the settings differ from {out}/config.yaml ({', '.join(changes)}); give the same settings, or "
+            "--overwrite to train again"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()  # a folder that cannot be written is told now
+        tempfile.TemporaryFile(dir=out).close()  # fail now if the folder cannot be written
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Two runs in one folder would spoil each other. The lock goes with the process, however that ends."""
+def lock(out: Path) -> Iterator[None]:
+    """Hold a lock on the folder, so that only one run uses it. The lock ends with the process, even if it crashes."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -82,54 +81,54 @@ def alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"--out {out}: another emoreason finetune is at work there; give another --out") from None
+            raise UsageError(f"--out {out}: another emoreason finetune is running there; give another --out") from None
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system has no locks
         yield
     finally:
         os.close(folder)
 
 
-def begin(out: Path, config: FinetuneConfig, resume: bool) -> None:
-    """What was there goes, but for what a run that is resumed goes on from."""
+def start(out: Path, config: FinetuneConfig, resume: bool) -> None:
+    """Remove the files of an earlier run, except checkpoints if it is resumed, and write config.yaml and env.txt."""
     try:
-        for bad in out.glob("bad-step-*.safetensors"):
-            _remove(bad)
-        for name in (*FILES, *MAYBE, *(() if resume else (*FOLDERS, *CHECKPOINT))):
+        for bad_step in out.glob("bad-step-*.safetensors"):
+            _remove(bad_step)
+        for name in (*FILES, *OPTIONAL, *(() if resume else (*FOLDERS, *CHECKPOINT))):
             _remove(out / name)
-        write_atomically(out / "config.yaml", _written(config).encode())
+        write_atomically(out / "config.yaml", _config_text(config).encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
-def withdraw(out: Path) -> None:
-    """A run that was refused before anything was learned leaves no trace."""
-    if out.is_dir() and {path.name for path in out.iterdir()} <= set(BEGUN):
+def remove_unstarted(out: Path) -> None:
+    """Remove the folder of a run that failed before anything was trained."""
+    if out.is_dir() and {path.name for path in out.iterdir()} <= set(STARTED):
         shutil.rmtree(out)
 
 
-def _written(config: FinetuneConfig) -> str:
+def _config_text(config: FinetuneConfig) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
-def _differences(path: Path, written: str) -> list[str]:
-    """Settings that were others in the file; not those that decide how and not what is computed."""
-    there, now = _settings(path.read_text("utf-8")), _settings(written)
+def _differences(path: Path, text: str) -> list[str]:
+    """Settings that differ from the file, except those that do not change the result."""
+    old, new = _settings(path.read_text("utf-8")), _settings(text)
     return [
-        f"{name} was {there.get(name)!r} and is {now.get(name)!r}"
-        for name in sorted({*there, *now})
-        if there.get(name) != now.get(name) and not name.startswith("loop.") and name != "tower.checkpointing"
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name) and not name.startswith("loop.") and name != "tower.checkpointing"
     ]
 
 
 def _settings(text: str) -> dict[str, Any]:
-    """Name with its section -> value; nothing of what is no configuration."""
+    """{"section.name": value}; empty if the text is not a configuration."""
     try:
-        read = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError:
         return {}
-    sections = read.items() if isinstance(read, dict) else ()
+    sections = content.items() if isinstance(content, dict) else ()
     return {
         f"{section}.{name}" if isinstance(values, dict) else section: value
         for section, values in sections
@@ -142,7 +141,7 @@ def _remove(path: Path) -> None:
 
 
 def write_split(out: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    """split.csv: which face was for what."""
+    """Write split.csv: the part of each face."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([("id", "label", "part"), *rows])
@@ -150,7 +149,7 @@ def write_split(out: Path, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def write_log(out: Path, log: Sequence[Mapping[str, float]], kept: int) -> None:
-    """log.jsonl and its picture."""
+    """Write log.jsonl and loss.png."""
     write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     unit = "step" if "step" in log[0] else "epoch"
     train = "labels" if unit == "step" else "train"
@@ -160,7 +159,7 @@ def write_log(out: Path, log: Sequence[Mapping[str, float]], kept: int) -> None:
 
 
 def write_model(out: Path, spec: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """weights.safetensors, and model.json, which finishes the run, with the checksum of every other file of weights."""
+    """Write weights.safetensors and then model.json, which has the checksums of all weight files and ends the run."""
     from safetensors.numpy import save
 
     weights = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
@@ -175,7 +174,7 @@ def write_model(out: Path, spec: dict[str, Any], tensors: Mapping[str, np.ndarra
 
 
 def finish(out: Path, spec: dict[str, Any], metrics: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """metrics.json, the picture, the card, and the model."""
+    """Write metrics.json, confusion.png, the card and the model."""
     from emoreason.evaluate import plots
 
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Settings that several kinds of training share."""
+"""Settings shared by several kinds of training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ class AugmentConfig:
 
 @dataclass
 class LoopSettings:
-    """Of train/loop.py, whatever it trains."""
+    """Settings of train/loop.py."""
 
     micro_batch: int = 0
-    """Rows that a process computes at once; 0: its whole share. Out of memory halves it once."""
+    """Rows that a process computes at once; 0: all its rows. Halved once if memory runs out."""
     warmup: float = 0.05
-    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
+    """Share of the steps in which the learning rate rises; after that it falls along a cosine."""
     clip_norm: float = 1.0
     checkpoint_every: int = 100
-    """Steps; a run that was killed loses no more."""
+    """Steps between checkpoints: the most that a killed run loses."""
     log_every: int = 10
     patience: int = 3
-    """Passes over the data without a better held-out loss, after which training stops; the best weights are kept."""
+    """Stop after this many passes over the data without a better held-out loss; the best weights are kept."""
 
 
 @dataclass
@@ -40,36 +40,36 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     targets: str = "all-linear"
-    """PEFT's target_modules: all-linear, or names separated by commas."""
+    """PEFT's target_modules: all-linear, or layer names separated by commas."""
 
 
-def one_of(field: str, value: str, known: Sequence[str]) -> None:
-    """Refuse any other word."""
+def require_one_of(field: str, value: str, known: Sequence[str]) -> None:
+    """Raise a UsageError if `value` is not one of `known`."""
     if value not in known:
         raise UsageError(f"{field} {value!r}: {', '.join(known[:-1])} or {known[-1]} was expected")
 
 
 @dataclass
 class WordsSettings:
-    """The words of `emoreason finetune --data`: your own texts, or those of emoreason's writer."""
+    """The explainer of `emoreason finetune --data`: trained on your own texts or on texts that emoreason writes."""
 
     source: str = "auto"
-    """auto: the texts of the data, where it has some; engine: emoreason writes them from label and movements; none."""
+    """auto: the texts of the data, if any; engine: emoreason writes them from label and movements; none: no texts."""
     form: str = "auto"
-    """sections: observations, interpretation, conclusion under the grammar; free: as your texts are; auto: by them."""
+    """sections: observations, interpretation, conclusion by the grammar; free: any form; auto: decided by the texts."""
     question: str = "Describe the facial expression."
-    """What is asked for a free text."""
+    """The question that a free text answers."""
     minutes: float = 10.0
-    """So long may the training take on a processor; a step is timed first. On a GPU it is three passes."""
+    """Time limit of the training on a CPU, where a step is timed first. On a GPU it makes three passes instead."""
     steps: int = 0
-    """So many steps instead; 0 goes by `minutes`."""
+    """Number of steps; 0 decides by `minutes`."""
     lr: float = 4e-4
     batch_size: int = 8
     language: str = ""
-    """The language model, for an encoder without an explainer of its own: a transformers name or folder."""
+    """The language model for an encoder that has no explainer: a transformers name or folder."""
     quantize: str = ""
-    """4bit: QLoRA (CUDA)."""
+    """4bit: QLoRA (needs CUDA)."""
     turns: int = 1
-    """engine: follow-up questions for each face."""
+    """engine: follow-up questions per face."""
     look_texts: int = 24
-    """Held-back faces that are written about, before and after."""
+    """Report faces that the explainer describes before and after, for the scores."""

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: a conversation about pictures, in the protocol that OpenAI's clients speak."""
+"""`/v1/chat/completions`: conversations about pictures, in the protocol of OpenAI's clients."""
 
 import asyncio
 import json
@@ -12,36 +12,36 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from emoreason.apps.api import responses as told
+from emoreason.apps.api import responses
 from emoreason.apps.api.errors import ApiError, as_api_error
 from emoreason.apps.api.examples import CHAT
 from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import ChatRequest, UserMessage
-from emoreason.apps.api.service import Service, until_gone
+from emoreason.apps.api.service import Service, stop_on_disconnect
 from emoreason.apps.api.stop_sequences import StopSequences
 from emoreason.chat import ChatOptions, chat
 from emoreason.core.errors import EmoreasonError
 from emoreason.engine import Caller, Engine
 
-HEARTBEAT = 10.0  # seconds of silence after which a comment is sent: proxies cut connections on which nothing comes
-REMEMBERED = 8000  # characters of an earlier answer; of those to many faces the rest is of no use
-SSE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+HEARTBEAT = 10.0  # seconds of silence before a comment is sent, because proxies close idle connections
+MAX_HISTORY = 8000  # characters kept of an earlier answer; more does not help to answer follow-up questions
+SSE_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @dataclass
 class Answer:
-    """What is known of an answer beside its text."""
+    """The text of an answer so far, and what its usage is counted from."""
 
-    cut: StopSequences
+    output: StopSequences
     caller: Caller
     model: CountingModel
-    texts: list[str]  # of the request
+    prompt_texts: list[str]
 
     def usage(self) -> dict[str, int]:
         count = self.caller.count_tokens
-        asked = sum(map(count, self.texts)) + self.caller.visual_tokens * self.model.measured
-        written = count(self.cut.shown)
-        return {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
+        prompt = sum(map(count, self.prompt_texts)) + self.caller.visual_tokens * self.model.measured
+        completion = count(self.output.shown)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def router(service: Service) -> APIRouter:
@@ -51,24 +51,27 @@ def router(service: Service) -> APIRouter:
         "/v1/chat/completions",
         summary="Answer a conversation about pictures",
         response_model=None,
-        responses={200: {"model": told.Completion, "content": {"text/event-stream": {}}}},
+        responses={200: {"model": responses.Completion, "content": {"text/event-stream": {}}}},
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": CHAT}}}},
     )
     async def complete(body: ChatRequest, request: Request) -> Response:
-        """A message with pictures is answered by an explanation of every face; its text, and messages without
-        pictures, are questions about these faces. With `stream` the answer comes as server-sent events."""
+        """Send pictures to get an explanation of every face. Text is a question about these faces.
+
+        With `stream`, the answer arrives as server-sent events."""
         engine = service.engine(body.model)
         common = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": engine.name}
-        items = _lively(_written(service, engine, body, request))
+        items = _with_heartbeats(_generate(service, engine, body, request))
         if body.stream:
-            begun = await _begin(items)
-            return StreamingResponse(_events(items, begun, common, body), media_type="text/event-stream", headers=SSE)
+            first = await _until_text(items)
+            return StreamingResponse(
+                _events(first, items, common, body), media_type="text/event-stream", headers=SSE_HEADERS
+            )
         answer: Answer | None = None
         async for item in items:
             answer = item if isinstance(item, Answer) else answer
         assert answer is not None
-        message = {"role": "assistant", "content": answer.cut.shown, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.cut.reason}
+        message = {"role": "assistant", "content": answer.output.shown, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.output.reason}
         usage, revision = await service.run(answer.usage), answer.caller.revision
         return JSONResponse({**common, "object": "chat.completion", "system_fingerprint": revision,
                              "choices": [choice], "usage": usage})  # fmt: skip
@@ -76,94 +79,94 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-async def _written(
+async def _generate(
     service: Service, engine: Engine, body: ChatRequest, request: Request
 ) -> AsyncGenerator[Answer | str, None]:
-    """What is known of the answer, then its text piece by piece. The model stops when this is closed."""
-    async with until_gone(request) as stop:
+    """Yields the Answer, then its text piece by piece. Closing the generator stops the model."""
+    async with stop_on_disconnect(request) as stop:
         caller = await service.caller(engine, stop)
         if not caller.has_words:
-            raise ApiError(400, f"{engine.name} has no language model; /v1/emotions gives its numbers.", param="model")
-        messages, texts = await _with_pictures(service, body)
+            raise ApiError(400, f"{engine.name} has no language model: use /v1/emotions.", param="model")
+        messages, prompt_texts = await _with_pictures(service, body)
         model, count = CountingModel(service, caller), caller.count_tokens
-        answer = Answer(StopSequences(body.stop or (), body.most_tokens, count), caller, model, texts)
+        answer = Answer(StopSequences(body.stop or (), body.token_limit, count), caller, model, prompt_texts)
         yield answer
-        asking = ChatOptions(body.asked_labels, body.detect, body.decide, body.manner)
-        async with aclosing(service.walk(chat(model, messages, asking), stop)) as pieces:
+        options = ChatOptions(body.label_names, body.detect, body.decide, body.style)
+        async with aclosing(service.iterate(chat(model, messages, options), stop)) as pieces:
             async for piece in pieces:
-                if shown := answer.cut.feed(piece):
-                    yield shown
-                if answer.cut.reason:
+                if text := answer.output.feed(piece):
+                    yield text
+                if answer.output.reason:
                     break
-        if rest := answer.cut.end():
+        if rest := answer.output.end():
             yield rest
-        service.metrics.tokens.inc(count(answer.cut.shown))
+        service.metrics.tokens.inc(count(answer.output.shown))
 
 
 async def _with_pictures(service: Service, body: ChatRequest) -> tuple[list[dict[str, Any]], list[str]]:
-    """The messages with their pictures opened, and all their texts."""
-    places = [
+    """The messages with their pictures opened, and all texts in them."""
+    urls = [
         (i, j, part.image_url.url)
         for i, message in enumerate(body.messages)
         if isinstance(message, UserMessage)
         for j, part in enumerate(message.content)
         if part.image_url is not None
     ]
-    opened = await open_all(service, [(url, None) for _, _, url in places])
-    pictures = {(i, j): picture for (i, j, _), picture in zip(places, opened, strict=True)}
+    opened = await open_all(service, [(url, None) for _, _, url in urls])
+    pictures = {(i, j): picture for (i, j, _), picture in zip(urls, opened, strict=True)}
     for (i, j), picture in pictures.items():
         if isinstance(picture, EmoreasonError):
-            place = f"messages[{i}].content[{j}].image_url"
-            raise ApiError(400, f"{place}: {picture}", param=place, code="invalid_image")
+            path = f"messages[{i}].content[{j}].image_url"
+            raise ApiError(400, f"{path}: {picture}", param=path, code="invalid_image")
     messages: list[dict[str, Any]] = []
-    said = []
+    texts = []
     for i, message in enumerate(body.messages):
         if not isinstance(message, UserMessage):
-            said.append(message.text[:REMEMBERED])
-            messages.append({"role": message.role, "content": said[-1]})
+            texts.append(message.text[:MAX_HISTORY])
+            messages.append({"role": message.role, "content": texts[-1]})
             continue
-        said += [part.text for part in message.content if part.text]
+        texts += [part.text for part in message.content if part.text]
         content = [
             {"type": "image", "image": pictures[i, j]} if (i, j) in pictures else {"type": "text", "text": part.text}
             for j, part in enumerate(message.content)
         ]
         messages.append({"role": "user", "content": content})
-    return messages, said
+    return messages, texts
 
 
-# ---- as server-sent events -------------------------------------------------------------------------------------------
+# ---- server-sent events ----------------------------------------------------------------------------------------------
 
 
-async def _lively(items: AsyncGenerator[Answer | str, None]) -> AsyncIterator[Answer | str | None]:
-    """The same items, and None where nothing came for a while."""
-    coming: asyncio.Future[Answer | str] | None = None
+async def _with_heartbeats(items: AsyncGenerator[Answer | str, None]) -> AsyncIterator[Answer | str | None]:
+    """Passes the items on, and yields None after every HEARTBEAT seconds without one."""
+    pending: asyncio.Future[Answer | str] | None = None
     try:
         while True:
-            coming = asyncio.ensure_future(anext(items))
-            while not (await asyncio.wait({coming}, timeout=HEARTBEAT))[0]:
+            pending = asyncio.ensure_future(anext(items))
+            while not (await asyncio.wait({pending}, timeout=HEARTBEAT))[0]:
                 yield None
             try:
-                yield coming.result()
+                yield pending.result()
             except StopAsyncIteration:
                 return
     finally:
-        if coming is not None:
-            coming.cancel()
+        if pending is not None:
+            pending.cancel()
 
 
-async def _begin(items: AsyncIterator[Answer | str | None]) -> list[Answer | str | None]:
-    """Up to the first piece of text, or the first silence: what fails by then still gets a status of its own."""
-    begun = []
+async def _until_text(items: AsyncIterator[Answer | str | None]) -> list[Answer | str | None]:
+    """Takes items up to the first text or heartbeat. An error before that can still set the HTTP status."""
+    first = []
     async for item in items:
-        begun.append(item)
+        first.append(item)
         if not isinstance(item, Answer):
             break
-    return begun
+    return first
 
 
 async def _events(
+    first: list[Answer | str | None],
     items: AsyncIterator[Answer | str | None],
-    begun: list[Answer | str | None],
     common: dict[str, Any],
     body: ChatRequest,
 ) -> AsyncIterator[str]:
@@ -171,19 +174,19 @@ async def _events(
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        more = {"usage": None} if with_usage else {}
-        return _event({**common, "object": "chat.completion.chunk", "choices": [choice], **more})
+        usage = {"usage": None} if with_usage else {}
+        return _event({**common, "object": "chat.completion.chunk", "choices": [choice], **usage})
 
     yield chunk({"role": "assistant", "content": ""})
     answer: Answer | None = None
     try:
-        async for item in _chained(begun, items):
+        async for item in _chain(first, items):
             if isinstance(item, Answer):
                 answer = item
             else:
-                yield ": still at it\n\n" if item is None else chunk({"content": item})
+                yield ": heartbeat\n\n" if item is None else chunk({"content": item})
         assert answer is not None
-        yield chunk({}, answer.cut.reason)
+        yield chunk({}, answer.output.reason)
         if with_usage:
             usage = await asyncio.to_thread(answer.usage)
             yield _event({**common, "object": "chat.completion.chunk", "choices": [], "usage": usage})
@@ -192,8 +195,8 @@ async def _events(
     yield "data: [DONE]\n\n"
 
 
-async def _chained(begun: list[Any], items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    for item in begun:
+async def _chain(first: list[Any], items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    for item in first:
         yield item
     async for item in items:
         yield item

@@ -1,4 +1,4 @@
-"""`/v1/emotions`: pictures in, what was measured on their faces out."""
+"""`/v1/emotions`: send pictures, get typed results for every face."""
 
 import asyncio
 import threading
@@ -11,20 +11,20 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from emoreason.analysis import Analysis
-from emoreason.apps.api import responses as told
+from emoreason.apps.api import responses
 from emoreason.apps.api.errors import ApiError
 from emoreason.apps.api.examples import EMOTIONS
 from emoreason.apps.api.pictures import CountingModel, open_all
 from emoreason.apps.api.requests import EmotionsOptions, EmotionsRequest, split_labels
-from emoreason.apps.api.service import Service, until_gone
+from emoreason.apps.api.service import Service, stop_on_disconnect
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Picture
 from emoreason.engine import Caller, Engine
 from emoreason.explain.explanation import consume
 from emoreason.media.images import describe
 
-Sources = Sequence[tuple[str | bytes, str | None]]  # data URI, address or content; name
-OK: dict[int | str, dict[str, Any]] = {200: {"model": told.Emotions}}
+Sources = Sequence[tuple[str | bytes, str | None]]  # (data URI, URL or file content; name)
+OK: dict[int | str, dict[str, Any]] = {200: {"model": responses.Emotions}}
 
 
 def router(service: Service) -> APIRouter:
@@ -32,28 +32,28 @@ def router(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/emotions",
-        summary="Read the faces of pictures",
+        summary="Read the faces in pictures",
         response_model=None,
         responses=OK,
         openapi_extra={"requestBody": {"content": {"application/json": {"examples": EMOTIONS}}}},
     )
     async def emotions(body: EmotionsRequest, request: Request) -> JSONResponse:
-        """Every picture gets an entry. One that cannot be read gets the reason, and the others are answered."""
+        """Every picture gets an entry. If one cannot be read, its entry says why, and the others are still analyzed."""
         return await answer(body, [(image.data, image.name) for image in body.images], request)
 
-    @routes.post("/v1/emotions/files", summary="The same for files of a form", response_model=None, responses=OK)
+    @routes.post("/v1/emotions/files", summary="The same for uploaded files", response_model=None, responses=OK)
     async def files(
         request: Request,
         images: Annotated[list[UploadFile], File(description="Pictures.")],
         model: Annotated[str | None, Form()] = None,
-        labels: Annotated[list[str] | None, Form(description="One field each, or one with commas.")] = None,
+        labels: Annotated[list[str] | None, Form(description="One field per label, or one field with commas.")] = None,
         label_set: Annotated[str | None, Form()] = None,
         detect: Annotated[bool, Form()] = True,
         explain: Annotated[bool, Form()] = False,
         decide: Annotated[str, Form()] = "evidence",
         brief: Annotated[bool, Form()] = False,
     ) -> JSONResponse:
-        """As `curl -F images=@photo.jpg` sends them."""
+        """Takes multipart forms, such as `curl -F images=@photo.jpg`."""
         try:
             body = EmotionsOptions.model_validate(
                 {"model": model, "labels": split_labels(labels), "label_set": label_set, "detect": detect,
@@ -61,13 +61,13 @@ def router(service: Service) -> APIRouter:
             )  # fmt: skip
         except ValidationError as error:
             raise RequestValidationError(
-                [{**found, "loc": ("body", *found["loc"])} for found in error.errors()]
+                [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors()]
             ) from error
         return await answer(body, [(await image.read(), image.filename) for image in images], request)
 
     async def answer(body: EmotionsOptions, sources: Sources, request: Request) -> JSONResponse:
         engine = service.engine(body.model)
-        async with until_gone(request) as stop:
+        async with stop_on_disconnect(request) as stop:
             return JSONResponse(await _read(service, engine, body, sources, stop))
 
     return routes
@@ -78,18 +78,18 @@ async def _read(
 ) -> dict[str, Any]:
     caller = await service.caller(engine, stop)
     if body.explain and not caller.has_words:
-        raise ApiError(400, f'{engine.name} has no language model: leave "explain" out.', param="explain")
+        raise ApiError(400, f'{engine.name} has no language model. Leave out "explain".', param="explain")
     opened = await open_all(service, sources)
     pictures = [picture for picture in opened if isinstance(picture, Picture)]
     model = CountingModel(service, caller)
     loop = asyncio.get_running_loop()
-    found = await asyncio.gather(
+    faces = await asyncio.gather(
         *(loop.run_in_executor(service.openers, caller.faces, picture, body.detect) for picture in pictures)
     )
-    analyses = await service.run(model.analyze_faces, list(zip(pictures, found, strict=True)), body.asked_labels)
+    analyses = await service.run(model.analyze_faces, list(zip(pictures, faces, strict=True)), body.label_names)
     if body.explain:
-        analyses = await service.run(_explained, caller, analyses, body)
-        texts = [face.explanation.text for each in analyses for face in each.faces if face.explanation]
+        analyses = await service.run(_explain, caller, analyses, body)
+        texts = [face.explanation.text for analysis in analyses for face in analysis.faces if face.explanation]
         service.metrics.tokens.inc(sum(map(caller.count_tokens, texts)))
     entries = iter(analyses)
     data = [
@@ -99,8 +99,8 @@ async def _read(
     return {"object": "list", "model": engine.name, "data": data}
 
 
-def _explained(caller: Caller, analyses: Sequence[Analysis], body: EmotionsOptions) -> list[Analysis]:
-    pieces: Any = caller.explain(analyses, body.decide, body.manner)
+def _explain(caller: Caller, analyses: Sequence[Analysis], body: EmotionsOptions) -> list[Analysis]:
+    pieces: Any = caller.explain(analyses, body.decide, body.style)
     return consume(pieces)
 
 

@@ -1,6 +1,6 @@
-"""Requests that /docs shows."""
+"""Example requests shown in /docs."""
 
-# A grey square: it opens, and no face is found in it. Replace it by a picture of yours.
+# A grey square: a valid picture without a face. Replace it with your own.
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAK0lEQVR42u3MMREAAAgEoNfkRjeEmwcBqMlNRy"
     "AQCAQCgUAgEAgEAsHzYAFAdAEArKmlZAAAAABJRU5ErkJggg=="
@@ -15,7 +15,7 @@ CHAT = {
         },
     },
     "question": {
-        "summary": "A question about a picture, streamed, with labels of your own",
+        "summary": "A question about a picture, streamed, with your own labels",
         "value": {
             "messages": [
                 {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PICTURE}}]},
@@ -30,7 +30,7 @@ CHAT = {
 EMOTIONS = {
     "pictures": {"summary": "Pictures", "value": {"images": [PICTURE]}},
     "named": {
-        "summary": "A picture with a name, a set of labels, and an explanation",
+        "summary": "A named picture, a label set, and an explanation",
         "value": {"images": [{"data": PICTURE, "name": "grey.png"}], "label_set": "rafdb7", "explain": True},
     },
 }

@@ -1,4 +1,4 @@
-"""What Prometheus is told. Labels come from closed lists, never from what a client sends."""
+"""Metrics for Prometheus. Their labels come from fixed lists, never from what a client sends."""
 
 from collections.abc import Iterable
 
@@ -12,35 +12,35 @@ STATES = ("loading", "ready", "failed", "closed")
 
 
 class Metrics:
-    """One set of counters, with a registry of its own so that several apps can live in one process."""
+    """One set of metrics with its own registry, so several apps can run in one process."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        where = ("route", "method")
-        self.requests = Counter("emoreason_requests", "Answered requests", (*where, "status"), registry=registry)
+        labels = ("route", "method")
+        self.requests = Counter("emoreason_requests", "Answered requests", (*labels, "status"), registry=registry)
         self.seconds = Histogram(
-            "emoreason_request_seconds", "Time to the last byte", where, registry=registry, buckets=SECONDS
+            "emoreason_request_seconds", "Time to the last byte", labels, registry=registry, buckets=SECONDS
         )
-        self.open = Gauge("emoreason_requests_open", "Requests under /v1 that are being answered", registry=registry)
-        self.pictures = Counter("emoreason_pictures", "Pictures that were opened", registry=registry)
+        self.open = Gauge("emoreason_requests_open", "Open requests under /v1", registry=registry)
+        self.pictures = Counter("emoreason_pictures", "Pictures opened", registry=registry)
         self.bad_pictures = Counter("emoreason_pictures_refused", "Pictures that could not be read", registry=registry)
-        self.faces = Counter("emoreason_faces", "Faces that were measured", registry=registry)
-        self.tokens = Counter("emoreason_generated_tokens", "Tokens of the texts that were sent", registry=registry)
+        self.faces = Counter("emoreason_faces", "Faces measured", registry=registry)
+        self.tokens = Counter("emoreason_generated_tokens", "Tokens of generated texts", registry=registry)
         self.rows = Histogram(
-            "emoreason_batch_rows", "Faces or questions that went through a model together", ("kind",),
+            "emoreason_batch_rows", "Faces or questions per batch", ("kind",),
             registry=registry, buckets=ROWS,
         )  # fmt: skip
         self.batch_seconds = Histogram(
-            "emoreason_batch_seconds", "Time that a batch took", ("kind",), registry=registry, buckets=SECONDS
+            "emoreason_batch_seconds", "Time per batch", ("kind",), registry=registry, buckets=SECONDS
         )
         model = ("model",)
         self.state = Gauge("emoreason_model_state", "1 for the state of a model", (*model, "state"), registry=registry)
         self.info = Gauge("emoreason_model_info", "1 for a loaded model", (*model, "revision"), registry=registry)
-        self.running = Gauge("emoreason_running", "Texts that are being written", model, registry=registry)
-        self.waiting = Gauge("emoreason_waiting", "Requests that wait for the model", model, registry=registry)
+        self.running = Gauge("emoreason_running", "Texts being generated", model, registry=registry)
+        self.waiting = Gauge("emoreason_waiting", "Requests waiting for the model", model, registry=registry)
 
     def batch(self, kind: str, rows: int, seconds: float) -> None:
-        """Takes what Engine.on_batch gives."""
+        """The callback for `on_batch` of the engines."""
         self.rows.labels(kind).observe(rows)
         self.batch_seconds.labels(kind).observe(seconds)
 
@@ -49,7 +49,7 @@ class Metrics:
         self.seconds.labels(route, method).observe(seconds)
 
     def text(self, engines: Iterable[Engine]) -> bytes:
-        """The page that Prometheus reads."""
+        """All metrics in the text format of Prometheus."""
         for engine in engines:
             for state in STATES:
                 self.state.labels(engine.name, state).set(engine.state == state)

@@ -1,4 +1,4 @@
-"""Pictures of a request: from data URIs, from addresses where that is allowed, and never from the server's disk."""
+"""Opens the pictures of a request: data URIs, URLs if allowed, never files on the server."""
 
 import asyncio
 import threading
@@ -15,33 +15,32 @@ from emoreason.engine import Caller
 from emoreason.explain.explanation import Question, Style
 from emoreason.media.images import Limits, describe, is_data_uri, is_url, open_picture
 
-DOWNLOAD_S = 10.0
+DOWNLOAD_S = 10.0  # seconds
 
 
 class Budget:
-    """Pixels that the pictures of one request may have together: a file of some kilobytes can hold millions."""
+    """Limits the total pixels of one request, because a file of a few kilobytes can hold millions."""
 
     def __init__(self, pixels: int):
-        self.left, self._lock = pixels, threading.Lock()
+        self.remaining, self._lock = pixels, threading.Lock()
 
     def open(self, source: str | bytes, name: str | None, limits: Limits) -> Picture:
-        if self.left < 1:
-            raise EmoreasonError(f"{name or describe(source)}: the pictures of this request are too large together.")
+        if self.remaining < 1:
+            raise EmoreasonError(f"{name or describe(source)}: too many pixels in this request.")
         picture = open_picture(source, limits)
         with self._lock:
-            self.left -= picture.image.width * picture.image.height
+            self.remaining -= picture.image.width * picture.image.height
         return replace(picture, source=name) if name else picture
 
 
 async def open_all(
     service: Service, sources: Sequence[tuple[str | bytes, str | None]]
 ) -> list[Picture | EmoreasonError]:
-    """(string or bytes, name) -> picture, or what is wrong with it."""
+    """Opens all (source, name) pairs. Gives each picture, or the error of one that cannot be read."""
     settings = service.settings
     if len(sources) > settings.max_pictures:
-        raise ApiError(
-            400, f"{len(sources)} pictures in one request; {settings.max_pictures} are taken. Send several requests."
-        )
+        limit = settings.max_pictures
+        raise ApiError(400, f"{len(sources)} pictures in one request; at most {limit} are allowed. Split the request.")
     limits = Limits(
         max_bytes=settings.max_request_mb * 2**20,
         max_pixels=settings.max_pixels,
@@ -50,39 +49,37 @@ async def open_all(
     )
     budget = Budget(2 * settings.max_pixels)
 
-    async def one(source: str | bytes, name: str | None) -> Picture | EmoreasonError:
-        # a slow server on the other side must not keep the few threads that open pictures
+    async def open_one(source: str | bytes, name: str | None) -> Picture | EmoreasonError:
+        # a slow download must not block the few threads that open pictures
         pool = service.threads if is_url(source) else service.openers
         try:
             if isinstance(source, str):
-                _check(source, settings.allow_urls)
+                _check_source(source, settings.allow_urls)
             return await asyncio.get_running_loop().run_in_executor(pool, budget.open, source, name, limits)
         except EmoreasonError as error:
             return error
 
-    opened = await asyncio.gather(*(one(source, name) for source, name in sources))
-    bad = sum(isinstance(picture, EmoreasonError) for picture in opened)
-    service.metrics.pictures.inc(len(opened) - bad)
-    service.metrics.bad_pictures.inc(bad)
+    opened = await asyncio.gather(*(open_one(source, name) for source, name in sources))
+    failed = sum(isinstance(picture, EmoreasonError) for picture in opened)
+    service.metrics.pictures.inc(len(opened) - failed)
+    service.metrics.bad_pictures.inc(failed)
     return opened
 
 
-def _check(source: str, allow_urls: bool) -> None:
-    """A string is a data URI or an address: a path would let a client read what lies on this machine."""
+def _check_source(source: str, allow_urls: bool) -> None:
+    """Allows data URIs and, if enabled, URLs. Paths would let clients read files of the server."""
     if is_data_uri(source):
         return
     if not source[:8].lower().startswith(("http://", "https://")):
-        raise EmoreasonError(
-            "A picture is a data URI here: data:image/jpeg;base64,… Paths and other forms are not read."
-        )
+        raise EmoreasonError("Send pictures as data URIs: data:image/jpeg;base64,… Paths are not accepted.")
     if not allow_urls:
         raise EmoreasonError(
-            "This server does not fetch addresses. Send the picture itself as a data URI: data:image/jpeg;base64,…"
+            "This server does not fetch URLs. Send the picture as a data URI: data:image/jpeg;base64,…"
         )
 
 
 class CountingModel:
-    """A Caller whose faces are found in the few threads for that, and counted."""
+    """A Caller that counts faces, and finds them in the service's small thread pool."""
 
     def __init__(self, service: Service, caller: Caller):
         self._service, self._caller = service, caller
@@ -102,15 +99,15 @@ class CountingModel:
     def analyze_faces(
         self, pictures: Sequence[tuple[Picture, list[Face]]], labels: Sequence[str] | None = None
     ) -> list[Analysis]:
-        found = sum(len(faces) for _, faces in pictures)
-        self.measured += found
-        self._service.metrics.faces.inc(found)
+        n_faces = sum(len(faces) for _, faces in pictures)
+        self.measured += n_faces
+        self._service.metrics.faces.inc(n_faces)
         return self._caller.analyze_faces(pictures, labels)
 
     def explain(
-        self, analyses: Sequence[Analysis], decide: str = "evidence", manner: Style = Style()
+        self, analyses: Sequence[Analysis], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Any, None, list[Analysis]]:
-        return self._caller.explain(analyses, decide, manner)
+        return self._caller.explain(analyses, decide, style)
 
-    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Any, None, list[str]]:
-        return self._caller.answer(questions, manner)
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[str]]:
+        return self._caller.answer(questions, style)

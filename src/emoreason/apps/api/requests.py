@@ -1,7 +1,7 @@
-"""What clients send. Fields beside these are ignored: the official clients send many."""
+"""Request bodies. Unknown fields are ignored, because the official OpenAI clients send many."""
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -10,54 +10,53 @@ from emoreason.explain.explanation import Style
 from emoreason.knowledge.emotions import LABEL_SETS, label_set
 
 MAX_LABELS = 100
-MAX_TEXT = 4000  # characters that a user writes at once; a question is a sentence or two
-T = TypeVar("T")
+MAX_TEXT = 4000  # characters per message; a question is a sentence or two
 Name = Annotated[str, Field(max_length=300)]
 
 
 class AnalysisOptions(BaseModel):
-    """How pictures are read: the fields that all requests have in common."""
+    """How to read the pictures: the fields that all requests share."""
 
     model_config = ConfigDict(extra="ignore")
 
-    model: Annotated[Name | None, Field(description="One of `/v1/models`. The first of them if left out.")] = None
+    model: Annotated[Name | None, Field(description="A model from `/v1/models`. Default: the first one.")] = None
     labels: Annotated[
         list[Annotated[str, Field(max_length=100)]] | None,
-        Field(description="Words of your own to choose among, two at least.", max_length=MAX_LABELS),
+        Field(description="Your own labels to choose from, at least two.", max_length=MAX_LABELS),
     ] = None
-    label_set: Annotated[Name | None, Field(description=f"A known set instead: {', '.join(LABEL_SETS)}.")] = None
-    detect: Annotated[bool, Field(description="Find the faces. False: every picture is a tight crop of a face.")] = True
+    label_set: Annotated[Name | None, Field(description=f"A named set instead: {', '.join(LABEL_SETS)}.")] = None
+    detect: Annotated[bool, Field(description="Find the faces first. False: all pictures are face crops.")] = True
     decide: Annotated[
         Literal["evidence", "reasoned", "both"],
-        Field(description="Whose distribution is the answer: the evidence's, the language model's, or their product."),
+        Field(description="Who decides the label: the evidence, the language model, or the product of both."),
     ] = "evidence"
-    brief: Annotated[bool, Field(description="Short explanations of two movements.")] = False
+    brief: Annotated[bool, Field(description="Write short explanations of two movements.")] = False
 
     @field_validator("labels")
     @classmethod
-    def _different(cls, labels: list[str] | None) -> list[str] | None:
+    def _check_labels(cls, labels: list[str] | None) -> list[str] | None:
         cleaned = [label.strip() for label in labels] if labels is not None else None
         if cleaned is not None and (len(cleaned) < 2 or not all(cleaned) or len(set(cleaned)) < len(cleaned)):
-            raise ValueError('at least two different words are expected, such as ["bored", "engaged"]')
+            raise ValueError('expected at least two different words, such as ["bored", "engaged"]')
         return cleaned
 
     @field_validator("label_set")
     @classmethod
-    def _known(cls, name: str | None) -> str | None:
+    def _check_label_set(cls, name: str | None) -> str | None:
         try:
             return label_set(name).name if name is not None else None
         except EmoreasonError as error:
             raise ValueError(f"{name!r} is not one of {', '.join(LABEL_SETS)}") from error
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> "AnalysisOptions":
+    def _check_one_set(self) -> "AnalysisOptions":
         if self.labels is not None and self.label_set is not None:
-            raise ValueError("give either labels or label_set")
+            raise ValueError("use either labels or label_set, not both")
         return self
 
     @property
-    def asked_labels(self) -> tuple[str, ...] | None:
-        """None: the model's own."""
+    def label_names(self) -> tuple[str, ...] | None:
+        """The labels to choose from, or None for the model's own."""
         if self.label_set is not None:
             return label_set(self.label_set).labels
         return tuple(self.labels) if self.labels is not None else None
@@ -66,22 +65,22 @@ class AnalysisOptions(BaseModel):
 # ---- chat completions ------------------------------------------------------------------------------------------------
 
 
-def _short(name: str) -> BeforeValidator:
-    """A string stands for the object whose one field is `name`."""
-    return BeforeValidator(lambda given: {name: given} if isinstance(given, str) else given)
+def _from_string(name: str) -> BeforeValidator:
+    """Accepts a plain string for an object, as the value of its field `name`."""
+    return BeforeValidator(lambda value: {name: value} if isinstance(value, str) else value)
 
 
 class ImageUrl(BaseModel):
-    url: Annotated[str, Field(description="`data:image/jpeg;base64,…`; an http(s) address where the server allows it.")]
+    url: Annotated[str, Field(description="`data:image/jpeg;base64,…`; an http(s) URL if the server allows it.")]
 
 
 class MessagePart(BaseModel):
     type: Literal["text", "image_url"]
     text: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
-    image_url: Annotated[ImageUrl | None, _short("url")] = None
+    image_url: Annotated[ImageUrl | None, _from_string("url")] = None
 
     @model_validator(mode="after")
-    def _filled(self) -> "MessagePart":
+    def _check_content(self) -> "MessagePart":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type} needs the field {self.type}")
         return self
@@ -97,7 +96,7 @@ class UserMessage(BaseModel):
 
 
 class OtherMessage(BaseModel):
-    """Of the others only the assistant's answers count: a system text is accepted, and changes nothing."""
+    """Any other message. Only assistant messages matter; system messages are accepted but ignored."""
 
     role: Literal["assistant", "system", "developer", "tool", "function"]
     content: str | list[dict[str, Any]] | None = None
@@ -116,8 +115,8 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-def _as_list(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
@@ -129,33 +128,33 @@ class ChatRequest(AnalysisOptions):
     stream_options: StreamOptions | None = None
     stop: Annotated[
         list[Stop] | None,
-        Field(max_length=4, description="The text ends before the first of these strings."),
+        Field(max_length=4, description="The answer ends before the first of these strings."),
         BeforeValidator(_as_list, json_schema_input_type=str | list[Stop] | None),
     ] = None
-    max_tokens: Annotated[int | None, Field(ge=1, description="The older name of max_completion_tokens.")] = None
+    max_tokens: Annotated[int | None, Field(ge=1, description="Older name of max_completion_tokens.")] = None
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[
         float | None,
-        Field(ge=0, le=2, description="How freely words are chosen. Every one of them is bound to the evidence."),
+        Field(ge=0, le=2, description="Higher values vary the wording more. The content always follows the evidence."),
     ] = None
     seed: Annotated[
-        int | None, Field(ge=-(2**63), lt=2**63, description="Other words for the same face. Equal seeds, equal words.")
+        int | None, Field(ge=-(2**63), lt=2**63, description="Changes the wording; the same seed gives the same text.")
     ] = None
-    n: Annotated[Literal[1] | None, Field(description="One answer is given.")] = None
+    n: Annotated[Literal[1] | None, Field(description="There is always one answer.")] = None
 
     @field_validator("messages")
     @classmethod
-    def _asks(cls, messages: list[Any]) -> list[Any]:
+    def _check_last(cls, messages: list[Any]) -> list[Any]:
         if messages[-1].role != "user":
-            raise ValueError("the last message has to be the user's")
+            raise ValueError("the last message must be from the user")
         return messages
 
     @property
-    def most_tokens(self) -> int | None:
+    def token_limit(self) -> int | None:
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
-    def manner(self) -> Style:
+    def style(self) -> Style:
         return Style(self.temperature, self.seed or 0, self.brief)
 
 
@@ -163,35 +162,33 @@ class ChatRequest(AnalysisOptions):
 
 
 class Image(BaseModel):
-    data: Annotated[
-        str, Field(description="`data:image/jpeg;base64,…`; an http(s) address where the server allows it.")
-    ]
-    name: Annotated[Name | None, Field(description="What the answer calls it.")] = None
+    data: Annotated[str, Field(description="`data:image/jpeg;base64,…`; an http(s) URL if the server allows it.")]
+    name: Annotated[Name | None, Field(description="Name of the picture in the response.")] = None
 
 
 class EmotionsOptions(AnalysisOptions):
-    explain: Annotated[bool, Field(description="Write explanations too: a second or so a face.")] = False
+    explain: Annotated[bool, Field(description="Also write explanations. Takes about a second per face.")] = False
 
     @model_validator(mode="after")
-    def _words_decide(self) -> "EmotionsOptions":
+    def _check_decide(self) -> "EmotionsOptions":
         if self.decide != "evidence" and not self.explain:
-            raise ValueError(f'decide "{self.decide}" asks the language model: add "explain": true')
+            raise ValueError(f'decide "{self.decide}" needs the language model: add "explain": true')
         return self
 
     @property
-    def manner(self) -> Style:
+    def style(self) -> Style:
         return Style(brief=self.brief)
 
 
 class EmotionsRequest(EmotionsOptions):
     images: Annotated[
-        list[Annotated[Image, BeforeValidator(_short("data").func, json_schema_input_type=str | Image)]],
-        Field(min_length=1, description="Pictures as strings, or as objects that give them a name."),
+        list[Annotated[Image, BeforeValidator(_from_string("data").func, json_schema_input_type=str | Image)]],
+        Field(min_length=1, description="Pictures, as strings or as objects with a name."),
     ]
 
 
-def split_labels(given: list[str] | None) -> list[str] | None:
-    """The labels of a form: one field each, or one field with commas."""
-    if not given:
+def split_labels(fields: list[str] | None) -> list[str] | None:
+    """The labels of a form: one field per label, or one field with commas."""
+    if not fields:
         return None
-    return re.split(r"\s*,\s*", given[0].strip()) if len(given) == 1 else given
+    return re.split(r"\s*,\s*", fields[0].strip()) if len(fields) == 1 else fields

@@ -1,4 +1,4 @@
-"""What clients get, as types: they are the schema in /docs, and a test holds every answer against them."""
+"""Response types: they make the schema in /docs, and a test validates every response against them."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,9 +30,9 @@ class Figures(BaseModel):
 
 class MeasuredResponse(BaseModel):
     measured_on: str
-    before: Annotated[Figures | None, Field(description="The same faces, before it was fine-tuned.")]
+    before: Annotated[Figures | None, Field(description="Scores on the same faces before fine-tuning.")]
     after: Figures
-    counts: Annotated[dict[str, dict[str, int]], Field(description="Faces by part and label.")]
+    counts: Annotated[dict[str, dict[str, int]], Field(description="Number of faces by part and label.")]
     protocol: str
 
 
@@ -41,12 +41,12 @@ class Model(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
-    state: Annotated[Literal["idle", "loading", "ready", "failed", "closed"], Field(description="idle: not wanted yet")]
-    revision: Annotated[str | None, Field(description="Known once it is loaded.")]
-    labels: Annotated[list[str] | None, Field(description="What it chooses among where no labels are given.")]
-    explains: Annotated[bool | None, Field(description="It has a language model.")]
-    base: Annotated[str | None, Field(description="What a fine-tuned model stands on.")]
-    measured: Annotated[MeasuredResponse | None, Field(description="From its card; null where nothing was measured.")]
+    state: Annotated[Literal["idle", "loading", "ready", "failed", "closed"], Field(description="idle: not used yet")]
+    revision: Annotated[str | None, Field(description="Known once the model is loaded.")]
+    labels: Annotated[list[str] | None, Field(description="Labels it uses if a request gives none.")]
+    explains: Annotated[bool | None, Field(description="Whether it has a language model.")]
+    base: Annotated[str | None, Field(description="The model that a fine-tuned model builds on.")]
+    measured: Annotated[MeasuredResponse | None, Field(description="Scores from its card; null if there are none.")]
 
 
 class Models(BaseModel):
@@ -81,7 +81,7 @@ class Completion(BaseModel):
     object: Literal["chat.completion"]
     created: int
     model: str
-    system_fingerprint: Annotated[str, Field(description="The revision of the model.")]
+    system_fingerprint: Annotated[str, Field(description="Revision of the model.")]
     choices: list[CompletionChoice]
     usage: Usage
 
@@ -109,7 +109,7 @@ class ExplanationResponse(BaseModel):
     conclusion: str | None
     text: Annotated[str, Field(description="The three sections as written.")]
     reasoned: Annotated[ReasonedResponse | None, Field(description="The language model's own verdict.")]
-    agreement: Annotated[bool | None, Field(description="Of that verdict with the evidence.")]
+    agreement: Annotated[bool | None, Field(description="Whether that verdict agrees with the evidence.")]
     checks: dict[str, Any]
     explainer: str
     repaired: bool
@@ -120,19 +120,19 @@ class FaceResponse(BaseModel):
     box: Annotated[list[int] | None, Field(description="x, y, width, height in pixels; null for a whole picture.")]
     face_score: float | None
     status: Literal["ok", "abstained"]
-    why: Annotated[str | None, Field(description="Why it abstained.")]
+    why: Annotated[str | None, Field(description="Why there is no answer.")]
     quality: dict[str, float]
     label: str
     confidence: Share
-    calibrated: Annotated[bool, Field(description="The confidence was checked on held-out faces for these labels.")]
-    probabilities: Annotated[Shares, Field(description="Sums to 1 over the asked labels.")]
+    calibrated: Annotated[bool, Field(description="Whether confidence was calibrated for these labels.")]
+    probabilities: Annotated[Shares, Field(description="One value per requested label; they sum to 1.")]
     valence: float | None
     arousal: float | None
     valence_arousal_source: Literal["derived", "measured"] | None
-    action_units: Annotated[Shares, Field(description="Intensity by the code of the action unit.")]
+    action_units: Annotated[Shares, Field(description="Intensity by action unit code.")]
     explanation: ExplanationResponse | None
     evidence: Annotated[
-        ReasonedResponse | None, Field(description="The evidence's own, where `decide` was another's.")
+        ReasonedResponse | None, Field(description="The evidence's own distribution, if `decide` is not `evidence`.")
     ] = None
 
 
@@ -145,11 +145,11 @@ class AnalysisResponse(BaseModel):
     model: str
     revision: str
     prompt_id: str
-    faces: Annotated[list[FaceResponse], Field(description="Left to right; empty where none was found.")]
+    faces: Annotated[list[FaceResponse], Field(description="Left to right; empty if no face was found.")]
 
 
 class RefusedPicture(BaseModel):
-    """A picture that could not be read. The others are answered."""
+    """A picture that could not be read. The others are still analyzed."""
 
     source: str
     error: str

@@ -1,4 +1,4 @@
-"""Runs the app until it is told to stop, and stops without breaking an answer off."""
+"""Runs the app with uvicorn, and finishes running answers before it stops."""
 
 import asyncio
 import logging
@@ -17,16 +17,16 @@ from emoreason.apps.api.service import Service
 from emoreason.core.errors import EmoreasonError
 from emoreason.engine import Engines
 
-PATIENCE = 30.0  # seconds for the answers that are being written when the signal comes
-GOODBYE = 1  # seconds for connections that never end by themselves, such as the heartbeats of the page
+DRAIN_S = 30.0  # seconds that running answers get after the first signal
+CLOSE_S = 1  # seconds for connections that never end by themselves, such as the page's heartbeats
 
 log = logging.getLogger("emoreason.api")
 
 
 class Server(uvicorn.Server):
-    """At the first SIGTERM or SIGINT it refuses what is new and finishes what runs; at the second it just stops.
+    """On the first SIGTERM or SIGINT, refuses new requests and finishes running ones. On the second, stops at once.
 
-    uvicorn alone would wait for every open connection, and the page keeps one open for as long as it is shown."""
+    uvicorn alone would wait for every open connection, and the page keeps one open as long as it is shown."""
 
     def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]):
         super().__init__(config)
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
         self.on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # not passed on to uvicorn, which would raise the signal again at the end: a wished end is exit code 0
+        # not passed on to uvicorn, which would raise the signal again at the end: a requested stop exits with 0
         if self.service.draining:
             self.should_exit = self.force_exit = True
             return
@@ -51,13 +51,13 @@ class Server(uvicorn.Server):
         self.draining = asyncio.create_task(self._finish())
 
     async def _finish(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while self._busy() and time.monotonic() < until and not self.force_exit:
+        deadline = time.monotonic() + DRAIN_S
+        while self._busy() and time.monotonic() < deadline and not self.force_exit:
             await asyncio.sleep(0.05)
         self.should_exit = True
 
     def _busy(self) -> bool:
-        """Requests of the API, and what the page has asked of the models."""
+        """Whether API requests or answers on the page are still running."""
         engines = self.service.engines.loaded()
         return self.service.open > 0 or any(engine.running or engine.waiting for engine in engines)
 
@@ -71,21 +71,21 @@ def run(
     on_ready: Callable[[str], None] = lambda address: None,
     **options: Any,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; comes back when all is finished. port 0: any free one, told to `on_ready`.
+    """Serves until SIGTERM or SIGINT, and returns when everything is finished. Calls `on_ready` with the address.
 
-    options: of uvicorn.Config, such as log_level."""
+    port: 0 picks a free one. options: passed to uvicorn.Config, such as log_level."""
     service: Service = app.state.service
     if root_path:
         service.settings = replace(service.settings, root_path=root_path)
-    listening = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
-    config = uvicorn.Config(app, timeout_graceful_shutdown=GOODBYE, **{"log_level": "warning", **options})
+    listener = _listen(host, port)
+    url_host = f"[{host}]" if ":" in host else host
+    address = f"http://{url_host}:{listener.getsockname()[1]}"
+    config = uvicorn.Config(app, timeout_graceful_shutdown=CLOSE_S, **{"log_level": "warning", **options})
     try:
-        Server(config, service, lambda: on_ready(address)).run(sockets=[listening])
+        Server(config, service, lambda: on_ready(address)).run(sockets=[listener])
     finally:
-        listening.close()
-        engines.close(PATIENCE)
+        listener.close()
+        engines.close(DRAIN_S)
         service.close()
 
 
@@ -95,4 +95,4 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise EmoreasonError(f"{host}:{port} cannot be served: {reason}. Choose another with --port.") from error
+        raise EmoreasonError(f"cannot listen on {host}:{port}: {reason}. Choose another port with --port.") from error

@@ -1,4 +1,4 @@
-"""What all requests share: the models, the settings, the counters, and the threads in which blocking work is done."""
+"""State that all requests share: models, settings, metrics, and threads for blocking work."""
 
 import asyncio
 import os
@@ -17,8 +17,8 @@ from emoreason.apps.api.metrics import Metrics
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.engine import Caller, Engine, Engines
 
-MAX_OPEN = 256  # requests under /v1 at once: more than an engine lets wait, and each may keep one thread waiting
-LOADING = 120.0  # seconds that a request waits for its model to be loaded
+MAX_OPEN = 256  # open requests under /v1: more than an engine queues, and each may block one thread
+LOADING_S = 120.0  # seconds that a request waits for its model to load
 T = TypeVar("T")
 
 
@@ -27,9 +27,9 @@ class ApiSettings:
     api_key: str | None = None
     allow_urls: bool = False
     max_request_mb: int = 20
-    max_pictures: int = 32  # of one request
-    max_pixels: int = 50_000_000  # of one picture; those of one request may have twice as many together
-    root_path: str = ""  # the prefix under which a proxy shows this server
+    max_pictures: int = 32  # per request
+    max_pixels: int = 50_000_000  # per picture; all pictures of a request may have twice as many in total
+    root_path: str = ""  # path prefix of this server behind a proxy
 
 
 @dataclass
@@ -38,11 +38,11 @@ class Service:
     settings: ApiSettings
     metrics: Metrics
     started: int = field(default_factory=lambda: int(time.time()))
-    open: int = 0  # requests under /v1 that are being answered
-    draining: bool = False  # shutting down: what runs is finished, nothing new is taken
-    # Waiting costs a thread next to nothing, so there is one for every request.
+    open: int = 0  # open requests under /v1
+    draining: bool = False  # shutting down: finishes running requests, refuses new ones
+    # A waiting thread costs next to nothing, so every request can have one.
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_OPEN, "api"))
-    # Opening pictures and finding faces costs time and memory: few at once.
+    # Opening pictures and finding faces costs time and memory, so only a few run at once.
     openers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(min(4, os.cpu_count() or 1), "api-open")
     )
@@ -53,15 +53,15 @@ class Service:
         except UsageError:
             known = ", ".join(self.engines.names)
             raise ApiError(
-                404, f"There is no model {name!r} here; there is {known}.", param="model", code="model_not_found"
+                404, f"There is no model {name!r}. Available: {known}.", param="model", code="model_not_found"
             ) from None
 
     async def caller(self, engine: Engine, stop: threading.Event) -> Caller:
-        """The model for one request, once it is loaded."""
+        """The model for one request. Waits until it is loaded."""
 
         def ready() -> Caller:
             try:
-                engine.wait_ready(LOADING)
+                engine.wait_ready(LOADING_S)
             except EmoreasonError as error:
                 headers = {"Retry-After": "10"}
                 raise ApiError(503, str(error), code=f"model_{engine.state}", headers=headers) from error
@@ -70,10 +70,11 @@ class Service:
         return await self.run(ready)
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Runs a blocking function in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
 
-    async def walk(self, items: Iterator[T], stop: threading.Event) -> AsyncGenerator[T, None]:
-        """A blocking iterator walked in a thread; it is closed there when `stop` is set."""
+    async def iterate(self, items: Iterator[T], stop: threading.Event) -> AsyncGenerator[T, None]:
+        """Iterates over a blocking generator in a thread. Closes it when `stop` is set."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[T | None, BaseException | None]]()
 
         def work() -> None:
@@ -86,7 +87,7 @@ class Service:
             except BaseException as error:
                 end = error
             finally:
-                items.close()  # type: ignore[attr-defined]  # generators have it
+                items.close()  # type: ignore[attr-defined]  # generators have close()
             loop.call_soon_threadsafe(queue.put_nowait, (None, end))
 
         self.threads.submit(work)
@@ -104,8 +105,8 @@ class Service:
 
 
 @asynccontextmanager
-async def until_gone(request: Request) -> AsyncIterator[threading.Event]:
-    """A stop event that is set when the client goes away, and in any case at the end."""
+async def stop_on_disconnect(request: Request) -> AsyncIterator[threading.Event]:
+    """An event that is set when the client disconnects, and at the latest when the block ends."""
     stop = threading.Event()
 
     async def watch() -> None:
@@ -113,9 +114,9 @@ async def until_gone(request: Request) -> AsyncIterator[threading.Event]:
             pass
         stop.set()
 
-    watching = asyncio.create_task(watch())
+    watcher = asyncio.create_task(watch())
     try:
         yield stop
     finally:
         stop.set()
-        watching.cancel()
+        watcher.cancel()

@@ -1,4 +1,4 @@
-"""Where a text ends: stop strings and the largest number of tokens."""
+"""Ends a streamed text at a stop string or a token limit."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +8,9 @@ Count = Callable[[str], int]
 
 
 class StopSequences:
-    """Text goes in as it is written, and comes out as far as it may be shown.
+    """Takes text as it is generated and returns the part that can be sent.
 
-    What could be the beginning of a stop string is held back until it is known. `reason` is set at the end."""
+    Text that may be the start of a stop string is held back until that is clear. `reason` is set at the end."""
 
     def __init__(self, stops: Sequence[str], max_tokens: int | None, count: Count):
         self.stops, self.max_tokens, self.count = stops, max_tokens, count
@@ -22,18 +22,18 @@ class StopSequences:
             return ""
         ready, self.held, stopped = split_at_stop(self.held + text, self.stops)
         self.reason = "stop" if stopped else None
-        return self._within(ready)
+        return self._limit(ready)
 
     def end(self) -> str:
-        """What was held back and turned out to be no stop string."""
+        """The text still held back. Call it when generation has finished."""
         if self.reason:
             return ""
         ready, self.held = self.held, ""
-        ready = self._within(ready)
+        ready = self._limit(ready)
         self.reason = self.reason or "stop"
         return ready
 
-    def _within(self, ready: str) -> str:
+    def _limit(self, ready: str) -> str:
         if self.max_tokens is not None and self.count(self.shown + ready) > self.max_tokens:
             self.reason = "length"
             while ready and self.count(self.shown + ready) > self.max_tokens:

@@ -1,4 +1,4 @@
-"""`emoreason finetune`: your own labels from your own faces, or a recipe."""
+"""`emoreason finetune`: train on your own faces and labels, or run a recipe."""
 
 import shlex
 from pathlib import Path
@@ -17,55 +17,63 @@ def finetune(
     config: Annotated[
         Path | None,
         typer.Argument(
-            help="A recipe such as finetune/head.yaml, the default with --data. Any field: --section.field VALUE."
+            help="A recipe. Default with --data: finetune/head.yaml. Override any field with --section.field VALUE."
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Faces and what they show: folder, csv, jsonl, parquet, hub:OWNER/NAME."),
+        typer.Option("--data", help="Labeled faces: folder, csv, jsonl, parquet or hub:OWNER/NAME."),
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", help="The run folder, which is a model: --model DIR.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder of the run. Use it later with --model DIR.")] = None,
     labels: Labels = None,
     detect: Annotated[
-        bool | None, typer.Option("--detect/--no-detect", help="Cut the faces out, or not. Default: as they look.")
+        bool | None,
+        typer.Option(
+            "--detect/--no-detect", help="Find and crop the faces first, or not. Default: decided from the pictures."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The encoder: mini, or such as ViT-L-14/openai.")
+        str | None,
+        typer.Option("--model", "-m", help="The encoder: mini, or an open_clip name such as ViT-L-14/openai."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again over a run that exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Try a recipe in a minute: made-up faces, tiny models, nothing kept.")
+        bool, typer.Option("--smoke", help="Test a recipe in about a minute: synthetic faces, tiny models, no output.")
     ] = False,
 ) -> None:
-    """Learn your own labels from your own faces (--data), or train a model by a recipe."""
+    """Fine-tune on your own labels and faces, or run a recipe."""
     from emoreason.train.finetune_config import FinetuneConfig
     from emoreason.train.recipes.config import load_config, override, parse_overrides
 
     fields = list(context.args)
-    if config is not None and str(config).startswith("--"):  # no recipe: typer took the first field for one
+    if config is not None and str(config).startswith("--"):  # no recipe: typer parsed the first field as the recipe
         fields, config = [str(config), *fields], None
     if config is not None and data is None and (config.is_dir() or config.suffix.lower() in TABLES):
-        raise UsageError(f"{config} is data and no recipe: emoreason finetune --data {shlex.quote(str(config))}")
+        raise UsageError(f"{config} is a data set, not a recipe: emoreason finetune --data {shlex.quote(str(config))}")
     if config is None and data is None and not smoke:
-        raise UsageError("nothing to learn from: emoreason finetune --data my_faces/ --out runs/mine, or a recipe")
+        raise UsageError(
+            "no data and no recipe: try emoreason finetune --data my_faces/ --out runs/mine, or name a recipe"
+        )
     crops = None if detect is None else "no" if detect else "yes"
-    named = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
-    given = parse_overrides(fields) | {key: value for key, value in named.items() if value is not None}
-    chosen: Any = FinetuneConfig() if config is None else load_config(config)
-    override(chosen, given)
+    options = {"data.source": data, "data.labels": labels, "data.crops": crops, "out": out, "model": model}
+    overrides = parse_overrides(fields) | {key: value for key, value in options.items() if value is not None}
+    settings: Any = FinetuneConfig() if config is None else load_config(config)
+    override(settings, overrides)
     if smoke:
-        _try(chosen)
-    elif isinstance(chosen, FinetuneConfig):
-        _tune(chosen, resume, overwrite)
+        _smoke_test(settings)
+    elif isinstance(settings, FinetuneConfig):
+        _finetune(settings, resume, overwrite)
     elif resume or overwrite:
-        raise UsageError("--resume and --overwrite are for --data: a recipe goes on by itself, or takes a new --out")
+        raise UsageError(
+            "--resume and --overwrite need --data: a recipe continues by itself, or starts anew with another --out"
+        )
     else:
-        _run(chosen)
+        _train_recipe(settings)
 
 
-def _try(config: Any) -> None:
-    """The recipe on made-up data, in a folder that is thrown away."""
+def _smoke_test(config: Any) -> None:
+    """Run the recipe on synthetic data in a temporary folder."""
     import tempfile
 
     from emoreason.train.recipes.smoke_faces import smoke_encoder, smoke_projection, smoke_tune
@@ -89,15 +97,15 @@ def _try(config: Any) -> None:
             from emoreason.train.recipes.mini_encoder import train_encoder
 
             train_encoder(smoke_encoder(config, folder))
-    note("the recipe runs; what it made of noise was thrown away")
+    note("the recipe works; its test output was deleted")
 
 
-def _run(config: Any) -> None:
+def _train_recipe(config: Any) -> None:
     if config.kind == "exp-clip":
         from emoreason.train.recipes.exp_clip import train_exp_clip
 
-        made = train_exp_clip(config, note)
-        note(f"use it: emoreason explain photo.jpg --model {config.model} --projection {made}")
+        projection = train_exp_clip(config, note)
+        note(f"use it: emoreason explain photo.jpg --model {config.model} --projection {projection}")
     elif config.kind == "explainer":
         from emoreason.train.text.explainer import train_explainer
 
@@ -108,18 +116,18 @@ def _run(config: Any) -> None:
         note(f"trained: {train_encoder(config)}")
 
 
-def _tune(config: Any, resume: bool, overwrite: bool) -> None:
+def _finetune(config: Any, resume: bool, overwrite: bool) -> None:
     from emoreason.apps.cli.progress import counting_bar
     from emoreason.apps.cli.tables import stdout
     from emoreason.train.finetune import finetune
     from emoreason.train.run_card import tables
 
     try:
-        done = finetune(config, resume=resume, overwrite=overwrite, notify=note, count=counting_bar)
+        run = finetune(config, resume=resume, overwrite=overwrite, notify=note, count=counting_bar)
     except KeyboardInterrupt:
-        note("stopped. The same command with --resume goes on from there, with --overwrite it begins anew")
+        note("stopped. Run the same command with --resume to continue, or with --overwrite to start over")
         raise
-    if not done.metrics:  # another process of `accelerate launch` tells
+    if not run.metrics:  # under `accelerate launch`, only the main process has metrics
         return
-    stdout().print(tables(done.metrics), soft_wrap=True)
-    print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(done.folder))}")
+    stdout().print(tables(run.metrics), soft_wrap=True)
+    print(f"\nNext: emoreason explain photo.jpg --model {shlex.quote(str(run.folder))}")

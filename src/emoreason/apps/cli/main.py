@@ -1,6 +1,7 @@
-"""The command line: one short function per verb. Results go to stdout, progress and notes to stderr.
+"""The command line, one short function per command. Results go to stdout, progress and notes to stderr.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failed items. Everything heavy is imported inside the verbs.
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 finished but some items failed. Commands import heavy packages themselves,
+so that --help stays fast.
 """
 
 import io
@@ -48,16 +49,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Reads facial expressions and says why: calibrated labels with evidence that can be checked.\n\n"
-    "The answers are about the expression that is shown, never about what a person feels inside.",
+    help="Reads facial expressions and says why: calibrated labels with evidence you can check.\n\n"
+    "Answers describe the expression a face shows, never what a person feels.",
 )
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Convert and check data sets.")
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, convert and describe data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(cli_models.app, name="models")
 
 FAILED_ITEMS = 3
-STOPPED = 130  # as shells report Ctrl-C
-# The base of typer's errors: typer brings its own copy of click, so that click's own class is another one.
+STOPPED = 130  # the exit code that shells use for Ctrl-C
+# The base class of typer's errors. Typer ships its own copy of click, so click.ClickException would not match.
 CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 
@@ -87,12 +88,12 @@ def _main(
     )
 )
 def explain(
-    picture: Annotated[str, typer.Argument(help="A path, a URL, or 'example' for the astronaut in the package.")],
+    picture: Annotated[str, typer.Argument(help="A path, a URL, or 'example' for the built-in picture.")],
     labels: Labels = None,
     label_set: LabelSet = None,
     no_detect: NoDetect = False,
     json: Annotated[bool, typer.Option("--json", help="Print the analysis as JSON.")] = False,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the picture with boxes, labels and bars.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Save the picture with boxes, labels and bars.")] = None,
     model: Model = "mini",
     device: Device = "auto",
     detector: Detector = "auto",
@@ -106,28 +107,28 @@ def explain(
     decide: Decide = "evidence",
     quantize: Quantize = None,
 ) -> None:
-    """What the faces of one picture show, and why: labels with confidence, the evidence, and an explanation of it."""
+    """Read the faces in a picture and say why. Prints labels with confidence, the evidence, and an explanation."""
     from dataclasses import replace
 
     from emoreason.core.resources import resource
 
-    chosen = chosen_labels(labels, label_set)
+    label_names = chosen_labels(labels, label_set)
     if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"--save {save}: a name that ends in .png, .jpg or .webp was expected")
+        raise UsageError(f"--save {save}: expected a name that ends in .png, .jpg or .webp")
     if save is not None and not save.parent.is_dir():
-        raise UsageError(f"--save {save}: there is no folder {save.parent}; make it with mkdir -p {save.parent}")
+        raise UsageError(f"--save {save}: there is no folder {save.parent}; create it with mkdir -p {save.parent}")
     source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
     reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
                      explainer, explainer_model, quantize)  # fmt: skip
-    analysis = reasoner.analyze(source, chosen, detect=not no_detect, decide=decide)
-    if picture == "example":  # its place in the package is nobody's business
+    analysis = reasoner.analyze(source, label_names, detect=not no_detect, decide=decide)
+    if picture == "example":  # show this name instead of the path inside the package
         analysis = replace(analysis, picture=replace(analysis.picture, source=picture))
     if save is not None:
         try:
             analysis.draw(save)
         except OSError as error:
-            raise EmoreasonError(f"--save {save} cannot be written: {error.strerror or error}") from None
-        note(f"drawn to {save}")
+            raise EmoreasonError(f"--save {save}: cannot write the file: {error.strerror or error}") from None
+        note(f"saved: {save}")
     if json:
         print(analysis.to_json())
     else:
@@ -148,31 +149,32 @@ def explain(
 )
 def label(
     paths: Annotated[
-        list[str], typer.Argument(help="Pictures, folders (with all below), globs, URLs; - reads a list from stdin.")
+        list[str],
+        typer.Argument(help="Pictures, folders (searched recursively), globs or URLs; - reads a list from stdin."),
     ],
     labels: Labels = None,
     label_set: LabelSet = None,
     no_detect: NoDetect = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL to stdout."),
+        typer.Option("-o", "--output", help="rows.jsonl, rows.csv or rows.parquet. Default: JSONL on stdout."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an output that exists.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again over an output that exists.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces a batch.")] = 128,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an existing output file.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces per batch.")] = 128,
     threshold: Threshold = None,
-    frames: Annotated[bool, typer.Option("--frames", help="Every frame of animated GIF and WebP files.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many pictures.")] = None,
+    frames: Annotated[bool, typer.Option("--frames", help="Read every frame of animated GIF and WebP files.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Label at most this many pictures.")] = None,
     shuffle_seed: Annotated[
-        int | None, typer.Option("--shuffle-seed", help="Take the pictures in a random order of this seed.")
+        int | None, typer.Option("--shuffle-seed", help="Shuffle the pictures with this seed.")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Threads that open pictures and find faces. Default: one a core."),
+        typer.Option("--workers", min=1, help="Threads that open pictures and find faces. Default: one per core."),
     ] = None,
     export: Annotated[
         tuple[str, Path] | None,
-        typer.Option("--export", help="imagefolder DIR: write the face crops as an ImageFolder too."),
+        typer.Option("--export", help="imagefolder DIR: also save the face crops as an ImageFolder."),
     ] = None,
     model: Model = "mini",
     device: Device = "auto",
@@ -183,14 +185,14 @@ def label(
     operating_point: Point = "accurate",
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Write an explanation for every face too: seconds a face, not milliseconds."),
+        typer.Option("--explain", help="Also write an explanation for every face. Takes seconds per face."),
     ] = False,
     explainer: ExplainerName = "auto",
     explainer_model: ExplainerModel = "",
     decide: Decide = "evidence",
     quantize: Quantize = None,
 ) -> None:
-    """Label many pictures: one row per face, one bad file is one row with status=error, a killed run resumes."""
+    """Label many pictures, one row per face. A file that cannot be read becomes a row with status=error."""
     from emoreason.apps.cli.progress import labeling_bar
     from emoreason.core.device import cores
     from emoreason.core.image_folder import ImageFolder, check_folder
@@ -198,29 +200,27 @@ def label(
     from emoreason.label import LabelJob, made_with, remaining, row_columns, run
 
     if resume and overwrite:
-        raise UsageError("--resume goes on and --overwrite starts again: give one of them")
+        raise UsageError("--resume continues and --overwrite starts over: use one of them")
     if resume and output is None:
-        raise UsageError("--resume needs the file to go on with: -o rows.jsonl")
+        raise UsageError("--resume needs the file to continue: add -o rows.jsonl")
     if export is not None and export[0] != "imagefolder":
-        raise UsageError(f"--export {export[0]}: 'imagefolder DIR' was expected")
+        raise UsageError(f"--export {export[0]}: expected --export imagefolder DIR")
     if output is not None:
         check_target(output, resume, overwrite)
     if export is not None:
         check_folder(export[1], resume, tuple(paths))
-    chosen = chosen_labels(labels, label_set)
-    job = LabelJob(tuple(paths), chosen, not no_detect, frames, batch_size, workers or cores(), limit, shuffle_seed,
-              explain=explain, decide=decide)  # fmt: skip
+    label_names = chosen_labels(labels, label_set)
+    job = LabelJob(tuple(paths), label_names, not no_detect, frames, batch_size, workers or cores(), limit,
+              shuffle_seed, explain=explain, decide=decide)  # fmt: skip
     sources = job.sources()
     if not sources:
-        raise EmoreasonError(
-            f"no pictures found in {', '.join(paths)}: jpg, png, webp, gif, bmp, tiff, … are looked for"
-        )
+        raise EmoreasonError(f"no pictures found in {', '.join(paths)}: looked for jpg, png, webp, gif, bmp, tiff, …")
     if decide != "evidence" and not explain:
         raise UsageError(f"--decide {decide} needs the language model: add --explain")
     reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
                      explainer if explain else "none", explainer_model, quantize)  # fmt: skip
     if explain and reasoner.explainer is None:
-        raise UsageError(f"{model} has no language model of its own: name one with --explainer, or leave --explain out")
+        raise UsageError(f"{model} has no language model: name one with --explainer, or leave out --explain")
     options = made_with(reasoner, job, export=export is not None)
     rows = RowFile(output, row_columns(reasoner, job), made_with=options, resume=resume, overwrite=overwrite)
     folder = ImageFolder(export[1], f"model:{reasoner.name}@{reasoner.revision}") if export else None
@@ -228,7 +228,7 @@ def label(
         try:
             outcome = run(reasoner, job, rows, sources, export=folder, progress=progress)
         except KeyboardInterrupt:
-            note(f"stopped; what stands in {output} is safe, --resume goes on" if output else "stopped")
+            note(f"stopped; the rows in {output} are safe, continue with --resume" if output else "stopped")
             raise typer.Exit(STOPPED) from None
     note(str(outcome))
     if outcome.failed:
@@ -258,17 +258,17 @@ def evaluate(
     protocol: Annotated[
         str | None, typer.Option("--protocol", help="FER+: majority, argmax8, strict or probability.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("results"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path("results"),
     predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Score this predictions.jsonl again, without a model.")
+        Path | None, typer.Option("--predictions", help="Score an existing predictions.jsonl again, without a model.")
     ] = None,
     labels: Labels = None,
     detect: Annotated[
-        bool, typer.Option("--detect/--no-detect", help="Find the face first, or take the pictures as crops.")
+        bool, typer.Option("--detect/--no-detect", help="Find the faces first, or treat the pictures as face crops.")
     ] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="A random sample of this size.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample and of the intervals.")] = 0,
-    format: Annotated[str | None, typer.Option("--format", help="Layout of the data, where it cannot be told.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use a random sample of this size.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample and of the confidence intervals.")] = 0,
+    format: Annotated[str | None, typer.Option("--format", help="Layout of the data, if it is not detected.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 128,
     model: Model = "mini",
     device: Device = "auto",
@@ -281,17 +281,21 @@ def evaluate(
     explainer_model: ExplainerModel = "",
     decide: Decide = "evidence",
     quantize: Quantize = None,
-    texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score another system's texts.")] = None,
+    texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score texts of another system.")] = None,
     parts: Annotated[
-        str | None, typer.Option("--parts", help="explanations: only these, such as form,evidence.")
+        str | None, typer.Option("--parts", help="explanations: run only these parts, such as form,evidence.")
     ] = None,
-    free: Annotated[bool, typer.Option("--free", help="explanations: without the grammar too.")] = False,
-    most: Annotated[int | None, typer.Option("--most", min=1, help="explanations: faces of a probe.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="explanations: do not go on, start again.")] = False,
+    free: Annotated[bool, typer.Option("--free", help="explanations: also generate without the grammar.")] = False,
+    most: Annotated[
+        int | None, typer.Option("--most", min=1, help="explanations: at most this many faces per probe.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="explanations: start over instead of continuing.")
+    ] = False,
 ) -> None:
-    """Measure a model on a benchmark: report.json, report.md, plots, and predictions that can be scored again.
+    """Evaluate a model on a benchmark. Writes report.json, report.md, plots, and predictions you can score again.
 
-    `explanations` is the battery of the texts: what they say against the evidence, and what they do when it changes.
+    `explanations` tests the texts: whether they match the evidence, and whether they change when the evidence does.
     """
     if benchmark == "explanations":
         reasoner = None
@@ -306,9 +310,9 @@ def evaluate(
         return
     from emoreason.evaluate import load_benchmark, rescore, run
 
-    chosen = load_benchmark(benchmark)
+    definition = load_benchmark(benchmark)
     if predictions is not None:
-        report = rescore(predictions, chosen, protocol, out=output)
+        report = rescore(predictions, definition, protocol, out=output)
     else:
         if data is None:
             raise UsageError(
@@ -322,7 +326,7 @@ def evaluate(
                     "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
         with counting_bar("evaluating") as count:
             report = run(
-                chosen,
+                definition,
                 data,
                 predictor(reasoner, detect, batch_size, count),
                 output,
@@ -363,7 +367,7 @@ app.command(
 
 @app.command(epilog=examples("env"))
 def env() -> None:
-    """Versions, device and number type with the reason: the text to paste in a bug report."""
+    """Show versions, device and number type, for bug reports."""
     from emoreason.core.environment import describe
 
     report = describe()
@@ -377,14 +381,18 @@ def env() -> None:
 @data_app.command("check", epilog=examples("data check my_faces/", "data check my_faces/ --labels happy,sad --json"))
 def data_check(
     source: Annotated[str, typer.Argument(help="A data set: folder, csv, jsonl, parquet, or hub:OWNER/NAME.")],
-    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    format: Annotated[str, typer.Option("--format", help="Layout of the data, if it is not detected.")] = "auto",
     split: Annotated[str | None, typer.Option("--split")] = None,
     labels: Labels = None,
     label_set: LabelSet = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Look for exact copies only.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Find exact copies only, not near copies.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Counts, unknown labels, missing and broken files, copies, leaks between splits. Exit 3 when all is not well."""
+    """Check a data set: unknown labels, missing files, copies, leaks.
+
+    Counts the labels, finds missing and broken files, copies, and faces that leak between splits. Exit code 3 if there
+    are any problems.
+    """
     from emoreason.apps.cli.progress import counting_bar
     from emoreason.data.check import SIMILARITY, check
 
@@ -408,25 +416,28 @@ def data_check(
     "convert", epilog=examples("data convert my_faces/ faces.parquet", "data convert my_faces/ faces/ --to jsonl")
 )
 def data_convert(
-    source: Annotated[str, typer.Argument(help="A data set in any layout that emoreason reads.")],
+    source: Annotated[str, typer.Argument(help="A data set, in any layout that emoreason reads.")],
     output: Annotated[Path, typer.Argument(help="A .parquet file, or a folder.")],
-    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
-    to: Annotated[str, typer.Option("--to", help="parquet, or jsonl with pictures beside it.")] = "parquet",
+    format: Annotated[str, typer.Option("--format", help="Layout of the data, if it is not detected.")] = "auto",
+    to: Annotated[str, typer.Option("--to", help="parquet, or jsonl with the pictures beside it.")] = "parquet",
     split: Annotated[str | None, typer.Option("--split")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
 ) -> None:
-    """Any data set into one layout that emoreason, datasets and pandas read. Exit 3 when rows had to be skipped."""
+    """Convert a data set to Parquet or JSONL.
+
+    emoreason, datasets and pandas can read the result. Exit code 3 if rows were skipped.
+    """
     from emoreason.apps.cli.progress import counting_bar
     from emoreason.data.convert import convert
 
     with counting_bar("converting") as count:
-        done = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
-    print(f"{done.written} rows -> {done.output}")
-    for trouble in done.skipped[:5]:
-        note(f"skipped: {trouble.id}: {trouble.why}")
-    if len(done.skipped) > 5:
-        note(f"… and {len(done.skipped) - 5} more; emoreason data check tells what can be wrong")
-    if done.skipped:
+        result = convert(source, output, format=format, to=to, split=split, overwrite=overwrite, progress=count)
+    print(f"{result.written} rows -> {result.output}")
+    for row in result.skipped[:5]:
+        note(f"skipped: {row.id}: {row.why}")
+    if len(result.skipped) > 5:
+        note(f"… and {len(result.skipped) - 5} more; find out why with emoreason data check")
+    if result.skipped:
         raise typer.Exit(FAILED_ITEMS)
 
 
@@ -438,26 +449,35 @@ def data_convert(
     ),
 )
 def data_describe(
-    source: Annotated[str, typer.Argument(help="A data set of face crops in any layout that emoreason reads.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder: NAME.jsonl, holdout.jsonl, images/.")],
-    format: Annotated[str, typer.Option("--format", help="Layout, where it cannot be told.")] = "auto",
+    source: Annotated[str, typer.Argument(help="A data set of face crops, in any layout that emoreason reads.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for NAME.jsonl, holdout.jsonl and images/.")],
+    format: Annotated[str, typer.Option("--format", help="Layout of the data, if it is not detected.")] = "auto",
     split: Annotated[str | None, typer.Option("--split")] = None,
-    name: Annotated[str, typer.Option("--name", help="Of the JSONL file.")] = "train",
+    name: Annotated[str, typer.Option("--name", help="Name of the JSONL file.")] = "train",
     model: Model = "mini",
     turns: Annotated[int, typer.Option("--turns", help="Follow-up questions per face.")] = 1,
-    vary: Annotated[float, typer.Option("--vary", help="Share of the label distributions that are changed.")] = 0.5,
-    flip: Annotated[float, typer.Option("--flip", help="Share of the sheets with one movement changed.")] = 0.15,
-    without: Annotated[str | None, typer.Option("--without", help="Leave out copies of this data set's faces.")] = None,
-    holdout: Annotated[int, typer.Option("--holdout", help="So many faces go to holdout.jsonl.")] = 0,
-    limit: Annotated[int | None, typer.Option("--limit", help="Look at the first N faces only.")] = None,
+    vary: Annotated[float, typer.Option("--vary", help="Share of faces whose label distribution is altered.")] = 0.5,
+    flip: Annotated[float, typer.Option("--flip", help="Share of faces with one movement altered.")] = 0.15,
+    without: Annotated[
+        str | None, typer.Option("--without", help="Leave out faces that also appear in this data set.")
+    ] = None,
+    holdout: Annotated[int, typer.Option("--holdout", help="Put this many faces into holdout.jsonl.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Use only the first N faces.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 7,
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", help="Rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model."),
+        typer.Option(
+            "--teacher", help="Model that rewrites the texts: an http(s)://HOST/v1 endpoint, or a local model."
+        ),
     ] = None,
-    teacher_model: Annotated[str, typer.Option("--teacher-model", help="The model's name at the endpoint.")] = "",
+    teacher_model: Annotated[
+        str, typer.Option("--teacher-model", help="The model's name, if --teacher is an endpoint.")
+    ] = "",
 ) -> None:
-    """Write training text: observations without a label, the verdict, the interpretation, follow-up questions."""
+    """Write training texts for a data set of faces.
+
+    Each text has observations without a label, the verdict, the interpretation, and follow-up questions.
+    """
     from itertools import islice
 
     from emoreason.apps.cli.progress import counting_bar
@@ -474,11 +494,11 @@ def data_describe(
     left_out = frozenset(copies_in(read(source, format=format, split=split), read(without))) if without else frozenset()
     with counting_bar("describing") as count:
         samples = islice(read(source, format=format, split=split), limit)
-        done = describe(samples, reasoner, output, name=name, plan=Plan(turns, vary, flip, seed), holdout=holdout,
+        result = describe(samples, reasoner, output, name=name, plan=Plan(turns, vary, flip, seed), holdout=holdout,
                         without=left_out, rewrite=rewrite, progress=count)  # fmt: skip
-    for file, n in done.written.items():
+    for file, n in result.written.items():
         print(f"{n} conversations -> {file}")
-    for why, n in done.dropped.items():
+    for why, n in result.dropped.items():
         if n:
             note(f"left out, {why.replace('_', ' ')}: {n} faces")
     if rewrite is not None:
@@ -509,11 +529,11 @@ def _command() -> str:
 
 
 def execute(arguments: list[str] | None = None) -> int:
-    """One command; its exit code. A user's mistake becomes one line, never a stack trace."""
-    warnings.filterwarnings("ignore", "Image size")  # of Pillow: what is too large for us is told in our words
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their programmers
+    """Run one command and return its exit code. Errors print as one line, without a stack trace."""
+    warnings.filterwarnings("ignore", "Image size")  # Pillow's; we report pictures that are too large ourselves
+    warnings.filterwarnings("ignore", category=FutureWarning)  # meant for the developers of libraries
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, JSON is UTF-8, and no name of a file is a crash
+        if isinstance(stream, io.TextIOWrapper):  # UTF-8 in any locale, and odd file names cannot crash it
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = app(arguments, prog_name="emoreason", standalone_mode=False)
@@ -529,11 +549,11 @@ def execute(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return STOPPED
     except BrokenPipeError:
-        return _reader_left()
+        return _ignore_closed_pipe()
     except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):  # click's own answer to a reader that left
+        if not isinstance(end.__context__, BrokenPipeError):  # click turns a closed pipe into SystemExit
             raise
-        return _reader_left()
+        return _ignore_closed_pipe()
 
 
 def _help_of(error: Exception) -> str:
@@ -541,8 +561,8 @@ def _help_of(error: Exception) -> str:
     return f"{context.command_path if context else 'emoreason'} --help"
 
 
-def _reader_left() -> int:
-    """`emoreason label … | head` is no mistake. What is still buffered goes nowhere, so that the end is silent."""
+def _ignore_closed_pipe() -> int:
+    """Exit quietly when the reader has left, as in `emoreason label … | head`. Drops output that is still buffered."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -550,7 +570,6 @@ def _reader_left() -> int:
 
 
 def main() -> None:
-    """The entry point."""
     sys.exit(execute())
 
 

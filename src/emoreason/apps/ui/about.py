@@ -1,6 +1,6 @@
-"""The third tab: what the loaded model is, how well it was measured, and what it may be used for. All as Markdown.
+"""The Model tab as Markdown: facts about the loaded model, its scores, and what it may be used for.
 
-Figures are read from the card, which is written from the reports, and from the model itself. None is typed here.
+All numbers come from the model itself and from its card, which is generated from evaluation reports.
 """
 
 import json
@@ -21,46 +21,46 @@ if TYPE_CHECKING:
 
 
 def model_facts(reasoner: "Reasoner") -> str:
-    """A table: name, parts, labels, and how its probabilities come about."""
-    said, reader = words()["about"], reasoner.reader
+    """A table: name, parts, labels, and how its probabilities are computed."""
+    texts, reader = words()["about"], reasoner.reader
     encoder, shipped = reader.zeroshot.encoder, _shipped(reasoner)
     side = encoder.size
-    size = said["size"].format(millions=shipped.spec["parameters"] / 1e6, side=side) if shipped else None
+    size = texts["size"].format(millions=shipped.spec["parameters"] / 1e6, side=side) if shipped else None
     cells = {
         "name": escaped(reasoner.name),
         "revision": escaped(reasoner.revision),
-        "size": size or said["input"].format(side=side),
+        "size": size or texts["input"].format(side=side),
         "language": escaped(_language(reasoner)),
         "detector": escaped(reasoner.detector.name),
-        "labels": f"{escaped(', '.join(reasoner.default_labels))}. {said['any_labels']}",
+        "labels": f"{escaped(', '.join(reasoner.default_labels))}. {texts['any_labels']}",
         "label_sets": escaped(", ".join(LABEL_SETS)),
-        "units": escaped(", ".join(f"AU{code}" for code in reader.unit_codes)) or said["no_units"],
+        "units": escaped(", ".join(f"AU{code}" for code in reader.unit_codes)) or texts["no_units"],
         "prompts": escaped(reasoner.prompt_id),
         "point": escaped(_point(reasoner)),
         "threshold": _threshold(reasoner),
         "calibration": escaped(_calibration(reasoner)),
         "device": escaped(f"{reasoner.compute.device}, {reasoner.compute.dtype}: {reasoner.compute.reason}"),
     }
-    lines = [f"| {said['facts'][key]} | {cell} |" for key, cell in cells.items()]
+    lines = [f"| {texts['facts'][key]} | {cell} |" for key, cell in cells.items()]
     return "\n".join(["| | |", "| --- | --- |", *lines])
 
 
 def scores(reasoner: "Reasoner") -> str:
-    """The headline of the card."""
-    found = re.search(r"^## (Scores\b.*?)(?=^##)", _card(reasoner), re.M | re.S)
-    return f"### {found[1].strip()}" if found else _none("no_scores", reasoner)
+    """The "Scores" section of the card."""
+    match = re.search(r"^## (Scores\b.*?)(?=^##)", _card(reasoner), re.M | re.S)
+    return f"### {match[1].strip()}" if match else _none("no_scores", reasoner)
 
 
 def card(reasoner: "Reasoner") -> str:
-    """The whole card, without the lines for the hub."""
+    """The whole card, without the metadata for the Hub."""
     return _card(reasoner) or _none("no_card", reasoner)
 
 
 def licence(reasoner: "Reasoner") -> str:
     if _shipped(reasoner):
         return words()["about"]["licence"]
-    found = re.search(r"^## Licence and use\n(.*?)(?=^##|\Z)", _card(reasoner), re.M | re.S)
-    return found[1].strip() if found else _none("other_licence", reasoner)
+    match = re.search(r"^## Licence and use\n(.*?)(?=^##|\Z)", _card(reasoner), re.M | re.S)
+    return match[1].strip() if match else _none("other_licence", reasoner)
 
 
 def policy() -> str:
@@ -72,25 +72,25 @@ def versions() -> str:
 
 
 def _shipped(reasoner: "Reasoner") -> Bundle | None:
-    """The model of the package that this is; a model trained further bears its name but not its figures."""
-    found = bundles().get(reasoner.name)
-    return found if found and found.spec["sha256"].startswith(reasoner.revision) else None
+    """The built-in model that this is, if any. A model trained further has the same name but not the same scores."""
+    bundle = bundles().get(reasoner.name)
+    return bundle if bundle and bundle.spec["sha256"].startswith(reasoner.revision) else None
 
 
 def _card(reasoner: "Reasoner") -> str:
-    """Of a model of the package, or of a run: README.md in its folder, without pictures and without its places."""
-    own = reasoner.folder / "README.md" if reasoner.folder else None
+    """The card of a built-in model, or README.md of a run without its pictures and paths."""
+    readme = reasoner.folder / "README.md" if reasoner.folder else None
     if _shipped(reasoner):
         text = resource(f"model_cards/{reasoner.name}.md").read_text(encoding="utf-8")
-    elif reasoner.folder and own and own.is_file() and _of_folder(reasoner):
-        text = re.sub(r"!\[.*?\]\(.*?\)\n*", "", public(own.read_text(encoding="utf-8"), reasoner.folder))
+    elif reasoner.folder and readme and readme.is_file() and _is_current(reasoner):
+        text = re.sub(r"!\[.*?\]\(.*?\)\n*", "", public(readme.read_text(encoding="utf-8"), reasoner.folder))
     else:
         return ""
     return re.sub(r"\A---\n.*?\n---\n|<!--.*?-->\n?", "", text, flags=re.S)
 
 
-def _of_folder(reasoner: "Reasoner") -> bool:
-    """The run was not trained again since it was loaded."""
+def _is_current(reasoner: "Reasoner") -> bool:
+    """Whether the run folder still holds the loaded model, and was not trained again."""
     bundle = read_bundle(reasoner.folder) if reasoner.folder else None
     return bundle is not None and bundle.spec["sha256"].startswith(reasoner.revision)
 
@@ -100,7 +100,7 @@ def _none(key: str, reasoner: "Reasoner") -> str:
 
 
 def _language(reasoner: "Reasoner") -> str:
-    """The explainer's name, and the language model that it was trained on where it is one of ours."""
+    """The explainer's name, and its base language model if it is one of ours."""
     if reasoner.explainer is None:
         return words()["about"]["no_words"]
     spec = Path(reasoner.explainer_name) / "explainer.json"
@@ -109,28 +109,28 @@ def _language(reasoner: "Reasoner") -> str:
 
 
 def _point(reasoner: "Reasoner") -> str:
-    said, reader = words()["about"], reasoner.reader
+    texts, reader = words()["about"], reasoner.reader
     point = reader.calibration.points.get(reader.point)
     if point is None:
-        return said["plain_point"]
-    told = said["temperature"].format(temperature=point.temperature, strength=point.prior_strength)
-    return f"{reader.point}: {told}"
+        return texts["plain_point"]
+    scaling = texts["temperature"].format(temperature=point.temperature, strength=point.prior_strength)
+    return f"{reader.point}: {scaling}"
 
 
 def _threshold(reasoner: "Reasoner") -> str:
-    said, reader = words()["about"], reasoner.reader
+    texts, reader = words()["about"], reasoner.reader
     if reader.threshold is not None:
-        return said["below_all"].format(limit=reader.threshold) if reader.threshold else said["no_threshold"]
+        return texts["below_all"].format(limit=reader.threshold) if reader.threshold else texts["no_threshold"]
     limit = reader.calibration.abstain_below if _calibrated(reasoner) else 0
-    return said["below"].format(limit=limit) if limit else said["no_threshold"]
+    return texts["below"].format(limit=limit) if limit else texts["no_threshold"]
 
 
 def _calibration(reasoner: "Reasoner") -> str:
-    said = words()["about"]
+    texts = words()["about"]
     if not _calibrated(reasoner):
-        return said["not_calibrated"]
+        return texts["not_calibrated"]
     calibration = reasoner.reader.calibration
-    return said["calibrated"].format(faces=calibration.fitted_on, labels=", ".join(calibration.labels))
+    return texts["calibrated"].format(faces=calibration.fitted_on, labels=", ".join(calibration.labels))
 
 
 def _calibrated(reasoner: "Reasoner") -> bool:

@@ -1,6 +1,6 @@
-"""The charts of the evidence side: label bars, action units, circumplex. Pure functions to HTML and SVG.
+"""The charts of the evidence panel as HTML and SVG: label bars, action units, circumplex.
 
-Nothing is told by colour alone: the chosen label is bold and marked, and beside every bar stands a word or a number.
+Nothing depends on colour alone: the chosen label is bold and marked, and every bar has a word or a number.
 """
 
 import math
@@ -13,34 +13,34 @@ from emoreason.evidence.attributes import Attribute
 from emoreason.knowledge.emotions import CIRCUMPLEX
 from emoreason.knowledge.facs import ACTION_UNITS, band
 
-Words = Mapping[str, str]  # the section `charts` of the texts
+Texts = Mapping[str, str]  # the section `charts` of en.yaml
 
-MAX_BARS = 12  # more labels are folded away
-# Reference emotions that the circumplex names, and the side of their point on which the name does not cover another.
+MAX_BARS = 12  # further labels are folded
+# Emotions named in the circumplex, and the text anchor that keeps each name off the others.
 LANDMARKS = {
     "neutral": "start", "happiness": "start", "surprise": "end", "excitement": "middle", "sadness": "start",
     "anger": "start", "fear": "end", "disgust": "end", "contempt": "start", "tiredness": "start", "boredom": "end",
 }  # fmt: skip
 SCALE = 100  # SVG units from the middle of the circumplex to its rim
-MIDDLE = 0.1  # nearer to an axis than this is on neither side of it
+MIDDLE = 0.1  # values closer to an axis than this count as neither side
 
 
 def distribution_bars(
-    probabilities: Mapping[str, float], label: str, calibrated: bool, abstained: bool, words: Words
+    probabilities: Mapping[str, float], label: str, calibrated: bool, abstained: bool, texts: Texts
 ) -> str:
-    """All labels, most probable first; the chosen one is accented unless there is no answer."""
+    """All labels, most probable first. Highlights the chosen label, unless the model abstained."""
     ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])
-    bars = [_bar(name, p, name == label and not abstained, words) for name, p in ranked]
-    shown = f'<ol class="er-bars">{"".join(bars[:MAX_BARS])}</ol>'
+    bars = [_bar(name, p, name == label and not abstained, texts) for name, p in ranked]
+    html = f'<ol class="er-bars">{"".join(bars[:MAX_BARS])}</ol>'
     if len(bars) > MAX_BARS:
         rest = f'<ol class="er-bars" start="{MAX_BARS + 1}">{"".join(bars[MAX_BARS:])}</ol>'
-        shown += _folded(words["more_labels"].format(n=len(bars) - MAX_BARS), rest)
-    note = words["calibrated"] if calibrated else words["uncalibrated"]
-    return _section("er-distribution", words["distribution"], f'{shown}<p class="er-note">{escape(note)}</p>')
+        html += _folded(texts["more_labels"].format(n=len(bars) - MAX_BARS), rest)
+    note = texts["calibrated"] if calibrated else texts["uncalibrated"]
+    return _section("er-distribution", texts["distribution"], f'{html}<p class="er-note">{escape(note)}</p>')
 
 
-def _bar(name: str, p: float, chosen: bool, words: Words) -> str:
-    current = f' aria-current="true" title="{escape(words["chosen"])}"' if chosen else ""
+def _bar(name: str, p: float, chosen: bool, texts: Texts) -> str:
+    current = f' aria-current="true" title="{escape(texts["chosen"])}"' if chosen else ""
     return (
         f'<li class="er-bar{" er-best" if chosen else ""}"{current}><span class="er-name">{escape(name)}</span>'
         f'{_track(p)}<span class="er-value">{escape(percent(p))}</span></li>'
@@ -52,30 +52,30 @@ def _track(share: float) -> str:
     return f'<span class="er-track" aria-hidden="true"><span style="width:{width:.1f}%"></span></span>'
 
 
-def unit_list(face: FaceAnalysis, words: Words) -> str:
-    """The visible action units as buttons that show their region, strongest first; the others folded away."""
-    title = words["units"]
+def unit_list(face: FaceAnalysis, texts: Texts) -> str:
+    """Visible action units as buttons that highlight their region, strongest first. The others are folded."""
+    title = texts["units"]
     if not face.action_units:
-        return _section("er-units", title, f'<p class="er-note">{escape(words["no_units"])}</p>')
+        return _section("er-units", title, f'<p class="er-note">{escape(texts["no_units"])}</p>')
     cited = {m.action_unit for m in face.explanation.mentions if m.present} if face.explanation else set()
     ranked = sorted(face.action_units.items(), key=lambda unit: -unit[1])
-    visible = [_unit(code, x, code in cited, words) for code, x in ranked if band(x)]
+    visible = [_unit(code, x, code in cited, texts) for code, x in ranked if band(x)]
     faint = [
         f"<li>{escape(ACTION_UNITS[code].name)} <span>AU {escape(code)}</span></li>"
         for code, x in ranked
         if not band(x)
     ]
-    parts = f'<ul class="er-seen">{"".join(visible)}</ul>' if visible else f"<p>{escape(words['none_visible'])}</p>"
+    parts = f'<ul class="er-seen">{"".join(visible)}</ul>' if visible else f"<p>{escape(texts['none_visible'])}</p>"
     if visible:
-        parts += f'<p class="er-note">{escape(words["press"])}</p>'
+        parts += f'<p class="er-note">{escape(texts["press"])}</p>'
     if faint:
-        parts += _folded(words["faint"].format(n=len(faint)), f'<ul class="er-faint">{"".join(faint)}</ul>')
+        parts += _folded(texts["faint"].format(n=len(faint)), f'<ul class="er-faint">{"".join(faint)}</ul>')
     return _section("er-units", title, parts)
 
 
-def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
+def _unit(code: str, intensity: float, cited: bool, texts: Texts) -> str:
     unit = ACTION_UNITS[code]
-    mark = f'<span class="er-mark">{escape(words["cited"])}</span>' if cited else ""
+    mark = f'<span class="er-mark">{escape(texts["cited"])}</span>' if cited else ""
     return (
         f'<li><button type="button" class="er-unit{" er-cited" if cited else ""}" data-au="{escape(code)}"'
         f' data-region="{unit.region}" aria-pressed="false" title="AU {escape(code)}: {unit.region}">'
@@ -84,49 +84,49 @@ def _unit(code: str, intensity: float, cited: bool, words: Words) -> str:
     )
 
 
-def attribute_section(attribute: Attribute, face: FaceAnalysis, words: Words) -> str:
-    """An attribute by its own chart, or by its line of text where it has none."""
+def attribute_section(attribute: Attribute, face: FaceAnalysis, texts: Texts) -> str:
+    """The chart of an attribute, or its line of text if it has no chart."""
     if (chart := CHARTS.get(attribute.name)) is not None:
-        return chart(face, words)
+        return chart(face, texts)
     line = attribute.describe(face.face, face.evidence)
     return _section("er-attribute", attribute.name.replace("_", " "), f"<p>{escape(line)}</p>") if line else ""
 
 
-def circumplex(face: FaceAnalysis, words: Words) -> str:
-    """Where the face, or its distribution, lies between unpleasant and pleasant, calm and activated."""
+def circumplex(face: FaceAnalysis, texts: Texts) -> str:
+    """Valence and arousal of the face as a point between unpleasant and pleasant, calm and activated."""
     valence, arousal, measured = face.evidence.valence, face.evidence.arousal, face.evidence.point_measured
     if valence is None or arousal is None:
-        why = words["half_point" if measured else "no_point"]
-        return _section("er-circumplex", words["circumplex"], f'<p class="er-note">{escape(why)}</p>')
-    across = _side(valence, words["unpleasant"], words["pleasant"], words["between_valence"])
-    up = _side(arousal, words["calm"], words["activated"], words["between_arousal"])
-    said = words["point"].format(across=across, up=up, valence=f"{valence:+.2f}", arousal=f"{arousal:+.2f}")
-    x, y = _place(valence, arousal)
-    drawn = (
-        f'<svg class="er-circle" viewBox="-178 -124 356 248" role="img" aria-label="{escape(said)}">'
+        why = texts["half_point" if measured else "no_point"]
+        return _section("er-circumplex", texts["circumplex"], f'<p class="er-note">{escape(why)}</p>')
+    across = _side(valence, texts["unpleasant"], texts["pleasant"], texts["between_valence"])
+    up = _side(arousal, texts["calm"], texts["activated"], texts["between_arousal"])
+    caption = texts["point"].format(across=across, up=up, valence=f"{valence:+.2f}", arousal=f"{arousal:+.2f}")
+    x, y = _svg_point(valence, arousal)
+    chart = (
+        f'<svg class="er-circle" viewBox="-178 -124 356 248" role="img" aria-label="{escape(caption)}">'
         f'<circle class="er-rim" r="{SCALE}"/>'
         f'<path class="er-axes" d="M{-SCALE} 0H{SCALE}M0 {-SCALE}V{SCALE}"/>'
         f"{''.join(_landmark(name, side, (x, y)) for name, side in LANDMARKS.items())}"
-        f'<g class="er-axis-names"><text y="-110" text-anchor="middle">{escape(words["activated"])}</text>'
-        f'<text y="119" text-anchor="middle">{escape(words["calm"])}</text>'
-        f'<text x="-104" y="-5" text-anchor="end">{escape(words["unpleasant"])}</text>'
-        f'<text x="104" y="-5">{escape(words["pleasant"])}</text></g>'
+        f'<g class="er-axis-names"><text y="-110" text-anchor="middle">{escape(texts["activated"])}</text>'
+        f'<text y="119" text-anchor="middle">{escape(texts["calm"])}</text>'
+        f'<text x="-104" y="-5" text-anchor="end">{escape(texts["unpleasant"])}</text>'
+        f'<text x="104" y="-5">{escape(texts["pleasant"])}</text></g>'
         f'<circle class="er-halo" cx="{x}" cy="{y}" r="9"/><circle class="er-point" cx="{x}" cy="{y}" r="5.5"/></svg>'
     )
-    how = words["measured" if measured else "derived"]
-    notes = f'<p class="er-caption">{escape(said)}</p><p class="er-note">{escape(how)}</p>'
-    return _section("er-circumplex", words["circumplex"], drawn + notes)
+    source = texts["measured" if measured else "derived"]
+    notes = f'<p class="er-caption">{escape(caption)}</p><p class="er-note">{escape(source)}</p>'
+    return _section("er-circumplex", texts["circumplex"], chart + notes)
 
 
-CHARTS: Mapping[str, Callable[[FaceAnalysis, Words], str]] = {
+CHARTS: Mapping[str, Callable[[FaceAnalysis, Texts], str]] = {
     "action_units": unit_list,
     "valence_arousal": circumplex,
 }
 
 
 def _landmark(name: str, side: str, point: tuple[float, float]) -> str:
-    x, y = _place(*CIRCUMPLEX[name])
-    gap = 13 if math.dist((x, y), point) < 13 else 4  # the point covers no name
+    x, y = _svg_point(*CIRCUMPLEX[name])
+    gap = 13 if math.dist((x, y), point) < 13 else 4  # keeps the name clear of the point
     dx, dy = {"start": (gap, 3), "end": (-gap, 3), "middle": (0, -gap)}[side]
     return (
         f'<g class="er-landmark"><circle cx="{x}" cy="{y}" r="1.6"/>'
@@ -134,7 +134,7 @@ def _landmark(name: str, side: str, point: tuple[float, float]) -> str:
     )
 
 
-def _place(valence: float, arousal: float) -> tuple[float, float]:
+def _svg_point(valence: float, arousal: float) -> tuple[float, float]:
     return round(SCALE * valence, 1), round(-SCALE * arousal, 1)
 
 

@@ -1,4 +1,4 @@
-"""A conversation as a file to keep: a report to read (Markdown), everything (JSON), and the rows of its faces (CSV)."""
+"""Downloads of a conversation: a report (Markdown), everything (JSON), and one row per face (CSV)."""
 
 import base64
 import csv
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from emoreason.apps.ui.conversation import Exchange, PageConversation, Settings
     from emoreason.explain.explanation import Explanation
 
-PICTURE_SIDE = 480  # pixels, longest side of a picture in the report
-TOP_LABELS = 4
+PICTURE_SIDE = 480  # pixels of the longer side of a picture in the report
+TOP_LABELS = 4  # labels listed per face
 
-
-# What the browser does with [name, type, base64] of a file: page.js saves it.
+# JavaScript that takes [name, type, base64] of a file and lets page.js download it.
 SAVE = "(file) => { if (file && file.length) window.emoreason.download(...file); return []; }"
 
 
@@ -46,12 +45,12 @@ def as_json(conversation: "PageConversation") -> str:
         }
         for exchange in conversation.exchanges
     ]
-    made = {"emoreason": __version__, "made": _now(), "exchanges": exchanges}
-    return _utf8(json.dumps(made, ensure_ascii=False, indent=2) + "\n")
+    document = {"emoreason": __version__, "made": _now(), "exchanges": exchanges}
+    return _utf8(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
 def as_csv(conversation: "PageConversation") -> str:
-    """The rows of all faces, as `emoreason label -o rows.csv` writes them; labels that were not asked stay empty."""
+    """One row per face, as in `emoreason label -o rows.csv`. Labels that a message did not use stay empty."""
     analyses = [analysis for exchange in conversation.exchanges for analysis in exchange.analyses]
     faces = [face for analysis in analyses for face in analysis.faces]
     labels = dict.fromkeys(label for face in faces for label in face.probabilities)
@@ -67,33 +66,33 @@ def as_csv(conversation: "PageConversation") -> str:
 
 
 def as_markdown(conversation: "PageConversation") -> str:
-    said = words()["export"]
+    texts = words()["export"]
     models = dict.fromkeys(
         (analysis.model, analysis.revision) for exchange in conversation.exchanges for analysis in exchange.analyses
     )
-    head = [f"# {said['title']}", said["made"].format(version=__version__, time=_now())]
-    head += [said["model"].format(model=escaped(model), revision=escaped(revision)) for model, revision in models]
+    head = [f"# {texts['title']}", texts["made"].format(version=__version__, time=_now())]
+    head += [texts["model"].format(model=escaped(model), revision=escaped(revision)) for model, revision in models]
     body: list[str] = []
-    before = None
+    last_settings = None
     for number, exchange in enumerate(conversation.exchanges, 1):
-        body += _exchange(number, exchange, before)
-        before = exchange.settings
+        body += _exchange(number, exchange, last_settings)
+        last_settings = exchange.settings
     return _utf8("\n\n".join([*head, *body, "---", words()["page"]["policy"]]) + "\n")
 
 
 def escaped(text: str) -> str:
-    """One line of a user or a model, so that it stands in Markdown as it was written and as nothing else."""
+    """Text of a user or a model on one line, escaped so that Markdown shows it as it is."""
     plain = re.sub(r"([\\`*_\[\]|~$]|^[-+=#]|:(?=//))", r"\\\1", " ".join(text.split()))
-    plain = re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", plain)  # no list
+    plain = re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", plain)  # not a numbered list
     return html.escape(plain, quote=False)
 
 
-def _exchange(number: int, exchange: "Exchange", before: "Settings | None") -> Iterator[str]:
-    said = words()["export"]
-    yield f"## {said['message'].format(number=number)}"
+def _exchange(number: int, exchange: "Exchange", last_settings: "Settings | None") -> Iterator[str]:
+    texts = words()["export"]
+    yield f"## {texts['message'].format(number=number)}"
     if exchange.text:
         yield "\\\n".join(f"> {escaped(line)}" for line in exchange.text.splitlines() if line.strip())
-    if exchange.settings != before:
+    if exchange.settings != last_settings:
         yield _settings(exchange.settings)
     first = exchange.first
     for analysis in exchange.analyses:
@@ -101,67 +100,67 @@ def _exchange(number: int, exchange: "Exchange", before: "Settings | None") -> I
         name = escaped(analysis.picture.source)
         yield f"![{name}]({picture_uri(analysis, numbers)})"
         if not analysis.faces:
-            yield said["no_face"].format(name=name)
+            yield texts["no_face"].format(name=name)
         for face_number, face in zip(numbers, analysis.faces, strict=True):
             yield from _face(face_number, face)
         first += len(analysis.faces)
     if exchange.about:
-        yield said["about"].format(numbers=", ".join(map(str, exchange.about)))
+        yield texts["about"].format(numbers=", ".join(map(str, exchange.about)))
     if exchange.answer:
         yield "\n\n".join(escaped(line) for line in exchange.answer.splitlines() if line.strip())
     if exchange.error:
-        yield said["error"].format(error=escaped(exchange.error))
+        yield texts["error"].format(error=escaped(exchange.error))
     if exchange.stopped:
-        yield said["stopped"]
+        yield texts["stopped"]
 
 
 def _settings(settings: "Settings") -> str:
-    said, manner = words()["export"], settings.manner
-    given = {
+    texts, style = words()["export"], settings.style
+    values = {
         "model": settings.model,
-        "labels": ", ".join(settings.labels) if settings.labels else said["own_labels"],
+        "labels": ", ".join(settings.labels) if settings.labels else texts["own_labels"],
         "decide": settings.decide,
-        "detect": said["on" if settings.detect else "off"],
-        "temperature": said["as_it_is"] if manner.temperature is None else f"{manner.temperature:g}",
-        "length": said["short" if manner.brief else "full"],
+        "detect": texts["on" if settings.detect else "off"],
+        "temperature": texts["as_it_is"] if style.temperature is None else f"{style.temperature:g}",
+        "length": texts["short" if style.brief else "full"],
     }
-    return "; ".join(f"{said['settings'][key]} {escaped(value)}" for key, value in given.items()) + "."
+    return "; ".join(f"{texts['settings'][key]} {escaped(value)}" for key, value in values.items()) + "."
 
 
 def _face(number: int, face: FaceAnalysis) -> Iterator[str]:
-    said, evidence = words()["export"], face.evidence
-    sure = said["calibrated" if evidence.calibrated else "not_calibrated"]
+    texts, evidence = words()["export"], face.evidence
+    calibration = texts["calibrated" if evidence.calibrated else "not_calibrated"]
     ranked = sorted(face.probabilities.items(), key=lambda item: -item[1])[:TOP_LABELS]
     table = {
-        "label": said["no_answer"].format(why=escaped(evidence.why)) if evidence.abstained else escaped(face.label),
-        "confidence": f"{percent(face.confidence)}, {sure}",
+        "label": texts["no_answer"].format(why=escaped(evidence.why)) if evidence.abstained else escaped(face.label),
+        "confidence": f"{percent(face.confidence)}, {calibration}",
         "top": ", ".join(f"{escaped(label)} {percent(p)}" for label, p in ranked),
     }
     table |= {attribute.name: line for attribute, line in face.described()}
-    yield f"### {said['face'].format(number=number)}"
+    yield f"### {texts['face'].format(number=number)}"
     yield "\n".join(
-        ["| | |", "| --- | --- |", *(f"| {said['table'].get(key, key)} | {cell} |" for key, cell in table.items())]
+        ["| | |", "| --- | --- |", *(f"| {texts['table'].get(key, key)} | {cell} |" for key, cell in table.items())]
     )
     if face.explanation is not None:
         yield from _explanation(face.explanation)
 
 
 def _explanation(explanation: "Explanation") -> Iterator[str]:
-    said, sections = words()["export"], explanation.sections
+    texts, sections = words()["export"], explanation.sections
     if sections is None:
         yield escaped(explanation.text)
     else:
         for key in ("observations", "interpretation", "conclusion"):
-            yield f"**{said['sections'][key]}.** {escaped(getattr(sections, key))}"
+            yield f"**{texts['sections'][key]}.** {escaped(getattr(sections, key))}"
     if own := explanation.reasoned:
         key = "agrees" if explanation.agreement else "differs"
-        yield said[key].format(label=escaped(own.label), confidence=percent(own.probabilities[own.label]))
+        yield texts[key].format(label=escaped(own.label), confidence=percent(own.probabilities[own.label]))
     problems = explanation.checks.problems()
-    yield said["checked"] if not problems else "\n".join([said["failed"], "", *(f"- {escaped(p)}" for p in problems)])
+    yield texts["checked"] if not problems else "\n".join([texts["failed"], "", *(f"- {escaped(p)}" for p in problems)])
 
 
 def picture_uri(analysis: Analysis, numbers: Sequence[int]) -> str:
-    """The picture as a small JPEG data URI, with a box and a number at each face."""
+    """The picture as a small JPEG data URI, with a numbered box around each face."""
     image = analysis.picture.image
     small = image.copy()
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
@@ -175,7 +174,7 @@ def picture_uri(analysis: Analysis, numbers: Sequence[int]) -> str:
         draw.rectangle((x, y, right + 4, bottom + 3), fill=colour)
         draw.text((x + 4, y + 3), str(number), fill=PAPER, font=font)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82, subsampling=0)  # thin coloured lines stay what they are
+    small.save(buffer, "JPEG", quality=82, subsampling=0)  # full colour resolution, to keep thin lines sharp
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -184,5 +183,5 @@ def _now() -> str:
 
 
 def _utf8(text: str) -> str:
-    """Names of files may hold bytes that are no UTF-8; they are written out."""
+    """Writes bytes of file names that are not UTF-8 as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What people say about an answer, kept as a training set. It is off unless asked for, and the page shows its place."""
+"""Stores user feedback as a training set. Off by default; the page shows where it goes."""
 
 import errno
 import hashlib
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from emoreason.analysis import Analysis, FaceAnalysis
 
 MAX_LABEL = 60  # characters
-MAX_BYTES = 5 * 10**9  # of faces and rows; reached by at most one face
-PATIENCE = 10  # seconds to wait for another process
+MAX_BYTES = 5 * 10**9  # of faces and rows; exceeded by at most one face
+LOCK_TIMEOUT_S = 10  # seconds to wait for another process
 
 
 def default_folder() -> Path:
@@ -32,14 +32,14 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class Feedback:
-    """`feedback.jsonl` and `faces/` in a folder, made with the first opinion; `emoreason.data.read` reads them.
+    """Writes `feedback.jsonl` and `faces/` into a folder, created on first use. `emoreason.data.read` reads them.
 
-    A row has a label only where a person gave or confirmed one. The others are faces without a label: `data check`
-    counts them as such, and no protocol of an evaluation scores them.
+    A row has a label only if a person gave or confirmed it. Other rows count as faces without a label in `data check`,
+    and evaluations do not score them.
     """
 
     folder: Path = field(default_factory=default_folder)
-    most_bytes: int = MAX_BYTES
+    max_bytes: int = MAX_BYTES
 
     @property
     def file(self) -> Path:
@@ -54,10 +54,10 @@ class Feedback:
         right_label: str | None = None,
         about: Literal["explanation", "answer"] = "explanation",
     ) -> None:
-        """One opinion on one face. A right label corrects; a thumb up confirms the label that an explanation states."""
+        """Saves feedback on one face. `right_label` corrects the label; a thumb up on an explanation confirms it."""
         label, label_source = None, None
         if right_label is not None:
-            label, label_source = _cleaned(right_label), "human"
+            label, label_source = _checked_label(right_label), "human"
         elif thumb == "up" and about == "explanation" and face.status == "ok":
             label, label_source = face.label, "human_confirmed"
         elif thumb is None:
@@ -65,7 +65,7 @@ class Feedback:
         picture = _png(face)
         digest = hashlib.sha256(picture).hexdigest()
         row = {
-            "id": f"{digest[:16]}-{uuid.uuid4().hex[:8]}",  # a face may be judged twice, and ids stand once
+            "id": f"{digest[:16]}-{uuid.uuid4().hex[:8]}",  # ids stay unique if a face is rated twice
             "path": f"faces/{digest}.png",
             "label": label,
             "label_source": label_source,
@@ -84,24 +84,24 @@ class Feedback:
             raise EmoreasonError(words()["feedback"]["unwritable"].format(folder=self.folder, why=why)) from error
 
     def _write(self, row: dict[str, Any], picture: bytes) -> None:
-        """The face first, then the line that names it: a crash in between leaves a face that nothing names."""
+        """Writes the face before its row, so that after a crash no row points to a missing face."""
         faces = self.folder / "faces"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         faces.mkdir(exist_ok=True)
-        with FileLock(self.folder / ".lock", timeout=PATIENCE):
-            if sum(entry.stat().st_size for entry in (*os.scandir(faces), *os.scandir(self.folder))) > self.most_bytes:
-                size = f"{self.most_bytes / 1e9:.1f} GB"
+        with FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT_S):
+            if sum(entry.stat().st_size for entry in (*os.scandir(faces), *os.scandir(self.folder))) > self.max_bytes:
+                size = f"{self.max_bytes / 1e9:.1f} GB"
                 raise EmoreasonError(words()["feedback"]["full"].format(folder=self.folder, size=size))
             target = self.folder / row["path"]
             if not target.exists():
-                fresh = target.with_suffix(".tmp")
-                fresh.write_bytes(picture)
-                fresh.replace(target)
+                temporary = target.with_suffix(".tmp")
+                temporary.write_bytes(picture)
+                temporary.replace(target)
             _append(self.file, json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
 def _append(path: Path, line: bytes) -> None:
-    """The whole line or nothing; half a line that a power cut left before it is cut off."""
+    """Appends the whole line or nothing. Removes half a line that a crash left at the end."""
     with path.open("ab+", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         if end and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
@@ -113,16 +113,16 @@ def _append(path: Path, line: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _cleaned(label: str) -> str:
-    """A word or a few, on one line."""
+def _checked_label(label: str) -> str:
+    """The label on one line, or an error if it is empty or too long."""
     cleaned = " ".join(label.split())
     if not cleaned or len(cleaned) > MAX_LABEL or not cleaned.isprintable():
-        raise UsageError(words()["feedback"]["label"].format(longest=MAX_LABEL))
+        raise UsageError(words()["feedback"]["label"].format(limit=MAX_LABEL))
     return cleaned
 
 
 def _png(face: "FaceAnalysis") -> bytes:
-    small, buffer = face.face.crop.convert("RGB"), io.BytesIO()
-    small.thumbnail((EXPORT_SIZE, EXPORT_SIZE))
-    small.save(buffer, "PNG")
+    crop, buffer = face.face.crop.convert("RGB"), io.BytesIO()
+    crop.thumbnail((EXPORT_SIZE, EXPORT_SIZE))
+    crop.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The second tab: uploaded pictures and zips become the rows that `emoreason label` writes."""
+"""Labels uploaded pictures and zips for the folder tab. The rows equal those of `emoreason label`."""
 
 import tempfile
 import threading
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoreason.analysis import Analysis, columns
-from emoreason.apps.ui.archive import Member, RefusedEntry, UploadLimits, expected, read_files
+from emoreason.apps.ui.archive import Member, RefusedEntry, UploadLimits, count_entries, read_files
 from emoreason.apps.ui.words import words
 from emoreason.chat import Queued
 from emoreason.core.device import cores
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from emoreason.engine import Caller
     from emoreason.reasoner import Reasoner
 
-BATCH = 16  # pictures measured at once, so that chats of others come in between
-EXPLAINED = 16  # faces after which a batch that is to be explained is full
-# One pool for the folders of all sessions: however many there are, only so many pictures are decoded at a time.
+BATCH = 16  # pictures analyzed at once; small, so that chats of other users get their turn
+MAX_EXPLAINED = 16  # faces per batch if explanations are written
+# One pool for all sessions, to limit how many pictures are decoded at a time.
 WORKERS = min(4, cores())
 OPENING = ThreadPoolExecutor(WORKERS, thread_name_prefix="folder")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is, and the rows that are new since the last one."""
+    """How many pictures are done, and the rows that are new since the last update."""
 
     done: int
     total: int
@@ -56,44 +56,44 @@ def label_files(
     batch: int = BATCH,
     limits: UploadLimits = UploadLimits(),
 ) -> Iterator[Progress]:
-    """Pictures and zips -> rows, a batch at a time. What cannot be read is a row with status=error.
+    """Labels pictures and zips batch by batch. A file that cannot be read becomes a row with status=error.
 
-    Ends early, and without a word, once `stop` is set: give the event that the caller was made with."""
+    Ends early without an error when `stop` is set. Pass the event that the caller was created with."""
     stop = stop or threading.Event()
     job = LabelJob(paths=(), labels=check_labels(labels) if labels else None, detect=detect, limits=limits.picture,
               explain=explain, decide=decide)  # fmt: skip
-    done, total = 0, expected(files, limits)
+    done, total = 0, count_entries(files, limits)
     yield Progress(done, total)
     try:
-        for opened in _batches(_opened(caller, job, files, limits), job, batch):
+        for opened in _batches(_open_all(caller, job, files, limits), job, batch):
             if stop.is_set():
                 return
-            analyses = caller.analyze_faces([entry for one in opened for entry in one.pictures], job.labels)
+            analyses = caller.analyze_faces([frame for upload in opened for frame in upload.pictures], job.labels)
             if job.explain:
                 pieces = caller.explain(analyses, decide)
-                analyses = yield from _noted(pieces, Progress(done, total))
+                analyses = yield from _report_queue(pieces, Progress(done, total))
             done += len(opened)
-            read = iter(analyses)
-            rows = tuple(row for one in opened for row in rows_of(caller, one, read, one.source))
+            remaining = iter(analyses)
+            rows = tuple(row for upload in opened for row in rows_of(caller, upload, remaining, upload.source))
             yield Progress(done, max(done, total), rows)
     except EmoreasonError:
         if not stop.is_set():
             raise
 
 
-def _batches(found: Iterator[Opened], job: LabelJob, batch: int) -> Iterator[list[Opened]]:
-    waiting: list[Opened] = []
-    for opened in found:
-        waiting.append(opened)
-        if len(waiting) >= batch or (job.explain and sum(one.n_faces for one in waiting) >= EXPLAINED):
-            yield waiting
-            waiting = []
-    if waiting:
-        yield waiting
+def _batches(uploads: Iterator[Opened], job: LabelJob, size: int) -> Iterator[list[Opened]]:
+    batch: list[Opened] = []
+    for upload in uploads:
+        batch.append(upload)
+        if len(batch) >= size or (job.explain and sum(upload.n_faces for upload in batch) >= MAX_EXPLAINED):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _opened(caller: Any, job: LabelJob, files: Sequence[Path], limits: UploadLimits) -> Iterator[Opened]:
-    """Every entry of the upload with its faces, in order; few pictures are in memory at a time."""
+def _open_all(caller: Any, job: LabelJob, files: Sequence[Path], limits: UploadLimits) -> Iterator[Opened]:
+    """Opens every picture and finds its faces, in order, with only a few pictures in memory."""
     return in_order(OPENING, partial(_open, caller, job), read_files(files, limits), 2 * WORKERS)
 
 
@@ -105,8 +105,10 @@ def _open(caller: Any, job: LabelJob, entry: Member | RefusedEntry) -> Opened:
     return replace(opened, source=entry.name, error=error)
 
 
-def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Generator[Progress, None, list[Analysis]]:
-    """The explained analyses; of what is told on the way, how many come first."""
+def _report_queue(
+    pieces: Generator[Any, None, list[Analysis]], now: Progress
+) -> Generator[Progress, None, list[Analysis]]:
+    """Runs the explanations, yields the position in the queue, and returns the explained analyses."""
     with closing(pieces):
         while True:
             try:
@@ -117,43 +119,32 @@ def _noted(pieces: Generator[Any, None, list[Analysis]], now: Progress) -> Gener
                 yield replace(now, note=words()["folder"]["waits"].format(n=piece.ahead))
 
 
-# ---- the downloads ---------------------------------------------------------------------------------------------------
+# ---- downloads -------------------------------------------------------------------------------------------------------
 
 
 def row_columns(caller: "Caller | Reasoner", labels: Sequence[str] | None = None) -> list[str]:
-    """The columns of the rows, those of `emoreason label`."""
-    asked = check_labels(labels) if labels else caller.default_labels
-    return columns(asked, caller.reader.unit_codes)
+    """The columns that `emoreason label` writes."""
+    names = check_labels(labels) if labels else caller.default_labels
+    return columns(names, caller.reader.unit_codes)
 
 
-def to_jsonl(rows: Sequence[Row], columns: list[str]) -> bytes:
-    return _written(rows, columns, ".jsonl")
-
-
-def to_csv(rows: Sequence[Row], columns: list[str]) -> bytes:
-    return _written(rows, columns, ".csv")
-
-
-def to_parquet(rows: Sequence[Row], columns: list[str]) -> bytes:
-    return _written(rows, columns, ".parquet")
-
-
-def _written(rows: Sequence[Row], columns: list[str], suffix: str) -> bytes:
-    """By what writes the files of the command line, so that both are the same to the byte."""
+def rows_file(rows: Sequence[Row], columns: list[str], kind: str) -> bytes:
+    """The bytes of a jsonl, csv or parquet file. RowFile writes it, so it equals the file of `emoreason label`."""
     with tempfile.TemporaryDirectory() as folder:
-        file = RowFile(Path(folder) / f"rows{suffix}", columns, made_with={})
+        path = Path(folder) / f"rows.{kind}"
+        file = RowFile(path, columns, made_with={})
         file.write(list(rows))
         file.finish()
-        return (Path(folder) / f"rows{suffix}").read_bytes()
+        return path.read_bytes()
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """In words: how many pictures, rows of what status, and faces of what label."""
-    said = words()["folder"]
+    """One line with the number of files, faces by status, and faces by label."""
+    texts = words()["folder"]
     statuses = Counter(row["status"] for row in rows)
     labels = Counter(row["label"] for row in rows if row["status"] == "ok")
-    parts = [said["pictures"].format(n=len({row["source"] for row in rows}))]
-    parts += [said["status"][status].format(n=statuses[status]) for status in said["status"] if statuses[status]]
+    parts = [texts["pictures"].format(n=len({row["source"] for row in rows}))]
+    parts += [texts["status"][status].format(n=statuses[status]) for status in texts["status"] if statuses[status]]
     if labels:
-        parts.append(said["labels"].format(labels=", ".join(f"{label} {n}" for label, n in labels.most_common())))
+        parts.append(texts["labels"].format(labels=", ".join(f"{label} {n}" for label, n in labels.most_common())))
     return " ".join(parts)

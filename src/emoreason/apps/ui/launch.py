@@ -1,4 +1,4 @@
-"""Starts the page: on a server of its own, or beside the API."""
+"""Starts the page, on its own server or together with the API."""
 
 import os
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from emoreason.apps.api import server as serve
+from emoreason.apps.api import server
 from emoreason.apps.api.app import ApiSettings
 from emoreason.apps.api.metrics import Metrics
 from emoreason.apps.api.service import Service
 from emoreason.core.errors import UsageError
 from emoreason.engine import Engines
 
-UPLOAD = "200mb"  # of one file: a zip of pictures; single pictures have limits of their own
+MAX_UPLOAD = "200mb"  # per file, such as a zip of pictures; single pictures have their own limits
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,22 @@ class PageSettings:
 
 
 def page_app(engines: Engines, settings: PageSettings) -> FastAPI:
-    """The page alone. The model begins to load before the page's own packages are there."""
-    _ = engines[engines.default]
+    """The app of the page alone."""
+    _ = engines[engines.default]  # starts loading the model while Gradio is imported
     app = FastAPI(openapi_url=None)
     app.state.service = Service(engines, ApiSettings(root_path=settings.root_path), Metrics())
     return with_page(app, engines, settings)
 
 
 def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI:
-    """The page at the root of an app; its own routes come first."""
+    """Mounts the page at the root of an app. The app's own routes take precedence."""
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]  # they could share the page, open folders to it, or move it elsewhere
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
-    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"  # more than wait and run at once
-    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1000000000"  # else all of them become a table after each one
+        del os.environ[name]  # they could publish the page, expose folders or change its address
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # must be set before Gradio is imported
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1000"  # more events than ever wait and run at once
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = (
+        "1000000000"  # otherwise Gradio tabulates all events after each one
+    )
     from emoreason.apps.ui.sessions import Sessions
 
     sessions = Sessions()
@@ -50,28 +52,28 @@ def with_page(app: FastAPI, engines: Engines, settings: PageSettings) -> FastAPI
     from emoreason.apps.ui.middleware import PageMiddleware
     from emoreason.apps.ui.page import build, head, theme
 
-    desk = Handlers(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
+    handlers = Handlers(engines, sessions, Feedback(settings.feedback) if settings.feedback else Feedback())
     app.state.sessions = sessions
     app.add_middleware(PageMiddleware, uploads=sessions.folder)
-    app.add_middleware(CORSMiddleware)  # no other site may read: left alone, Gradio lets all do that off loopback
-    return gr.mount_gradio_app(app, build(desk), path="/", auth=settings.auth, root_path=settings.root_path or None,
-                               show_error=False, max_file_size=UPLOAD, enable_monitoring=False, ssr_mode=False,
+    app.add_middleware(CORSMiddleware)  # blocks other sites; by default, Gradio lets them read unless on loopback
+    return gr.mount_gradio_app(app, build(handlers), path="/", auth=settings.auth, root_path=settings.root_path or None,
+                               show_error=False, max_file_size=MAX_UPLOAD, enable_monitoring=False, ssr_mode=False,
                                footer_links=[], mcp_server=False, pwa=False, theme=theme(), head=head())  # fmt: skip
 
 
 def run_page(engines: Engines, settings: PageSettings, host: str, port: int, on_ready=print) -> None:
     app = page_app(engines, settings)
     try:
-        serve.run(app, engines, host, port, settings.root_path, on_ready)
+        server.run(app, engines, host, port, settings.root_path, on_ready)
     finally:
         app.state.sessions.close()
 
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:
-    """`user:password` of the command line."""
+    """Splits `user:password`."""
     if text is None:
         return None
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise UsageError("--auth takes user:password, both not empty")
+        raise UsageError("--auth: expected user:password, with neither part empty")
     return user, password

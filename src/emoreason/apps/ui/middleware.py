@@ -1,8 +1,8 @@
-"""Before Gradio's own routes: only those that the page uses, and no file that was not uploaded.
+"""Protects Gradio's routes: allows only those that the page uses, and only files that were uploaded.
 
-Gradio reads pictures of the web that a payload or a file route names, and, in an app that is mounted, any file of the
-machine (it checks paths only where it was launched by itself). It copies sessions to disk for links, and has routes for
-programs and for developers. The page needs none of it.
+Gradio fetches web pictures named in a payload or a file route. In a mounted app it also reads any file of the machine,
+because it checks paths only when it launches itself. It also has routes for API clients and developers, and copies
+sessions to disk for share links. The page needs none of this.
 """
 
 import json
@@ -13,10 +13,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX = "/gradio_api/"
-USED = ("queue", "run", "upload", "upload_progress", "heartbeat", "reset", "cancel", "info", "startup-events", "app_id",
-        "login_check")  # fmt: skip
+ALLOWED = ("queue", "run", "upload", "upload_progress", "heartbeat", "reset", "cancel", "info", "startup-events",
+           "app_id", "login_check")  # fmt: skip
 EVENTS = ("queue", "run", "cancel", "reset")
-MAX_EVENT = 2**20  # bytes of what an event sends; pictures are uploaded before
+MAX_EVENT = 2**20  # bytes of an event; pictures are uploaded separately
 
 
 class PageMiddleware:
@@ -31,50 +31,50 @@ class PageMiddleware:
         if rest.startswith("file="):
             if "://" in rest or rest.startswith("file=http"):
                 return await PlainTextResponse("Not allowed.", 403)(scope, receive, send)
-        elif name not in USED:
+        elif name not in ALLOWED:
             return await PlainTextResponse("Not Found", 404)(scope, receive, send)
         if scope["method"] != "POST" or name not in EVENTS:
             return await self.app(scope, receive, send)
         if (body := await _body(receive)) is None:
             return await PlainTextResponse("The event is too large.", 413)(scope, receive, send)
         if not self._uploaded(body):
-            return await PlainTextResponse("Only what was uploaded is read.", 403)(scope, receive, send)
-        given = False
+            return await PlainTextResponse("Only uploaded files can be used.", 403)(scope, receive, send)
+        replayed = False
 
-        async def again() -> Message:
-            nonlocal given
-            if given:
+        async def replay() -> Message:
+            nonlocal replayed
+            if replayed:
                 return await receive()
-            given = True
+            replayed = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(scope, again, send)
+        await self.app(scope, replay, send)
 
     def _uploaded(self, body: bytes) -> bool:
-        """Whether every file of this event lies in the folder of uploads."""
+        """Whether every file that this event names is in the upload folder."""
         try:
-            waiting: list[Any] = [json.loads(body)]
+            pending: list[Any] = [json.loads(body)]
         except (ValueError, RecursionError):
-            return True  # Gradio refuses it
-        while waiting:
-            value = waiting.pop()
+            return True  # Gradio rejects it
+        while pending:
+            value = pending.pop()
             if isinstance(value, dict):
                 if isinstance(path := value.get("path"), str) and not self._inside(path):
                     return False
-                waiting += value.values()
+                pending += value.values()
             elif isinstance(value, list):
-                waiting += value
+                pending += value
         return True
 
     def _inside(self, path: str) -> bool:
         try:
             return self.uploads in Path(path).resolve().parents
-        except (OSError, ValueError, RuntimeError):  # a name that no file can have
+        except (OSError, ValueError, RuntimeError):  # not a valid file name
             return False
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None when it is too large."""
+    """The whole body, or None if it is too large."""
     body = b""
     while len(body) <= MAX_EVENT:
         message = await receive()

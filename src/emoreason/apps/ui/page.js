@@ -1,34 +1,34 @@
-// The page's own script: movements light up their place on the face, chips choose a face, exports are saved.
+// The page's script: highlights movements on the face, selects faces, sends dropped pictures, saves downloads.
 (() => {
-  let chosen = null; // {face, units, regions} of the movement that is lit
+  let chosen = null; // {face, units, regions} of the highlighted movement
 
   const panel = () => document.querySelector(".er-panel[data-chosen]");
   const list = (text) => (text || "").split(" ").filter(Boolean);
   const share = (a, b) => a.some((item) => b.includes(item));
   const faceOf = (element) => element.dataset.face || panel()?.dataset.chosen;
 
-  // Gradio drops data attributes from messages and keeps classes: what a movement is stands there.
+  // Gradio drops data attributes from messages but keeps classes. Copy the classes back into data attributes.
   function restore() {
     for (const span of document.querySelectorAll("span.er-au:not([data-au])")) {
-      const named = (start) => [...span.classList].filter((name) => name.startsWith(start)).map((name) => name.slice(start.length));
-      span.dataset.au = named("er-unit-").join(" ");
-      span.dataset.region = named("er-region-").join(" ");
-      span.dataset.face = named("er-face-")[0];
+      const values = (prefix) => [...span.classList].filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+      span.dataset.au = values("er-unit-").join(" ");
+      span.dataset.region = values("er-region-").join(" ");
+      span.dataset.face = values("er-face-")[0];
       span.setAttribute("aria-pressed", "false");
     }
-    // Gradio names a message by its source, pictures and all; what stands in it is name enough.
-    for (const said of document.querySelectorAll("#er-chat [data-testid][aria-label]")) said.removeAttribute("aria-label");
-    // The title of thoughts is a button; the nameless one in it is not reached a second time.
+    // Gradio labels a message with its HTML source, pictures included. Its content is label enough.
+    for (const message of document.querySelectorAll("#er-chat [data-testid][aria-label]")) message.removeAttribute("aria-label");
+    // The title of the thoughts is a button itself; hide the unnamed button inside it.
     for (const arrow of document.querySelectorAll(".thought-group .title button")) {
       arrow.tabIndex = -1;
       arrow.setAttribute("aria-hidden", "true");
     }
   }
 
-  // Marks what stands on the page now. Gradio writes parts of it anew, so this runs after every change.
+  // Marks the highlighted movement. Gradio re-renders parts of the page, so this runs after every change.
   function mark() {
     restore();
-    // The head of a folded thought is a button already; the one that Gradio puts into it has no name.
+    // The same button in a folded thought must not take the focus either.
     for (const inner of document.querySelectorAll("#er-chat .title[role=button] button")) inner.inert = true;
     for (const element of document.querySelectorAll("[data-au]")) {
       const on = chosen !== null && faceOf(element) === chosen.face && share(list(element.dataset.au), chosen.units);
@@ -41,7 +41,7 @@
     }
   }
 
-  function light(element) {
+  function highlight(element) {
     const units = list(element.dataset.au);
     const face = faceOf(element);
     const again = chosen?.face === face && String(chosen.units) === String(units);
@@ -68,7 +68,7 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest(".er-to-policy")) [...document.querySelectorAll("button[role=tab]")].at(-1)?.click(); // the Model tab
     const unit = event.target.closest("[data-au]");
-    if (unit) return light(unit);
+    if (unit) return highlight(unit);
     const face = event.target.closest(".er-panel [data-face]");
     if (face && face.dataset.face !== panel()?.dataset.chosen) {
       chosen = null;
@@ -81,7 +81,7 @@
     const unit = event.target.closest?.("span[data-au]");
     if (unit && (event.key === "Enter" || event.key === " ")) {
       event.preventDefault();
-      light(unit);
+      highlight(unit);
     } else if (event.key === "Escape" && chosen) {
       clear();
     } else if (event.target.closest?.(".er-chip")) {
@@ -89,19 +89,19 @@
     }
   });
 
-  // Arrow keys, Home and End go from chip to chip.
+  // Arrow keys, Home and End move between chips.
   function step(event) {
     const chips = [...document.querySelectorAll(".er-chip")];
-    const here = chips.indexOf(event.target.closest(".er-chip"));
-    const there = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: chips.length - 1 }[event.key];
-    if (there === undefined) return;
+    const current = chips.indexOf(event.target.closest(".er-chip"));
+    const target = { ArrowRight: current + 1, ArrowDown: current + 1, ArrowLeft: current - 1, ArrowUp: current - 1, Home: 0, End: chips.length - 1 }[event.key];
+    if (target === undefined) return;
     event.preventDefault();
-    const next = chips[(there + chips.length) % chips.length];
+    const next = chips[(target + chips.length) % chips.length];
     for (const chip of chips) chip.tabIndex = chip === next ? 0 : -1;
     next.focus();
   }
 
-  // Saves bytes as a file of the user's; the server keeps none.
+  // Downloads a file in the browser; the server stores nothing.
   function download(name, mime, base64) {
     const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
     const link = document.createElement("a");
@@ -114,21 +114,21 @@
   document.addEventListener("er-shown", () => {
     mark();
     const chip = document.querySelector('.er-chip[aria-pressed="true"]');
-    const row = chip?.parentElement; // the row is scrolled and not the page
+    const row = chip?.parentElement; // scrolls the row, not the page
     if (row) row.scrollLeft = chip.offsetLeft - row.offsetLeft - (row.clientWidth - chip.offsetWidth) / 2;
   });
-  // A picture that was chosen, pasted or dropped is sent at once; while an answer is written it waits for its end.
+  // Sends a chosen, pasted or dropped picture at once, or as soon as the current answer is finished.
   let sending = null;
   function send() {
     const box = document.querySelector("#er-box");
     const button = box?.querySelector("button.submit-button:not([disabled])");
-    const there = box?.querySelector(".thumbnail-item img, .thumbnail-item .thumbnail-image");
+    const picture = box?.querySelector(".thumbnail-item img, .thumbnail-item .thumbnail-image");
     const uploading = box?.querySelector(".thumbnail-item .loader, .uploading");
     clearTimeout(sending);
-    if (there && button && !uploading) sending = setTimeout(() => button.click(), 120);
+    if (picture && button && !uploading) sending = setTimeout(() => button.click(), 120);
   }
 
-  // A picture may be dropped anywhere on the conversation.
+  // Pictures can be dropped anywhere on the conversation.
   document.addEventListener("dragover", (event) => {
     if (event.target.closest?.("#er-chat")) event.preventDefault();
   });
@@ -140,11 +140,11 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
-  let waits = false;
+  let scheduled = false;
   new MutationObserver(() => {
-    if (waits) return;
-    waits = true;
-    requestAnimationFrame(() => ((waits = false), mark(), send()));
+    if (scheduled) return;
+    scheduled = true;
+    requestAnimationFrame(() => ((scheduled = false), mark(), send()));
   }).observe(document.documentElement, { childList: true, subtree: true });
   window.emoreason = { download };
 })();

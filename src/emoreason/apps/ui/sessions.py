@@ -1,4 +1,4 @@
-"""Browser tabs and their uploads. What a tab brought is gone when the tab is closed, at the latest with the server."""
+"""Browser tabs and their uploads. Uploads are deleted when the tab closes, at the latest when the server stops."""
 
 import os
 import shutil
@@ -17,63 +17,63 @@ from emoreason.apps.ui.conversation import PageConversation
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: what a killed server left stays until the system clears its folder for such files
+except ImportError:  # Windows: uploads of a killed server stay until the system clears its temporary folder
     fcntl = None
 
 PREFIX, LOCK = "emoreason-", ".lock"
-JUST_MADE = 10.0  # seconds in which a new lock may not be held yet
-MAX_TABS = 500  # tabs that are remembered
-MAX_BYTES = 2 * 2**30  # of all their pictures; the tabs that were silent for longest are forgotten first
-UNCLAIMED = 3600.0  # seconds after which an upload that no tab asked about is deleted
+LOCK_GRACE_S = 10.0  # seconds in which a new lock file may not be locked yet
+MAX_TABS = 500  # tabs to remember
+MAX_BYTES = 2 * 2**30  # of all their pictures; the least recently used tabs are dropped first
+UNCLAIMED_S = 3600.0  # seconds after which an upload that no tab claimed is deleted
 
 
 @dataclass
 class Tab:
     conversation: PageConversation = field(default_factory=PageConversation)
-    uploads: dict[Path, float] = field(default_factory=dict)  # and when the tab took them
-    labeling: threading.Event = field(default_factory=threading.Event)  # stops the folder that is being labeled
-    rows: list = field(default_factory=list)  # of the folder that was labeled last
+    uploads: dict[Path, float] = field(default_factory=dict)  # and when the tab claimed them
+    labeling: threading.Event = field(default_factory=threading.Event)  # set to stop labeling a folder
+    rows: list = field(default_factory=list)  # of the last labeled folder
     columns: list[str] = field(default_factory=list)
 
 
 class Sessions:
-    """A tab per session hash, and the folder that uploads go to."""
+    """One tab per session hash, and the folder for uploads."""
 
-    def __init__(self, max_tabs: int = MAX_TABS, most_bytes: int = MAX_BYTES):
-        sweep_dead()
+    def __init__(self, max_tabs: int = MAX_TABS, max_bytes: int = MAX_BYTES):
+        delete_abandoned_folders()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # readable by this user only
-        self._held = _hold(self.folder)
-        self._most, self._most_bytes = max_tabs, most_bytes
+        self._folder_lock = _lock_folder(self.folder)
+        self._max_tabs, self._max_bytes = max_tabs, max_bytes
         self._tabs: dict[str, Tab] = {}
         self._lock = threading.RLock()
 
     def tab(self, key: str) -> Tab:
         with self._lock:
             tab = self._tabs.pop(key, None) or Tab()
-            self._tabs[key] = tab  # the newest is the last one
-            self._forget()
+            self._tabs[key] = tab  # the most recently used tab is the last one
+            self._evict()
             return tab
 
-    def _forget(self) -> None:
-        held = {key: tab.conversation.bytes for key, tab in self._tabs.items()}
-        total = sum(held.values())
+    def _evict(self) -> None:
+        sizes = {key: tab.conversation.bytes for key, tab in self._tabs.items()}
+        total = sum(sizes.values())
         for key in list(self._tabs)[:-1]:
-            if len(self._tabs) <= self._most and total <= self._most_bytes:
+            if len(self._tabs) <= self._max_tabs and total <= self._max_bytes:
                 return
-            total -= held[key]
+            total -= sizes[key]
             self.end(key)
 
     def claim(self, key: str, path: str | Path) -> Path:
-        """An upload belongs to this tab now. Only what lies in the folder of uploads can be claimed."""
+        """Assigns an upload to this tab. Only files in the upload folder can be claimed."""
         claimed = Path(path).resolve()
         folder = self.folder.resolve()
-        if folder not in claimed.parent.parents:  # every upload has a folder of its own
+        if folder not in claimed.parent.parents:  # Gradio gives every upload its own folder
             raise ValueError("not an upload")
         self.tab(key).uploads[claimed] = time.time()
         return claimed
 
     def end(self, key: str) -> None:
-        """The tab was closed: stop what it waits for, delete what it brought."""
+        """Forgets a closed tab: stops its work and deletes its uploads."""
         with self._lock:
             tab = self._tabs.pop(key, None)
             if tab is None:
@@ -81,17 +81,17 @@ class Sessions:
             tab.conversation.stop.set()
             tab.labeling.set()
             others = {path for other in self._tabs.values() for path in other.uploads}
-        for path, taken in tab.uploads.items():
-            # the same picture has the same place: another tab may hold it, or be about to (it was sent again since)
-            if path not in others and _sent(path) <= taken:
+        for path, claimed_at in tab.uploads.items():
+            # The same picture gets the same path: another tab may have it, or have just uploaded it again.
+            if path not in others and _modified(path) <= claimed_at:
                 _remove(path)
-        self._sweep(others)
+        self._delete_unclaimed(others)
 
-    def _sweep(self, claimed: set[Path]) -> None:
-        """Uploads that no tab ever asked about."""
-        for folder, _, names in os.walk(self.folder):  # others may delete in it meanwhile
+    def _delete_unclaimed(self, claimed: set[Path]) -> None:
+        """Deletes old uploads that no tab claimed."""
+        for folder, _, names in os.walk(self.folder):  # other threads may delete files meanwhile
             for path in (Path(folder, name) for name in names):
-                if path.resolve() not in claimed and time.time() - _sent(path) > UNCLAIMED:
+                if path.resolve() not in claimed and time.time() - _modified(path) > UNCLAIMED_S:
                     _remove(path)
 
     def __len__(self) -> int:
@@ -101,13 +101,13 @@ class Sessions:
         for key in list(self._tabs):
             self.end(key)
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self._held is not None:
-            self._held.close()
+        if self._folder_lock is not None:
+            self._folder_lock.close()
             self.folder.with_suffix(LOCK).unlink(missing_ok=True)
 
 
-def _hold(folder: Path) -> IO[bytes] | None:
-    """A lock beside the folder, which the system lets go when this process ends, however it ends."""
+def _lock_folder(folder: Path) -> IO[bytes] | None:
+    """A locked file beside the folder. The system releases it when this process ends, even if it is killed."""
     if fcntl is None:
         return None
     file = folder.with_suffix(LOCK).open("xb")
@@ -115,22 +115,22 @@ def _hold(folder: Path) -> IO[bytes] | None:
     return file
 
 
-def sweep_dead() -> None:
-    """Delete the folders of this user's servers that ended without a chance to do it themselves."""
+def delete_abandoned_folders() -> None:
+    """Deletes upload folders that killed servers of this user left behind."""
     if fcntl is None:
         return
     for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{LOCK}"):
         with suppress(OSError):
-            about = lock.lstat()
-            if not S_ISREG(about.st_mode) or about.st_uid != os.getuid() or time.time() - about.st_mtime < JUST_MADE:
+            info = lock.lstat()
+            if not S_ISREG(info.st_mode) or info.st_uid != os.getuid() or time.time() - info.st_mtime < LOCK_GRACE_S:
                 continue
             with lock.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its server lives
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its server is running
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink()
 
 
-def _sent(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
@@ -140,4 +140,4 @@ def _sent(path: Path) -> float:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink(missing_ok=True)
-        path.parent.rmdir()  # Gradio gives every upload a folder of its own
+        path.parent.rmdir()  # every upload has its own folder

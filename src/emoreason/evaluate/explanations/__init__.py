@@ -1,1 +1,1 @@
-"""The explanation benchmark: are the texts true to the evidence?"""
+"""The explanation benchmark, which checks whether texts are true to the evidence."""

@@ -1,4 +1,4 @@
-"""The rows of a battery: faces with their sheets and texts, in files that grow line by line and can be gone on with."""
+"""Faces of the explanation benchmark, the texts about them, and the JSONL files from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from emoreason.media.images import open_picture
 
 @dataclass(frozen=True)
 class Case:
-    """A face of the data with what was measured on it. Its crop is opened when it is asked for: many do not fit."""
+    """A measured face of the data. Opens its crop only on demand, as all crops may not fit in memory."""
 
     id: str
     image: str | bytes
@@ -42,32 +42,32 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What an explainer wrote about a face. `shown` is the distribution it was told to decide by."""
+    """The text about a face. `shown` is the distribution that the explainer had to follow, if it is not the sheet's."""
 
     id: str
     text: str
-    sheet: Sheet | None = None  # None: an imported text whose face was not measured
+    sheet: Sheet | None = None  # None: an imported text without a measured face
     shown: dict[str, float] | None = None
     reasoned: dict[str, float] | None = None
     target: str | None = None
     groups: dict[str, str] = field(default_factory=dict)
     repaired: bool = False
     error: str = ""
-    labels: tuple[str, ...] = ()  # where there is no sheet to tell them
+    labels: tuple[str, ...] = ()  # the requested labels, if there is no sheet
 
     @cached_property
-    def told(self) -> Sheet | None:
-        """The sheet as the writer saw it at the end."""
+    def shown_sheet(self) -> Sheet | None:
+        """The sheet with the distribution that the writer had to follow."""
         if self.sheet is None or self.shown is None:
             return self.sheet
         return replace_probabilities(self.sheet, self.shown)
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def requested_labels(self) -> tuple[str, ...]:
         return self.sheet.labels if self.sheet else self.labels
 
     @cached_property
-    def own(self) -> Reasoned | None:
+    def own_verdict(self) -> Reasoned | None:
         return Reasoned(self.reasoned) if self.reasoned else None
 
     @cached_property
@@ -75,21 +75,21 @@ class Row:
         return parse(self.text)
 
     @cached_property
-    def said(self) -> list[Mention]:
+    def mentions(self) -> list[Mention]:
         return mentions(self.sections.observations) if self.sections else []
 
     @cached_property
     def stated(self) -> str | None:
-        return stated_label(self.sections.conclusion, self.asked) if self.sections else None
+        return stated_label(self.sections.conclusion, self.requested_labels) if self.sections else None
 
     @cached_property
     def checks(self) -> Checks | None:
-        return check(self.text, self.told) if self.told else None
+        return check(self.text, self.shown_sheet) if self.shown_sheet else None
 
     def explanation(self, explainer: str) -> Explanation:
-        """As it was when it was written, for the questions that come after it."""
-        assert self.told is not None
-        return Explanation.of(self.text, self.told, explainer, reasoned=self.own)
+        """The explanation as it was written, for follow-up questions."""
+        assert self.shown_sheet is not None
+        return Explanation.of(self.text, self.shown_sheet, explainer, reasoned=self.own_verdict)
 
     def to_dict(self) -> dict[str, Any]:
         assert self.sheet is not None
@@ -101,11 +101,11 @@ class Row:
                 "checks": self.checks.to_dict() if self.checks else None}  # fmt: skip
 
     @classmethod
-    def from_dict(cls, kept: dict[str, Any]) -> Row:
-        """Checks are made again from the text: rows may be older than the reader."""
-        sheet = Sheet(kept["units"], kept["probabilities"], kept["calibrated"], kept["abstained"], kept["why"])
-        return cls(kept["id"], kept["text"], sheet, kept["shown"], kept["reasoned"], kept["target"], kept["groups"],
-                   kept["repaired"], kept["error"])  # fmt: skip
+    def from_dict(cls, saved: dict[str, Any]) -> Row:
+        """Checks are made again from the text, as the saved ones may come from an older reader."""
+        sheet = Sheet(saved["units"], saved["probabilities"], saved["calibrated"], saved["abstained"], saved["why"])
+        return cls(saved["id"], saved["text"], sheet, saved["shown"], saved["reasoned"], saved["target"],
+                   saved["groups"], saved["repaired"], saved["error"])  # fmt: skip
 
 
 def replace_probabilities(sheet: Sheet, probabilities: dict[str, float]) -> Sheet:
@@ -113,7 +113,7 @@ def replace_probabilities(sheet: Sheet, probabilities: dict[str, float]) -> Shee
 
 
 class RowJournal:
-    """A JSONL file, one object a line with an `id`; what stands there is not computed again."""
+    """A JSONL file of objects with an `id`. Rows that it already holds are not computed again."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -123,12 +123,12 @@ class RowJournal:
             whole = 0
             with path.open("rb") as lines:
                 for line in lines:
-                    if not line.endswith(b"\n"):  # a killed run could not end it
+                    if not line.endswith(b"\n"):  # left by a killed run
                         break
                     try:
                         row = json.loads(line)
                     except ValueError:
-                        raise EmoreasonError(f"{path} is damaged: remove it, and its part is computed again") from None
+                        raise EmoreasonError(f"{path} is damaged: remove it to compute its part again") from None
                     self.rows[row["id"]] = row
                     whole += len(line)
             with path.open("rb+") as file:
@@ -142,7 +142,7 @@ class RowJournal:
     def fill(
         self, ids: Sequence[str], make: Callable[[Sequence[str]], Iterable[dict[str, Any]]], at_once: int = 1
     ) -> list[dict[str, Any]]:
-        """The rows of these ids, in order; those that are missing are made, `at_once` together, and kept."""
+        """The rows of these ids, in order. Missing rows are made in batches of `at_once`, and written."""
         missing = [id for id in ids if id not in self.rows]
         for start in range(0, len(missing), at_once):
             for row in make(missing[start : start + at_once]):
@@ -151,7 +151,7 @@ class RowJournal:
 
 
 def sample_cases(cases: Sequence[Case], n: int, part: str, seed: int) -> list[Case]:
-    """`n` of the faces, the same ones every time, in their order."""
+    """`n` random faces in their original order; the same ones every time."""
     if len(cases) <= n:
         return list(cases)
     chosen = random.Random(f"{seed}/{part}").sample(range(len(cases)), n)
@@ -159,31 +159,32 @@ def sample_cases(cases: Sequence[Case], n: int, part: str, seed: int) -> list[Ca
 
 
 def random_of(seed: int, part: str, id: str) -> random.Random:
-    """The chance of one face in one part: it does not depend on which faces came before."""
+    """The random generator of one face in one part. It does not depend on the other faces."""
     return random.Random(f"{seed}/{part}/{id}")
 
 
 def unique(samples: Iterable[Sample]) -> Iterator[tuple[str, Sample]]:
-    """Samples with ids that stand once, as the evaluation gives them."""
-    seen: dict[str, int] = {}
+    """Samples with unique ids, numbered like in `evaluate.run`: a second "a.jpg" becomes "a.jpg#2"."""
+    counts: dict[str, int] = {}
     for sample in samples:
-        seen[sample.id] = seen.get(sample.id, 0) + 1
-        yield (sample.id if seen[sample.id] == 1 else f"{sample.id}#{seen[sample.id]}"), sample
+        counts[sample.id] = counts.get(sample.id, 0) + 1
+        yield (sample.id if counts[sample.id] == 1 else f"{sample.id}#{counts[sample.id]}"), sample
 
 
 def explain_cases(subjects: Sequence[Subject], explainer: Explainer, decide: str) -> list[Explanation | str]:
-    """An explanation for each, or what went wrong. A batch that fails is asked again face by face."""
+    """An explanation for each subject, or an error message. A batch that fails is tried again face by face."""
     try:
         return list(consume(explainer.explain(subjects, decide)))
     except EmoreasonError as error:
         if len(subjects) == 1:
             return [str(error)]
-    return [made for subject in subjects for made in explain_cases([subject], explainer, decide)]
+    return [result for subject in subjects for result in explain_cases([subject], explainer, decide)]
 
 
-def row_of(case: Case, made: Explanation | str) -> Row:
-    if isinstance(made, str):
-        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, False, made)
-    shown = None if made.sheet.probabilities == case.sheet.probabilities else made.sheet.probabilities
-    own = made.reasoned.probabilities if made.reasoned else None
-    return Row(case.id, made.text, case.sheet, shown, own, case.target, case.groups, made.repaired)
+def row_of(case: Case, result: Explanation | str) -> Row:
+    """The row of a face, from its explanation or an error message."""
+    if isinstance(result, str):
+        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, False, result)
+    shown = None if result.sheet.probabilities == case.sheet.probabilities else result.sheet.probabilities
+    own = result.reasoned.probabilities if result.reasoned else None
+    return Row(case.id, result.text, case.sheet, shown, own, case.target, case.groups, result.repaired)

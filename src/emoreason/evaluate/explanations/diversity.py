@@ -1,4 +1,4 @@
-"""How varied texts are: word pairs, sentences that many faces share, length."""
+"""Measures how varied texts are: distinct word pairs, sentences shared by many texts, lengths."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emoreason.knowledge.emotion_words import leaks
 _WORD = re.compile(r"\d+(?:\.\d+)?%?|[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$|[.!?])")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?%?")
-SHOWN = 5  # most shared sentences that are listed
+SHOWN = 5  # how many shared sentences are listed
 
 
 def body(text: str) -> str:
-    """A text without its headings, which every one of them has."""
+    """A text without its section headings, which all texts share."""
     sections = parse(text)
     if sections is None:
         return text
@@ -29,31 +29,31 @@ def words(text: str) -> list[str]:
 
 
 def distinct(texts: Iterable[str], n: int = 2) -> float | None:
-    """Different runs of n words over all of them, pooled; no run reaches over the end of a text."""
-    seen: set[tuple[str, ...]] = set()
+    """Different n-grams of words over all n-grams, pooled over the texts. None if there are none."""
+    different: set[tuple[str, ...]] = set()
     total = 0
     for text in texts:
-        said = words(text)
-        runs = [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
-        seen.update(runs)
-        total += len(runs)
-    return len(seen) / total if total else None
+        tokens = words(text)
+        ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        different.update(ngrams)
+        total += len(ngrams)
+    return len(different) / total if total else None
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences in lower case, their spaces made even."""
+    """Sentences in lower case, with single spaces."""
     return [" ".join(found.split()).casefold() for found in _SENTENCE.findall(text) if _WORD.search(found)]
 
 
 def masked(sentence: str, labels: Sequence[str]) -> str:
-    """The frame of a sentence: numbers and emotion words made alike."""
+    """The frame of a sentence: numbers replaced by # and emotion words by _."""
     for word in sorted(leaks(sentence, labels), key=len, reverse=True):
         sentence = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "_", sentence, flags=re.I)
     return _NUMBER.sub("#", sentence)
 
 
 def shared(texts: Sequence[str], labels: Sequence[str] | None = None) -> list[tuple[str, float]]:
-    """Sentences (or, given the labels, their frames) with the share of the texts that hold them, most shared first."""
+    """The most shared sentences (with `labels`: their frames), each with the share of texts that contain it."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update({masked(s, labels) if labels is not None else s for s in sentences(text)})
@@ -61,7 +61,7 @@ def shared(texts: Sequence[str], labels: Sequence[str] | None = None) -> list[tu
 
 
 def diversity(texts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """Every figure on the words of a set of explanations, headings left out."""
+    """All figures on the words of a set of explanations, without their headings."""
     bodies = [body(text) for text in texts]
     lengths = [len(words(text)) for text in bodies]
     if not bodies:

@@ -1,4 +1,4 @@
-"""Texts that another system wrote: the layouts of `data.messages` (ExpLLM, LLaVA, ShareGPT, TRL), or plain rows."""
+"""Reads texts of other systems: the layouts of `data.messages` (ExpLLM, LLaVA, ShareGPT, TRL), or plain rows."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ CONVERSATIONS = ({"messages"}, {"conversations"}, {"file_name", "emo"})
 
 @dataclass(frozen=True)
 class Imported:
-    name: str  # of the picture
+    name: str  # the picture's
     text: str
-    label: str | None = None  # what the face was annotated with, where the file says so
+    label: str | None = None  # the annotated label of the face, if the file has it
 
 
 def read_texts(path: str | Path) -> list[Imported]:
-    """The texts of a JSON list or of JSON lines, in order."""
+    """The texts of a JSON list or a JSON Lines file, in order."""
     path = Path(path)
     if not path.is_file():
         raise EmoreasonError(f"--texts {path}: no such file; expected JSON or JSON lines with an image and a text each")
     rows = _rows(path)
     if any(keys <= rows[0].keys() for keys in CONVERSATIONS):
-        return [_of_conversation(one, i) for i, one in enumerate(messages.read(path))]
-    return [_of_row(row, i, path) for i, row in enumerate(rows)]
+        return [_from_conversation(conversation, i) for i, conversation in enumerate(messages.read(path))]
+    return [_from_row(row, i, path) for i, row in enumerate(rows)]
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:
@@ -46,16 +46,14 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
     except ValueError as problem:
         raise EmoreasonError(f"--texts {path}: neither a JSON list nor JSON lines ({problem})") from None
     if not rows or not all(isinstance(row, Mapping) for row in rows):
-        raise EmoreasonError(
-            f"--texts {path}: expected objects with an image and a text each, and at least one of them"
-        )
+        raise EmoreasonError(f"--texts {path}: expected at least one object with an image and a text")
     return rows
 
 
-def _of_row(row: Mapping[str, Any], number: int, path: Path) -> Imported:
-    """The text under a usual name; an `explanation` may be emoreason's own JSON."""
-    told = [row[key].get("text") if isinstance(row[key], Mapping) else row[key] for key in TEXTS if row.get(key)]
-    text = next((one for one in told if isinstance(one, str)), None)
+def _from_row(row: Mapping[str, Any], number: int, path: Path) -> Imported:
+    """The text of a row, under one of the usual keys. An `explanation` may be emoreason's own JSON object."""
+    values = [row[key].get("text") if isinstance(row[key], Mapping) else row[key] for key in TEXTS if row.get(key)]
+    text = next((value for value in values if isinstance(value, str)), None)
     if text is None:
         raise EmoreasonError(
             f"--texts {path}, row {number + 1}: no text under {', '.join(TEXTS)}; it has {', '.join(row)}"
@@ -65,25 +63,25 @@ def _of_row(row: Mapping[str, Any], number: int, path: Path) -> Imported:
     return Imported(name, text, label_name(label) if label else None)
 
 
-def _of_conversation(one: Conversation, number: int) -> Imported:
-    """The answer that has the sections, or else all of the answers."""
-    said = [message.content for message in one.messages if message.role == "assistant"]
-    text = next((answer for answer in said if parse(answer)), "\n".join(said))
-    label = one.provenance.get("true_label") or one.provenance.get("label")
-    name = one.images[0] if one.images else str(one.provenance.get("id", number))
+def _from_conversation(conversation: Conversation, number: int) -> Imported:
+    """The first answer with the three sections, or else all answers together."""
+    answers = [message.content for message in conversation.messages if message.role == "assistant"]
+    text = next((answer for answer in answers if parse(answer)), "\n".join(answers))
+    label = conversation.provenance.get("true_label") or conversation.provenance.get("label")
+    name = conversation.images[0] if conversation.images else str(conversation.provenance.get("id", number))
     return Imported(name, text, label_name(label) if label else None)
 
 
 def matched(texts: Iterable[Imported], ids: Sequence[str]) -> dict[str, Imported]:
-    """Texts by the id of their face: by the whole name, else by the file's name, else by it without its ending."""
+    """Texts by the id of their face. Compares whole names, then file names, then file names without suffix."""
     texts = list(texts)
     found: dict[str, Imported] = {}
     for key in (str, _file, _stem):
         known = {key(id): id for id in ids}
-        for one in texts:
-            id = known.get(key(one.name))
+        for text in texts:
+            id = known.get(key(text.name))
             if id is not None:
-                found.setdefault(id, one)
+                found.setdefault(id, text)
     return found
 
 

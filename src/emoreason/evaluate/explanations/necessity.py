@@ -1,17 +1,18 @@
-"""Necessity: does the label rest on the places of the face that the explanation cites?"""
+"""Measures necessity: does the label depend on the regions of the face that the explanation cites?"""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from emoreason.evaluate.explanations.cases import Row, random_of, sample_cases
 from emoreason.evaluate.explanations.intervals import mean, share, sign_test
+from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.metrics import EPSILON
 from emoreason.explain.explanation import Subject
 from emoreason.explain.read.claims import mentions
@@ -21,19 +22,16 @@ from emoreason.faces.regions import BOXES
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.media.images import open_picture
 
-if TYPE_CHECKING:
-    from emoreason.evaluate.explanations.setup import Setup
-
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of the crop
 AT_ONCE = 32
 
 
 def necessity(setup: Setup) -> dict[str, Any]:
-    """Grey over the place of a cited unit, and grey over as large a place elsewhere: which one costs the label more?"""
+    """Covers the region of a cited unit with grey, then another one of the same size: which costs the label more?"""
     cited = {case.id: (case, unit) for case, row in setup.explained if (unit := cited_unit(row))}
     chosen = sample_cases([case for case, _ in cited.values()], setup.faces("necessity"), "necessity", setup.seed)
-    own = {case.id for case in sample_cases(chosen, setup.faces("necessity_reasoned"), "reasoned", setup.seed)}
-    own = own if hasattr(setup.explainer, "verdicts") else set()
+    with_verdict = {case.id for case in sample_cases(chosen, setup.faces("necessity_reasoned"), "reasoned", setup.seed)}
+    with_verdict = with_verdict if hasattr(setup.explainer, "verdicts") else set()
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -49,7 +47,7 @@ def necessity(setup: Setup) -> dict[str, Any]:
         for i, row in enumerate(rows):
             three = slice(3 * i, 3 * i + 3)
             row |= {"evidence": _logs(sheets[three], row["label"]), "reasoned": None}
-            if row["id"] in own:
+            if row["id"] in with_verdict:
                 subjects = [Subject(sheet, crop) for sheet, crop in zip(sheets[three], crops[three], strict=True)]
                 verdicts = setup.explainer.verdicts(subjects)
                 row["reasoned"] = _logs(verdicts, verdicts[0].label)
@@ -62,28 +60,29 @@ def necessity(setup: Setup) -> dict[str, Any]:
 
 
 def cited_unit(row: Row) -> str | None:
-    """The strongest visible unit that the interpretation names, or else the observations do."""
+    """The strongest visible unit that the interpretation names, or else the one that the observations name."""
     if row.sections is None or row.sheet is None:
         return None
     for part in (row.sections.interpretation, row.sections.observations):
-        codes = [said.action_unit for said in mentions(part) if said.present and said.action_unit in row.sheet.visible]
+        named = (mention.action_unit for mention in mentions(part) if mention.present)
+        codes = [code for code in named if code in row.sheet.visible]
         if codes:
             return max(codes, key=lambda code: row.sheet.units[code] if row.sheet else 0.0)
     return None
 
 
 def elsewhere(box: Box, rng: random.Random) -> Box:
-    """A box of the same size inside the crop that does not overlap the given one, evenly among all such places."""
-    wide, high = box[2] - box[0], box[3] - box[1]
+    """A random box of the same size that lies inside the crop and does not overlap the given one."""
+    width, height = box[2] - box[0], box[3] - box[1]
     for _ in range(10_000):
-        x, y = rng.uniform(0, 1 - wide), rng.uniform(0, 1 - high)
-        if x >= box[2] or x + wide <= box[0] or y >= box[3] or y + high <= box[1]:
-            return (x, y, x + wide, y + high)
-    raise ValueError(f"no place of the size of {box} is left beside it")
+        x, y = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+        if x >= box[2] or x + width <= box[0] or y >= box[3] or y + height <= box[1]:
+            return (x, y, x + width, y + height)
+    raise ValueError(f"the crop has no room for a second box of the size of {box}")
 
 
 def cover(crop: Image.Image, box: Box) -> Image.Image:
-    """The crop with its mean grey over the box."""
+    """The crop with the box filled with the crop's mean grey."""
     grey = round(float(np.asarray(crop.convert("L")).mean()))
     covered = crop.convert("RGB")
     left, top, right, bottom = (round(share * side) for share, side in zip(box, crop.size * 2, strict=True))
@@ -98,7 +97,7 @@ def measure(setup: Setup, crops: Sequence[Image.Image], labels: Sequence[str]) -
 
 
 def _logs(readings: Sequence[Any], label: str) -> dict[str, float]:
-    """log p of one label: as it is, with the cited place covered, with another place covered."""
+    """log p of one label: for the plain crop, with the cited region covered, with another region covered."""
     logs = [math.log(max(reading.probabilities[label], EPSILON)) for reading in readings]
     return dict(zip(("before", "cited", "random"), logs, strict=True))
 

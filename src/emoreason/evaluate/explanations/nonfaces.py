@@ -1,4 +1,4 @@
-"""Pictures without a face: computed ones, and photographs that scikit-learn and scikit-image carry."""
+"""Pictures without a face: computed ones, and photographs that come with scikit-learn and scikit-image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 SIDE = 192
-# No people, and no animals: whether a cat has a face is not the question here. What would be downloaded is left out.
+# Without people, and without animals, as they have faces too. Only pictures that need no download.
 SKIMAGE = (
     "brick",
     "coffee",
@@ -26,7 +26,7 @@ SKLEARN = ("china.jpg", "flower.jpg")
 
 
 def blanks() -> Iterator[tuple[str, Image.Image]]:
-    """Even fields, noise, ramps and patterns."""
+    """Plain fields, noise, ramps and patterns."""
     for name, colour in (
         ("black", (0, 0, 0)),
         ("grey", (128, 128, 128)),
@@ -57,7 +57,7 @@ def blanks() -> Iterator[tuple[str, Image.Image]]:
 
 
 def photographs() -> Iterator[tuple[str, Image.Image]]:
-    """What is at hand without a download."""
+    """The photographs of the installed packages; none is downloaded."""
     try:
         from sklearn.datasets import load_sample_image
 
@@ -80,7 +80,7 @@ def photographs() -> Iterator[tuple[str, Image.Image]]:
 
 
 def tiles(name: str, picture: Image.Image) -> Iterator[tuple[str, Image.Image]]:
-    """A photograph as squares, for those who are handed crops: its middle and its four quarters."""
+    """Square crops of a photograph: its middle, and the four quarters of the middle."""
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     middle = picture.crop((left, top, left + side, top + side))

@@ -1,4 +1,4 @@
-"""report.json and report.md of the battery, drawn from the report alone."""
+"""Writes report.json and report.md of the explanation benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from emoreason.core.files import write_atomically
 from emoreason.evaluate.report import interval, percent, table
 
-# part, key, what it is called, what is counted
+# part, key, name in the report, what is counted
 SUMMARY = (
     ("form", "parse_rate", "parse rate", "texts with the three sections"),
     ("form", "leak_rate", "leak rate", "observations with an emotion or label word"),
@@ -40,7 +40,7 @@ SUMMARY = (
 )
 POLLED = ("paired_there", "paired_random", "paired_popular", "paired_adversarial", "single", "yes_rate",
           "yes_expected", "neither")  # fmt: skip
-MAX_EXAMPLE = 600  # characters of a text that is shown as an example
+MAX_EXAMPLE = 600  # characters of an example
 
 
 def write_explanation_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -55,7 +55,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _head(report),
         summary(report),
         _verdicts(parts.get("verdict"), "Verdicts"),
-        _verdicts(parts.get("ablation"), "The reasoned verdict from parts of what it is told"),
+        _verdicts(parts.get("ablation"), "The reasoned verdict from parts of its input"),
         _sufficiency(parts.get("sufficiency")),
         _necessity(parts.get("necessity")),
         _shares(parts.get("polling"), "Polling", POLLED),
@@ -72,16 +72,16 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> str:
-    without = f" {report['n_without_text']} faces have no text and are left out." if report["n_without_text"] else ""
+    left_out = f" {report['n_without_text']} faces have no text and are left out." if report["n_without_text"] else ""
     return (
         f"# Explanations of {report['explainer']}\n\n{report['n']} texts; {report['n_unreadable']} pictures could not "
-        f"be read.{without} Figures are percent unless stated, with 95 % intervals. "
+        f"be read.{left_out} Figures are percent unless stated, with 95 % intervals. "
         f"Definitions: docs/explanations.md, version {report['battery_version']}."
     )
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """The table that a model card carries."""
+    """The summary table, which is also in the model card."""
     rows = []
     for part, path, name, counted in SUMMARY:
         figure: Any = report["parts"].get(part)
@@ -101,9 +101,9 @@ def _target(targets: Mapping[str, Any], key: str, figure: Any, part: str) -> str
     bounds, value = targets.get(key) if part != "free" else None, _value(figure)
     if not bounds or value is None:
         return ""
-    least, most = bounds.get("least"), bounds.get("most")
-    reached = value >= least if least is not None else value <= most
-    bound = f"≥ {percent(least)}" if least is not None else f"≤ {percent(most)}"
+    lowest, highest = bounds.get("least"), bounds.get("most")
+    reached = value >= lowest if lowest is not None else value <= highest
+    bound = f"≥ {percent(lowest)}" if lowest is not None else f"≤ {percent(highest)}"
     return f"{bound}: {'reached' if reached else '**not reached**'}"
 
 
@@ -117,14 +117,14 @@ def _verdicts(part: Mapping[str, Any] | None, title: str) -> str:
         cells = [_points(gain[key]) if gain else "" for key in ("accuracy", "uar")]
         rows.append([name, scores["accuracy"]["n"], interval(scores["accuracy"]), interval(scores["uar"]), *cells])
     header = ("", "n", "accuracy", "UAR", "accuracy against evidence", "UAR against evidence")
-    everybody = "".join(
-        f" On all faces, abstained ones included, {name} has {interval(scores['accuracy'])} and UAR "
+    on_all = "".join(
+        f" On all faces, including abstained ones, {name} has accuracy {interval(scores['accuracy'])} and UAR "
         f"{interval(scores['uar'])}."
         for name, scores in part.get("on_all", {}).items()
     )
     weight = f" Weight of the reasoned verdict in the product: {part['weight']:g}." if "weight" in part else ""
-    faces = "Faces with a label and a claim." if "on_all" in part else "Faces with a label, abstained ones included."
-    return f"## {title}\n\n{table(header, rows)}\n\n{faces}{weight}{everybody}"
+    faces = "Faces with a label and a claim." if "on_all" in part else "Faces with a label, including abstained ones."
+    return f"## {title}\n\n{table(header, rows)}\n\n{faces}{weight}{on_all}"
 
 
 def _points(figure: Mapping[str, Any]) -> str:
@@ -135,17 +135,17 @@ def _sufficiency(part: Mapping[str, Any] | None) -> str:
     if not part or not part.get("stated"):
         return _note(part, "Sufficiency")
     rows = [
-        [f"{seen}, {probe}", interval(figures["accuracy"]), interval(figures["uar"])]
-        for seen in ("stated", "measured")
-        for probe, figures in (part.get(seen) or {}).items()
+        [f"{inputs}, {probe}", interval(figures["accuracy"]), interval(figures["uar"])]
+        for inputs in ("stated", "measured")
+        for probe, figures in (part.get(inputs) or {}).items()
     ]
     if part.get("label"):
         rows.append(["the evidence's own label", interval(part["label"]["accuracy"]), interval(part["label"]["uar"])])
     gap = part["gap_to_label"]
-    told = "" if gap is None else f" Gap in UAR to the label: {100 * gap:.1f} points."
+    gap_text = "" if gap is None else f" Gap in UAR to the label: {100 * gap:.1f} points."
     return (
         f"## Sufficiency\n\n{table(('a classifier that sees only', 'accuracy', 'UAR'), rows)}\n\n"
-        f"{part['n']} faces, cross-validated.{told}"
+        f"{part['n']} faces, cross-validated.{gap_text}"
     )
 
 
@@ -154,12 +154,12 @@ def _necessity(part: Mapping[str, Any] | None) -> str:
         return _note(part, "Necessity")
     rows = []
     for who in ("evidence", "reasoned"):
-        found = part[who]
-        if found["win_rate"]["n"]:
-            changes = [_log(found[key]) for key in ("change_cited", "change_random", "difference")]
-            rows.append([who, found["win_rate"]["n"], interval(found["win_rate"]), f"{found['p']:.2g}", *changes])
+        figures = part[who]
+        if figures["win_rate"]["n"]:
+            changes = [_log(figures[key]) for key in ("change_cited", "change_random", "difference")]
+            rows.append([who, figures["win_rate"]["n"], interval(figures["win_rate"]), f"{figures['p']:.2g}", *changes])
             rows += [
-                [f"· {name}", share["n"], interval(share), "", "", "", ""] for name, share in found["regions"].items()
+                [f"· {name}", share["n"], interval(share), "", "", "", ""] for name, share in figures["regions"].items()
             ]
     header = ("", "n", "wins", "p (sign test)", "log p, cited place", "log p, other place", "difference")
     return f"## Necessity\n\n{table(header, rows)}"
@@ -186,13 +186,14 @@ def _kinds(part: Mapping[str, Any] | None) -> str:
 def _words(part: Mapping[str, Any] | None) -> str:
     if not part or not part.get("n"):
         return ""
-    rows = [[percent(one["share"]), one["sentence"]] for one in (*part["shared_sentences"], *part["shared_frames"])]
+    shared = (*part["shared_sentences"], *part["shared_frames"])
+    rows = [[percent(entry["share"]), entry["sentence"]] for entry in shared]
     claims = part["without_abstentions"]
     return (
         f"## Words\n\nWithout abstentions: distinct-2 {percent(claims['distinct_2'])} over {claims['n']} texts. "
-        f"{part['words_mean']:.0f} words a text, at most {part['words_max']}. "
-        f"Texts that stand twice: {percent(part['identical_texts'])}. The sentences that most texts share, and below "
-        "them the same with numbers (#) and emotion words (_) made alike:\n\n"
+        f"{part['words_mean']:.0f} words per text, at most {part['words_max']}. "
+        f"Repeated texts: {percent(part['identical_texts'])}. The sentences that most texts share, then the same with "
+        "numbers replaced by # and emotion words by _:\n\n"
         f"{table(('texts', 'sentence'), rows, slice(0, 1))}"
     )
 
@@ -211,13 +212,13 @@ def _note(part: Mapping[str, Any] | None, title: str) -> str:
 
 
 def _failures(name: str, part: Mapping[str, Any]) -> str:
-    """Examples of what went wrong, cut short: the rows beside the report have all of it."""
+    """Shortened examples of failures. The files in `probes/` have the full rows."""
     lines = []
     for row in part.get("failures", ()):
-        told = "; ".join(
+        text = "; ".join(
             f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in row.items() if key != "id" and value
         )
-        lines.append(f"- `{row['id']}` {told[:MAX_EXAMPLE]}{'…' if len(told) > MAX_EXAMPLE else ''}")
+        lines.append(f"- `{row['id']}` {text[:MAX_EXAMPLE]}{'…' if len(text) > MAX_EXAMPLE else ''}")
     return f"## Failures: {name}\n\n" + "\n".join(lines) if lines else ""
 
 

@@ -1,7 +1,7 @@
-"""The battery: what an explainer's texts are worth, measured on this machine without anybody's judgement.
+"""Runs the explanation benchmark: measures the quality of an explainer's texts without human or model judges.
 
-Faces are read, explained and written to `explanations.jsonl` as it goes; every figure is computed from the kept rows,
-and each probe keeps its own, so that a killed run goes on where it was. Definitions: docs/explanations.md.
+Explanations go to `explanations.jsonl` line by line, and each probe writes a file of its own, so a killed run can
+resume. All figures are computed from these rows. Definitions: docs/explanations.md.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from typing import Any
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.resources import resource
 from emoreason.data.schema import Sample
-from emoreason.evaluate.explanations import interventions as probes
-from emoreason.evaluate.explanations import necessity
-from emoreason.evaluate.explanations import questions as asked
-from emoreason.evaluate.explanations import text_metrics as text_parts
+from emoreason.evaluate.explanations import interventions, necessity, questions, text_metrics
 from emoreason.evaluate.explanations.cases import Case, RowJournal
 from emoreason.evaluate.explanations.diversity import diversity
 from emoreason.evaluate.explanations.setup import VERSION, Setup
@@ -33,32 +30,32 @@ Progress = Callable[[str, int], None]
 
 
 def _diversity(setup: Setup) -> dict[str, Any]:
-    labels = setup.rows[0].asked
+    labels = setup.rows[0].requested_labels
     claiming = [row.text for row in setup.rows if row.text and not (row.sheet and row.sheet.abstained)]
-    of_claims = {key: diversity(claiming, labels)[key] for key in ("n", "distinct_2", "most_shared_sentence")}
-    return {**diversity([row.text for row in setup.rows if row.text], labels), "without_abstentions": of_claims}
+    claims = {key: diversity(claiming, labels)[key] for key in ("n", "distinct_2", "most_shared_sentence")}
+    return {**diversity([row.text for row in setup.rows if row.text], labels), "without_abstentions": claims}
 
 
 Part = Callable[[Setup], dict[str, Any]]
-# Of texts and sheets alone, and so of any system's texts.
+# Parts that only need texts and sheets, so they work on texts of any system.
 OF_TEXTS: dict[str, Part] = {
-    "form": lambda setup: text_parts.form(setup.rows, setup.seed),
-    "evidence": lambda setup: text_parts.evidence(setup.rows, setup.seed),
-    "verdict": lambda setup: text_parts.verdict(setup.rows, setup.weight, setup.seed),
-    "sufficiency": lambda setup: text_parts.sufficiency(setup.rows, setup.seed),
+    "form": lambda setup: text_metrics.form(setup.rows, setup.seed),
+    "evidence": lambda setup: text_metrics.evidence(setup.rows, setup.seed),
+    "verdict": lambda setup: text_metrics.verdict(setup.rows, setup.weight, setup.seed),
+    "sufficiency": lambda setup: text_metrics.sufficiency(setup.rows, setup.seed),
     "diversity": _diversity,
-    "groups": lambda setup: text_parts.groups(setup.rows, setup.seed),
+    "groups": lambda setup: text_metrics.groups(setup.rows, setup.seed),
 }
 PROBES: dict[str, Part] = {
     "necessity": necessity.necessity,
-    "counterfactual": probes.counterfactual,
-    "polling": asked.polling,
-    "sycophancy": asked.sycophancy,
-    "shuffle": probes.shuffle,
-    "nonface": probes.nonface,
-    "followups": asked.followups,
+    "counterfactual": interventions.counterfactual,
+    "polling": questions.polling,
+    "sycophancy": questions.sycophancy,
+    "shuffle": interventions.shuffle,
+    "nonface": interventions.nonface,
+    "followups": questions.followups,
 }
-EXTRA: dict[str, Part] = {"ablation": probes.ablation, "free": probes.free}  # only when they are named
+EXTRA: dict[str, Part] = {"ablation": interventions.ablation, "free": interventions.free}  # only on request
 PARTS = {**OF_TEXTS, **PROBES, **EXTRA}
 
 
@@ -84,18 +81,20 @@ def run_explanation_benchmark(
     command: str | None = None,
     progress: Progress = lambda part, n: None,
 ) -> dict[str, Any]:
-    """Every figure, written to `folder` as report.json and report.md.
+    """Computes the parts, and writes report.json and report.md to `folder`.
 
-    texts: score those of another system instead of explaining; with samples and a reasoner against their sheets.
-    parts: only these (otherwise all but `ablation` and `free`). free: also without the grammar. most: faces or
-    questions of a probe, instead of those of eval/explanations.yaml. data, options, command: noted in the report.
+    texts: score this file of another system instead of explaining; against our sheets, if samples and a reasoner are
+    given. parts: only these (default: all but `ablation` and `free`). free: also score texts without the grammar.
+    probe_limit: at most so many faces or questions in each probe. data, options, command: only noted in the report.
     """
     from emoreason.evaluate.explanations.report import write_explanation_report
 
     if decide not in DECIDERS:
         raise UsageError(f"--decide {decide!r} is not one of {', '.join(DECIDERS)}")
     if texts is None and (samples is None or reasoner is None or explainer is None):
-        raise UsageError("the battery needs --data and an explainer, or --texts with the texts of another system")
+        raise UsageError(
+            "the explanation benchmark needs --data and an explainer, or --texts with the texts of another system"
+        )
     chosen = _parts(parts, free, texts is not None)
     folder = Path(folder)
     name = str(texts) if texts is not None or explainer is None else explainer.name
@@ -111,7 +110,7 @@ def run_explanation_benchmark(
     if samples is not None and reasoner is not None:
         cases, failed = measured(limited(iter(samples), limit, seed), reasoner, labels, protocol)
         if not cases:
-            raise EmoreasonError(f"none of {len(failed)} pictures can be read; try emoreason data check")
+            raise EmoreasonError(f"none of the {len(failed)} pictures can be read; `emoreason data check` says why")
     read = time.monotonic()
     without = 0
     if texts is not None:
@@ -132,7 +131,8 @@ def run_explanation_benchmark(
         figures[part]["seconds"] = round(time.monotonic() - start, 2)
     report = {
         "battery_version": VERSION, **made_with, "n": len(rows), "n_unreadable": len(failed), "unreadable": failed[:5],
-        "n_without_text": without, "labels": list(rows[0].asked), "most": probe_limit, "targets": settings["targets"],
+        "n_without_text": without, "labels": list(rows[0].requested_labels), "most": probe_limit,
+        "targets": settings["targets"],
         "command": command, "emoreason_version": own_version(), "started": started,
         "seconds": {"reading": round(read - begin, 2), "explaining": round(written - read, 2),
                     "all": round(time.monotonic() - begin, 2)},
@@ -142,13 +142,13 @@ def run_explanation_benchmark(
     return report
 
 
-def _parts(asked_for: Sequence[str] | None, free: bool, of_texts: bool) -> list[str]:
+def _parts(requested: Sequence[str] | None, free: bool, of_texts: bool) -> list[str]:
     known = OF_TEXTS if of_texts else PARTS
-    unknown = [name for name in asked_for or () if name not in known]
+    unknown = [name for name in requested or () if name not in known]
     if unknown:
-        what = "texts alone have no part" if of_texts else "the battery has no part"
-        raise UsageError(f"{what} {', '.join(unknown)}; choose of {', '.join(known)}")
-    chosen = [name for name in known if (name in asked_for if asked_for is not None else name not in EXTRA)]
+        where = "--texts" if of_texts else "the explanation benchmark"
+        raise UsageError(f"{where} has no part {', '.join(unknown)}; choose from {', '.join(known)}")
+    chosen = [name for name in known if (name in requested if requested is not None else name not in EXTRA)]
     return chosen + ["free"] * (free and not of_texts and "free" not in chosen)
 
 
@@ -159,17 +159,17 @@ def explanation_settings() -> dict[str, Any]:
 
 
 def _begin(folder: Path, made_with: dict[str, Any], overwrite: bool) -> None:
-    """A folder goes on with the run that it holds, and refuses another one: its rows would be mixed."""
-    about = folder / "run.json"
+    """Prepares the folder. It may hold the same run, which resumes, but not another run, whose rows would mix in."""
+    info = folder / "run.json"
     if overwrite and folder.is_dir():
         for name in ("explanations.jsonl", "run.json", "report.json", "report.md"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "probes", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    if about.is_file():
-        before = json.loads(about.read_text(encoding="utf-8"))
-        other = [key for key in made_with if before.get(key) != made_with[key]]
-        if other:
-            told = "; ".join(f"{key} = {before.get(key)}, now {made_with[key]}" for key in other)
-            raise UsageError(f"{folder} holds another run ({told}): give the same options, --overwrite, or another -o")
-    about.write_text(json.dumps(made_with) + "\n", encoding="utf-8")
+    if info.is_file():
+        before = json.loads(info.read_text(encoding="utf-8"))
+        changed = [key for key in made_with if before.get(key) != made_with[key]]
+        if changed:
+            changes = "; ".join(f"{key} = {before.get(key)}, now {made_with[key]}" for key in changed)
+            raise UsageError(f"{folder} holds another run ({changes}): use the same options, --overwrite or another -o")
+    info.write_text(json.dumps(made_with) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What every part of the explanation benchmark is given."""
+"""The `Setup` that every part of the explanation benchmark gets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,18 @@ from emoreason.evaluate.explanations.cases import Case, Row, RowJournal
 
 @dataclass(frozen=True)
 class Setup:
-    """What every part is given."""
+    """The faces, their texts and the settings of a run."""
 
     cases: list[Case]
     rows: list[Row]
     folder: Path
     settings: dict[str, Any]  # eval/explanations.yaml
-    reasoner: Any = None  # a Reasoner and an Explainer, except where texts are imported
+    reasoner: Any = None  # a Reasoner and an Explainer; None if texts are imported
     explainer: Any = None
     decide: str = "evidence"
     batch_size: int = 16
     seed: int = 0
-    probe_limit: int | None = None  # faces or questions of a probe
+    probe_limit: int | None = None  # at most so many faces or questions in each probe
 
     def journal(self, part: str) -> RowJournal:
         return RowJournal(self.folder / "probes" / f"{part}.jsonl")
@@ -30,15 +30,15 @@ class Setup:
 
     @property
     def weight(self) -> float:
-        """Of the reasoned verdict in the product, as the explainer was shipped with it."""
+        """The weight of the reasoned verdict in the product of both, as shipped with the explainer."""
         spec = getattr(getattr(self.explainer, "vlm", None), "spec", None)
         return float(getattr(spec, "verdict", {}).get("weight", 0.5))
 
     @property
     def explained(self) -> list[tuple[Case, Row]]:
-        """Faces on which a claim was made, with its text."""
-        kept = zip(self.cases, self.rows, strict=True)
-        return [(case, row) for case, row in kept if not case.sheet.abstained and not row.error]
+        """The faces with a claim, and their texts."""
+        pairs = zip(self.cases, self.rows, strict=True)
+        return [(case, row) for case, row in pairs if not case.sheet.abstained and not row.error]
 
 
-VERSION = 1  # of the definitions: figures of different versions are not to be compared
+VERSION = 1  # of the definitions; do not compare figures of different versions

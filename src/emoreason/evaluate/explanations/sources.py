@@ -1,4 +1,4 @@
-"""The faces of a battery, measured, and their texts: written by an explainer, or another system's."""
+"""Measures the faces of the explanation benchmark, and gets their texts from an explainer or from a file."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ READ_AT_ONCE = 128
 def measured(
     samples: Iterable[Sample], reasoner: Reasoner, labels: Sequence[str] | None, protocol: str
 ) -> tuple[list[Case], list[dict[str, str]]]:
-    """Every face that can be opened, measured; and those that cannot, with the reason."""
+    """The measured faces, and the pictures that cannot be opened, with the reason."""
     cases: list[Case] = []
     failed: list[dict[str, str]] = []
-    waiting = unique(samples)
-    while chunk := list(islice(waiting, READ_AT_ONCE)):
+    remaining = unique(samples)
+    while chunk := list(islice(remaining, READ_AT_ONCE)):
         opened = []
         for id, sample in chunk:
             try:
@@ -46,7 +46,7 @@ def measured(
 
 
 def _target(sample: Sample, protocol: str) -> str | None:
-    """The label that a face counts for: by the votes where there are votes, as the evaluation does."""
+    """The target of a face: by its votes if it has votes, as in the evaluation."""
     if sample.votes is None:
         return sample.label
     target = ferplus_target(sample.votes, protocol)
@@ -61,31 +61,35 @@ def explained(
     batch_size: int,
     progress: Callable[[str, int], None] = lambda part, n: None,
 ) -> Iterator[Row]:
-    """A row per face. An explainer that fails on a batch is asked face by face; a second failure is counted."""
+    """A row per face. If a batch fails, its faces are tried one by one; faces that fail again get an error row."""
     by_id = {case.id: case for case in cases}
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         faces = [by_id[id] for id in ids]
         texts = explain_cases([face.subject() for face in faces], explainer, decide)
-        yield from (row_of(face, made).to_dict() for face, made in zip(faces, texts, strict=True))
+        yield from (row_of(face, text).to_dict() for face, text in zip(faces, texts, strict=True))
         progress("explaining", len(journal.rows) + len(ids))
 
-    for kept in journal.fill(list(by_id), make, batch_size):
-        yield Row.from_dict(kept)
+    for saved in journal.fill(list(by_id), make, batch_size):
+        yield Row.from_dict(saved)
 
 
 def imported(
     path: str | Path, cases: Sequence[Case], labels: Sequence[str] | None
 ) -> tuple[list[Case], list[Row], int]:
-    """Rows of another system's texts. With faces: of those that have a text, and how many have none."""
-    found = read_texts(path)
+    """The rows of another system's texts, with the faces that have a text and the number of faces without one.
+
+    Without faces, every text gets a row without a sheet."""
+    entries = read_texts(path)
     if not cases:
-        asked_for = tuple(labels or label_set(DEFAULT_LABELS).labels)
-        rows = [Row(f"{i}/{one.name}", one.text, target=one.label, labels=asked_for) for i, one in enumerate(found)]
+        requested = tuple(labels or label_set(DEFAULT_LABELS).labels)
+        rows = [Row(f"{i}/{e.name}", e.text, target=e.label, labels=requested) for i, e in enumerate(entries)]
         return [], rows, 0
-    texts = matched(found, [case.id for case in cases])
+    texts = matched(entries, [case.id for case in cases])
     if not texts:
-        raise EmoreasonError(f"no text of {path} ({found[0].name}, …) belongs to a face of the data ({cases[0].id}, …)")
-    kept = [case for case in cases if case.id in texts]
-    made = [Row(case.id, texts[case.id].text, case.sheet, None, None, case.target, case.groups) for case in kept]
-    return kept, made, len(cases) - len(kept)
+        raise EmoreasonError(
+            f"no text of {path} ({entries[0].name}, …) matches a face of the data ({cases[0].id}, …) by its name"
+        )
+    with_text = [case for case in cases if case.id in texts]
+    rows = [Row(case.id, texts[case.id].text, case.sheet, None, None, case.target, case.groups) for case in with_text]
+    return with_text, rows, len(cases) - len(with_text)

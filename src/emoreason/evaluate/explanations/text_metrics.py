@@ -1,4 +1,4 @@
-"""The measures of the battery that need texts and sheets only: no model, and the texts of any system."""
+"""The measures that only need texts and sheets. They need no model, so they work on texts of any system."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from emoreason.evaluate.explanations.verdicts import headline, scored
 from emoreason.evaluate.predictions import Prediction
 from emoreason.evaluate.score import score
 from emoreason.explain.explanation import combine
-from emoreason.explain.read.claims import leaks
+from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.facs import ACTION_UNITS
 
-# What a stated band is worth to a classifier: the middle of its range. A unit without a band counts as in between.
+# The feature value of a stated band: the middle of its range. A unit without a band gets a value in between.
 LEVELS = {"trace": 0.3, "slight": 0.5, "marked": 0.725, "strong": 0.925}
 UNBANDED = 0.6
 FOLDS, NEIGHBOURS, STRENGTH = 5, 15, 1.0
@@ -26,16 +26,16 @@ EXAMPLES = 5
 
 
 def form(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """Does it parse, is the label kept out of the observations, does it pass every check."""
+    """Whether texts parse, keep the label out of the observations, and pass all checks."""
     parsed = [row.sections is not None for row in rows]
-    leaking = [leaks(row.sections.observations, row.asked) if row.sections else [] for row in rows]
-    told = Counter(word for found in leaking for word in found)
+    leaking = [leaks(row.sections.observations, row.requested_labels) if row.sections else [] for row in rows]
+    leaked = Counter(word for words in leaking for word in words)
     checked = [row.checks.ok for row in rows if row.checks]
     return {
         "parse_rate": share(parsed, seed=seed),
-        # Of those that parse: where there are no observations there is nothing to leak into.
-        "leak_rate": share([bool(found) for found, fine in zip(leaking, parsed, strict=True) if fine], seed=seed),
-        "leaked_words": dict(told.most_common(10)),
+        # Only over texts that parse, as the others have no observations.
+        "leak_rate": share([bool(words) for words, ok in zip(leaking, parsed, strict=True) if ok], seed=seed),
+        "leaked_words": dict(leaked.most_common(10)),
         "all_checks": share(checked, seed=seed),
         "repaired": share([row.repaired for row in rows], seed=seed),
         "errors": share([bool(row.error) for row in rows], seed=seed),
@@ -53,11 +53,11 @@ def _examples(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def evidence(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """Precision, recall and F1 of the movements that the observations name, over all mentions of all texts."""
+    """Precision, recall and F1 of the movements in the observations, pooled over all mentions of all texts."""
     checked = [row for row in rows if row.checks]
     table = np.array([_counts(row) for row in checked], dtype=float).reshape(len(checked), 6)
-    said, true, due, named, bands, wrong = table.T
-    precision, recall = share(true, said, seed), share(named, due, seed)
+    n, true, due, named, bands, wrong = table.T
+    precision, recall = share(true, n, seed), share(named, due, seed)
     unsupported = Counter(code for row in checked if row.checks for code in row.checks.unsupported)
     missing = Counter(code for row in checked if row.checks for code in row.checks.missing)
     return {
@@ -65,10 +65,10 @@ def evidence(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         "evidence_recall": recall,
         "evidence_f1": f1(precision["value"], recall["value"]),
         "band_error": share(wrong, bands, seed),
-        "denied_mentions": sum(not m.present for row in rows for m in row.said),
-        "one_sided_mentions": sum(m.side is not None for row in rows for m in row.said),
-        "unsupported": _named(unsupported),
-        "missing": _named(missing),
+        "denied_mentions": sum(not m.present for row in rows for m in row.mentions),
+        "one_sided_mentions": sum(m.side is not None for row in rows for m in row.mentions),
+        "unsupported": _with_names(unsupported),
+        "missing": _with_names(missing),
     }
 
 
@@ -79,58 +79,64 @@ def f1(precision: float | None, recall: float | None) -> float | None:
 
 
 def _counts(row: Row) -> tuple[int, int, int, int, int, int]:
-    """Mentions, true ones, units due, units named, bands stated, wrong ones. An unparsable text names nothing."""
-    assert row.checks and row.told
-    said, due = len(row.said), 0 if row.told.abstained else len(row.told.named)
-    true = round((row.checks.evidence_precision or 0) * said)
+    """Mentions, true mentions, units to name, units named, bands stated, wrong bands. Unparsable texts name nothing."""
+    assert row.checks and row.shown_sheet
+    n, due = len(row.mentions), 0 if row.shown_sheet.abstained else len(row.shown_sheet.named)
+    true = round((row.checks.evidence_precision or 0) * n)
     named = round((row.checks.evidence_recall or 0) * due)
-    return said, true, due, named, row.checks.bands_stated, row.checks.band_errors
+    return n, true, due, named, row.checks.bands_stated, row.checks.band_errors
 
 
-def _named(codes: Counter[str]) -> dict[str, int]:
+def _with_names(codes: Counter[str]) -> dict[str, int]:
     return {f"AU {code} ({ACTION_UNITS[code].name})": n for code, n in codes.most_common(5)}
 
 
 def verdict(rows: Sequence[Row], weight: float, seed: int = 0) -> dict[str, Any]:
-    """Whether conclusion, evidence and the language model's own reading agree, and how right each of them is."""
-    sheets = [(row, row.sheet, row.told) for row in rows if row.sheet and row.told]
-    claiming = [(row, sheet, told) for row, sheet, told in sheets if not sheet.abstained]
+    """How often conclusion, evidence and the language model's own verdict agree, and how often each is right."""
+    sheets = [(row, row.sheet, row.shown_sheet) for row in rows if row.sheet and row.shown_sheet]
+    claiming = [(row, sheet, shown) for row, sheet, shown in sheets if not sheet.abstained]
     figures: dict[str, Any] = {
         "evidence_agreement": share([row.stated == sheet.label for row, sheet, _ in claiming], seed=seed),
-        "decided_agreement": share([row.stated == told.label for row, _, told in claiming], seed=seed),
-        "reasoned_agreement": share([row.own.label == sheet.label for row, sheet, _ in claiming if row.own], seed=seed),
+        "decided_agreement": share([row.stated == shown.label for row, _, shown in claiming], seed=seed),
+        "reasoned_agreement": share(
+            [row.own_verdict.label == sheet.label for row, sheet, _ in claiming if row.own_verdict], seed=seed
+        ),
         "silent_when_abstained": share([row.stated is None for row, sheet, _ in sheets if sheet.abstained], seed=seed),
         "weight": weight,
         "scores": {},
         "against_evidence": {},
     }
-    labelled = [row for row in rows if row.target is not None and row.target in row.asked]
-    if not labelled or len(labelled[0].asked) < 2:
+    labelled = [row for row in rows if row.target is not None and row.target in row.requested_labels]
+    if not labelled or len(labelled[0].requested_labels) < 2:
         return figures
-    everybody = {"conclusion": [row.stated for row in labelled]}
+    on_all = {"conclusion": [row.stated for row in labelled]}
     if all(row.sheet for row in labelled):
-        everybody["evidence"] = [row.sheet.label if row.sheet else None for row in labelled]
-    figures["on_all"] = scored(labelled, everybody, seed)[0]
-    # Compared on the faces on which everybody claims something: an abstained face has no verdict but the evidence's.
-    both = [(row, row.sheet) for row in labelled if row.sheet and not row.sheet.abstained]
-    columns: dict[str, list[str | None]] = {"evidence": [sheet.label for _, sheet in both]}
-    if both and all(row.own for row, _ in both):
-        products = [combine(sheet.probabilities, row.reasoned or {}, "both", weight) for row, sheet in both]
-        columns["reasoned"] = [row.own.label if row.own else None for row, _ in both]
+        on_all["evidence"] = [row.sheet.label if row.sheet else None for row in labelled]
+    figures["on_all"] = scored(labelled, on_all, seed)[0]
+    # The comparison leaves out abstained faces, which have no verdict other than the evidence's.
+    claims = [(row, row.sheet) for row in labelled if row.sheet and not row.sheet.abstained]
+    columns: dict[str, list[str | None]] = {"evidence": [sheet.label for _, sheet in claims]}
+    if claims and all(row.own_verdict for row, _ in claims):
+        products = [combine(sheet.probabilities, row.reasoned or {}, "both", weight) for row, sheet in claims]
+        columns["reasoned"] = [row.own_verdict.label if row.own_verdict else None for row, _ in claims]
         columns["both"] = [max(product, key=product.__getitem__) for product in products]
-    columns["conclusion"] = [row.stated for row, _ in both]
-    if both:
-        figures["scores"], figures["against_evidence"] = scored([row for row, _ in both], columns, seed)
+    columns["conclusion"] = [row.stated for row, _ in claims]
+    if claims:
+        figures["scores"], figures["against_evidence"] = scored([row for row, _ in claims], columns, seed)
     return figures
 
 
 def sufficiency(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """UAR of small classifiers that see the movements stated in the observations and nothing else, cross-validated."""
-    # An abstention states nothing on purpose: what is missing there is no lack of the words.
-    counted = [row for row in rows if row.target in row.asked and not (row.sheet and row.sheet.abstained)]
-    labels = [label for label in (counted[0].asked if counted else ()) if any(row.target == label for row in counted)]
+    """Cross-validated UAR of small classifiers that only see the movements stated in the observations."""
+    # Without abstentions, which state nothing on purpose.
+    counted = [row for row in rows if row.target in row.requested_labels and not (row.sheet and row.sheet.abstained)]
+    labels = [
+        label
+        for label in (counted[0].requested_labels if counted else ())
+        if any(row.target == label for row in counted)
+    ]
     if len(labels) < 2 or len(counted) < 2 * FOLDS:
-        return {"n": len(counted), "stated": None, "note": f"at least two labels and {2 * FOLDS} faces are needed"}
+        return {"n": len(counted), "stated": None, "note": f"it needs at least two labels and {2 * FOLDS} faces"}
     codes = sorted(ACTION_UNITS)
     targets = np.eye(len(labels))[[labels.index(row.target or "") for row in counted]]
     stated = _predictable(np.array([_features(row, codes) for row in counted]), targets, seed)
@@ -148,19 +154,19 @@ def sufficiency(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
 
 
 def _features(row: Row, codes: Sequence[str]) -> list[float]:
-    """Per unit how much of it is stated, and whether it is denied. No word is a feature, so that no label leaks in."""
+    """For each unit its stated level, and whether it is denied. No words are features, so the label cannot leak in."""
     level = dict.fromkeys(codes, 0.0)
     denied = dict.fromkeys(codes, 0.0)
-    for said in row.said:
-        if said.present:
-            level[said.action_unit] = max(level[said.action_unit], LEVELS.get(said.band or "", UNBANDED))
+    for mention in row.mentions:
+        if mention.present:
+            level[mention.action_unit] = max(level[mention.action_unit], LEVELS.get(mention.band or "", UNBANDED))
         else:
-            denied[said.action_unit] = 1.0
+            denied[mention.action_unit] = 1.0
     return [*level.values(), *denied.values()]
 
 
 def _predictable(features: np.ndarray, targets: np.ndarray, seed: int) -> dict[str, Any]:
-    """Held-out answers of both classifiers. Their settings are fixed: a tuned probe would measure the tuning."""
+    """Scores of both classifiers on held-out folds. Their settings are fixed, so that no tuning affects the result."""
     import warnings
 
     from sklearn.linear_model import LogisticRegression
@@ -175,9 +181,7 @@ def _predictable(features: np.ndarray, targets: np.ndarray, seed: int) -> dict[s
         "neighbours": KNeighborsClassifier(near),
     }
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # a class with fewer faces than folds is missing from some of them: it counts as wrong
+        warnings.simplefilter("ignore")  # some folds miss classes with fewer faces than folds; they count as wrong
         return {
             name: headline(targets, cross_val_predict(probe, features, classes, cv=folds), seed)
             for name, probe in probes.items()
@@ -185,11 +189,11 @@ def _predictable(features: np.ndarray, targets: np.ndarray, seed: int) -> dict[s
 
 
 def groups(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """Per attribute: UAR as the evaluation reports it, and the F1 of the evidence per value with its largest gap."""
+    """Per attribute: UAR as in the evaluation, and the evidence F1 of each value with the largest gap."""
     known = [row for row in rows if row.groups and row.sheet]
     if not known:
-        return {"attributes": {}, "note": "the data have no groups"}
-    labels = known[0].asked
+        return {"attributes": {}, "note": "the data has no groups"}
+    labels = known[0].requested_labels
     predictions = [
         Prediction(row.id, "ok", row.sheet.label, row.sheet.probabilities, target=row.target, groups=row.groups)
         for row in known
@@ -202,11 +206,11 @@ def groups(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     for attribute in sorted({name for row in known for name in row.groups}):
         values: dict[str, Any] = {}
         for value in sorted({row.groups[attribute] for row in known if row.groups.get(attribute)}):
-            of_value = [row for row in known if row.groups.get(attribute) == value]
-            found = evidence(of_value, seed)
+            members = [row for row in known if row.groups.get(attribute) == value]
+            figures = evidence(members, seed)
             uar = by_attribute.get(attribute, {}).get("values", {}).get(value, {}).get("uar")
-            values[value] = {"n": len(of_value), "uar": uar, "evidence_f1": found["evidence_f1"],
-                             "parse_rate": form(of_value, seed)["parse_rate"]}  # fmt: skip
+            values[value] = {"n": len(members), "uar": uar, "evidence_f1": figures["evidence_f1"],
+                             "parse_rate": form(members, seed)["parse_rate"]}  # fmt: skip
         large = [v["evidence_f1"] for v in values.values() if v["n"] >= MIN_GROUP and v["evidence_f1"] is not None]
         report[attribute] = {
             "values": values,

@@ -1,4 +1,4 @@
-"""How right several columns of labels are on the same faces, and how much better one is than another."""
+"""Scores several sets of answers on the same faces, and the paired differences between them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from emoreason.evaluate.explanations.intervals import DRAWS, Figure
 def scored(
     faces: Sequence[Row], columns: Mapping[str, Sequence[str | None]], seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Accuracy and UAR of every column of labels, and how much better or worse than the first each of the others is."""
-    labels = faces[0].asked
+    """Accuracy, UAR and macro-F1 of every column of answers, and the gain of each over the first column."""
+    labels = faces[0].requested_labels
     targets = np.eye(len(labels))[[labels.index(row.target or "") for row in faces]]
     answers = {
         name: np.array([labels.index(label) if label in labels else -1 for label in column])
@@ -24,13 +24,13 @@ def scored(
     }
     first, *others = answers
     return (
-        {name: headline(targets, given, seed) for name, given in answers.items()},
+        {name: headline(targets, column, seed) for name, column in answers.items()},
         {name: paired(targets, answers[first], answers[name], seed) for name in others},
     )
 
 
 def headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy, UAR and macro-F1 with stratified bootstrap intervals, as in every other report."""
+    """Accuracy, UAR and macro-F1 with the stratified bootstrap intervals of the evaluation."""
     values = metrics.headline(metrics.confusion(targets, answers))
     low, high = metrics.bounds(targets, answers, DRAWS, seed)
     return {
@@ -40,19 +40,19 @@ def headline(targets: np.ndarray, answers: np.ndarray, seed: int) -> dict[str, A
 
 
 def paired(targets: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int) -> dict[str, Figure]:
-    """second - first in accuracy and UAR: both are scored on the same resampled faces, stratified by class."""
+    """second - first in accuracy and UAR, both scored on the same resampled faces, stratified by class."""
     gains = np.zeros((DRAWS, 2))
     random, recalls = np.random.default_rng(seed), np.zeros((DRAWS, 2, targets.shape[1]))
-    of_class = targets.argmax(1)
-    present = np.unique(of_class)
+    classes = targets.argmax(1)
+    present = np.unique(classes)
     for k in present:
-        chosen = of_class == k
+        chosen = classes == k
         pairs, counts = np.unique(
             np.column_stack([first[chosen] == k, second[chosen] == k]), axis=0, return_counts=True
         )
         drawn = random.multinomial(counts.sum(), counts / counts.sum(), size=DRAWS)
         recalls[:, :, k] = drawn @ pairs
-    sizes = np.bincount(of_class, minlength=targets.shape[1])
+    sizes = np.bincount(classes, minlength=targets.shape[1])
     gains[:, 0] = (recalls[:, 1] - recalls[:, 0]).sum(1) / len(targets)
     gains[:, 1] = ((recalls[:, 1] - recalls[:, 0])[:, present] / sizes[present]).mean(1)
     a, b = (metrics.headline(metrics.confusion(targets, answers)) for answers in (first, second))

@@ -1,1 +1,1 @@
-"""The language models that write: our own, transformers, OpenAI-compatible servers."""
+"""Explainers: our own language model, transformers chat models and OpenAI-compatible servers."""

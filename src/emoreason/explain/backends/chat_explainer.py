@@ -1,8 +1,9 @@
-"""General chat models as explainers: the three steps of the mini as a conversation, and the same checks.
+"""Uses a general chat model as explainer: the three steps of our own explainer as a conversation, with the same checks.
 
-(1) movements, no label anywhere -> observations; (2) its distribution over the asked labels, or the one word that
-it answers with; (3) the distribution that decides is shown -> interpretation and conclusion. A text that fails is
-sent back once with what is wrong, at the step that failed: observations are repaired before a label was shown.
+(1) The model sees the movements but no label and writes the observations. (2) It gives its own distribution over the
+labels, or one label. (3) It sees the distribution that decides and writes interpretation and conclusion. A text that
+fails the checks goes back once with a list of its problems, at the step that failed: observations are repaired before
+the model has seen a label.
 """
 
 import dataclasses
@@ -17,129 +18,135 @@ from typing import Protocol
 from PIL import Image
 
 from emoreason.core.messages import Message
-from emoreason.explain.backends import chat_prompts as script
+from emoreason.explain.backends import chat_prompts
 from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, check_decide, combine
-from emoreason.explain.questions.answers import answer as built_in
+from emoreason.explain.questions.answers import answer as answer_grammar
 from emoreason.explain.questions.understand import POLICY_KINDS, understand
 from emoreason.explain.read.sections import HEADINGS, Sections, stated_label
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import sample
 
-OWN_WORDS = (*POLICY_KINDS, "method", "other")  # questions that are no business of a general model
-REMEMBERED = 3  # earlier questions that are told again
-AGAIN = 0.7  # temperature of another wording, where none is given
+BUILT_IN_KINDS = (*POLICY_KINDS, "method", "other")  # questions that always get the built-in answer
+REMEMBERED = 3  # earlier questions that the model sees again
+VARIED = 0.7  # temperature for another wording, if the style sets none
 
 
 class Chat(Protocol):
-    """A chat model, wherever it runs."""
+    """A chat model, local or on a server."""
 
-    sees: bool  # it is shown the pictures
+    sees: bool  # whether it gets the pictures
 
     def complete(
-        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), style: Style = Style()
     ) -> Iterator[str]:
-        """The answer as it is written. Closing the iterator stops the model."""
+        """Yields the answer as it is written. Closing the iterator stops the model."""
         ...
 
     def score(
         self, messages: Sequence[Message], images: Sequence[Image.Image], options: Sequence[str]
     ) -> list[float] | None:
-        """Log-probabilities of the options as the answer; None where the model does not tell."""
+        """Log-probability of each option as the answer; None if the model gives no probabilities."""
         ...
 
 
 class ChatExplainer:
-    """A Chat under the checks. `counts` says how often it had to be repaired, and what could not be."""
+    """Explains with a Chat and checks its texts. `counts` counts repairs, failed checks and built-in answers."""
 
     def __init__(self, chat: Chat, name: str, weight: float = 0.5):
-        """weight: of its verdict in `--decide both`; a general model's is fitted to nothing."""
+        """weight: weight of the model's verdict in `--decide both`. It is not fitted for a general model."""
         self.chat, self.name, self.weight = chat, name, weight
         self.counts: Counter[str] = Counter()
 
-    visual_tokens = 0  # unknown: the processor of the model decides
+    visual_tokens = 0  # unknown: it depends on the model's processor
 
     def count_tokens(self, text: str) -> int:
-        """By the model's tokenizer; words and punctuation marks where a server keeps it to itself."""
+        """Number of tokens by the model's tokenizer; for a server, the number of words and punctuation marks."""
         if (tokenizer := getattr(self.chat, "tokenizer", None)) is not None:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
         return len(re.findall(r"\w+|[^\w\s]", text))
 
     def explain(
-        self, subjects: Sequence[Subject], decide: str = "evidence", manner: Style = Style()
+        self, subjects: Sequence[Subject], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]:
         check_decide(decide)
-        written = []
+        explanations = []
         for row, subject in enumerate(subjects):
-            if subject.sheet.abstained or not subject.sheet.units:  # nothing may be claimed
+            if subject.sheet.abstained or not subject.sheet.units:  # without measurements the text must claim nothing
                 text = writer.abstention(subject.sheet)
                 yield Piece(row, text)
-                written.append(Explanation.of(text, subject.sheet, self.name))
+                explanations.append(Explanation.of(text, subject.sheet, self.name))
             else:
-                written.append((yield from self._explain(row, subject, decide, _warmed(manner))))
-        return written
+                explanations.append((yield from self._explain(row, subject, decide, _with_temperature(style))))
+        return explanations
 
-    def _explain(self, row: int, subject: Subject, decide: str, manner: Style) -> Generator[Piece, None, Explanation]:
-        """A section that is repaired is given again, on lines of its own; the value holds the last text only."""
+    def _explain(self, row: int, subject: Subject, decide: str, style: Style) -> Generator[Piece, None, Explanation]:
+        """Explain one face. A repaired section is yielded again on new lines; the result holds only the last text."""
         sheet, images = subject.sheet, self._pictures(subject)
         self.counts["faces"] += 1
         repaired = False
-        talk = [script.system(), script.user(script.first_step(sheet, bool(images)))]
-        observations = yield from self._section(row, talk, images, HEADINGS[:1], manner)
+        messages = [chat_prompts.system(), chat_prompts.user(chat_prompts.first_step(sheet, bool(images)))]
+        observations = yield from self._section(row, messages, images, HEADINGS[:1], style)
         if problems := observation_problems(observations, sheet):
             repaired = True
-            again = [*talk, script.assistant(_body(observations)), script.user(script.repair(problems))]
+            request = [*messages, chat_prompts.assistant(_body(observations)),
+                       chat_prompts.user(chat_prompts.repair(problems))]  # fmt: skip
             yield Piece(row, "\n")
-            observations = yield from self._section(row, again, images, HEADINGS[:1], manner)
-        talk.append(script.assistant(_body(observations)))
-        own, heard = self._verdict(talk, images, sheet.labels)
-        shown = self._decided(sheet, own, heard, decide)
-        if own:
-            talk += [script.user(script.verdict_step(sheet.labels)), script.assistant(own.label)]
-        talk.append(script.user(script.last_step(shown, own)))
+            observations = yield from self._section(row, request, images, HEADINGS[:1], style)
+        messages.append(chat_prompts.assistant(_body(observations)))
+        verdict, is_distribution = self._verdict(messages, images, sheet.labels)
+        decided = self._decided_sheet(sheet, verdict, is_distribution, decide)
+        if verdict:
+            messages += [
+                chat_prompts.user(chat_prompts.verdict_step(sheet.labels)),
+                chat_prompts.assistant(verdict.label),
+            ]
+        messages.append(chat_prompts.user(chat_prompts.last_step(decided, verdict)))
         yield Piece(row, "\n")
-        rest = yield from self._section(row, talk, images, HEADINGS[1:], manner)
-        problems = check(f"{observations}\n{rest}", shown).problems()
+        rest = yield from self._section(row, messages, images, HEADINGS[1:], style)
+        problems = check(f"{observations}\n{rest}", decided).problems()
         if problems and not repaired:
             repaired = True
-            talk += [script.assistant(rest), script.user(script.repair(problems))]
+            messages += [chat_prompts.assistant(rest), chat_prompts.user(chat_prompts.repair(problems))]
             yield Piece(row, "\n")
-            rest = yield from self._section(row, talk, images, HEADINGS[1:], manner)
-        agreement = own.label == sheet.label if own else None
-        made = Explanation.of(f"{observations}\n{rest}", shown, self.name, reasoned=own, agreement=agreement,
-                              repaired=repaired)  # fmt: skip
+            rest = yield from self._section(row, messages, images, HEADINGS[1:], style)
+        agreement = verdict.label == sheet.label if verdict else None
+        explanation = Explanation.of(f"{observations}\n{rest}", decided, self.name, reasoned=verdict,
+                                     agreement=agreement, repaired=repaired)  # fmt: skip
         self.counts["repair asked"] += repaired
-        self.counts["flagged"] += not made.checks.ok
-        return made
+        self.counts["flagged"] += not explanation.checks.ok
+        return explanation
 
     def _section(
-        self, row: int, talk: list[Message], images: list[Image.Image], headings: Sequence[str], manner: Style
+        self, row: int, messages: list[Message], images: list[Image.Image], headings: Sequence[str], style: Style
     ) -> Generator[Piece, None, str]:
-        text, reader = f"{headings[0]}:", SectionStream(headings)
+        text, stream = f"{headings[0]}:", SectionStream(headings)
         yield Piece(row, text)
-        for piece in spoken(self.chat.complete(talk, images, manner)):
-            if ready := reader.feed(piece):
+        for piece in spoken(self.chat.complete(messages, images, style)):
+            if ready := stream.feed(piece):
                 text += ready
                 yield Piece(row, ready)
-        if ready := reader.close():
+        if ready := stream.close():
             text += ready
             yield Piece(row, ready)
         return text
 
     def _verdict(
-        self, talk: list[Message], images: list[Image.Image], labels: Sequence[str]
+        self, messages: list[Message], images: list[Image.Image], labels: Sequence[str]
     ) -> tuple[Reasoned | None, bool]:
-        """Its reading, and whether that is a distribution. A bare word counts whole; anything else is no reading."""
-        asked = [*talk, script.user(script.verdict_step(labels))]
-        scores = self.chat.score(asked, images, labels)
+        """The model's own verdict, and whether it is a distribution.
+
+        If the model gives no probabilities, a single label counts as 100%; any other answer is no verdict."""
+        request = [*messages, chat_prompts.user(chat_prompts.verdict_step(labels))]
+        scores = self.chat.score(request, images, labels)
         if scores is not None:
             highest = max(scores)
             masses = [exp(score - highest) for score in scores]
             return Reasoned({k: mass / sum(masses) for k, mass in zip(labels, masses, strict=True)}), True
-        answer = one_line("".join(spoken(self.chat.complete(asked, images))))
+        answer = one_line("".join(spoken(self.chat.complete(request, images))))
         word = next((k for k in labels if k.casefold() == answer.strip(" .!\"'").casefold()), None)
         word = word or stated_label(answer, labels)
         if word is None:
@@ -148,72 +155,74 @@ class ChatExplainer:
         self.counts["verdict without probabilities"] += 1
         return Reasoned({k: float(k == word) for k in labels}), False
 
-    def _decided(self, sheet: Sheet, own: Reasoned | None, heard: bool, decide: str) -> Sheet:
-        """The sheet with the distribution that decides. A bare word cannot be multiplied: then the evidence decides."""
-        if decide == "evidence" or own is None or (decide == "both" and not heard):
+    def _decided_sheet(self, sheet: Sheet, verdict: Reasoned | None, is_distribution: bool, decide: str) -> Sheet:
+        """The sheet with the distribution that decides.
+
+        With `both`, a verdict without probabilities cannot be multiplied in, so the evidence decides alone."""
+        if decide == "evidence" or verdict is None or (decide == "both" and not is_distribution):
             return sheet
-        mixed = combine(sheet.probabilities, own.probabilities, decide, self.weight)
-        return dataclasses.replace(sheet, probabilities=mixed, calibrated=False)
+        combined = combine(sheet.probabilities, verdict.probabilities, decide, self.weight)
+        return dataclasses.replace(sheet, probabilities=combined, calibrated=False)
 
-    def answer(self, questions: Sequence[Question], manner: Style = Style()) -> Generator[Piece, None, list[str]]:
-        """Follow-up questions. Nothing is given before it was checked, so an answer comes as one piece.
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]:
+        """Answer follow-up questions. Each answer comes as one piece, because it is checked first.
 
-        Questions that the policy answers get its words; an answer that stays outside the evidence after one repair is
-        replaced by the built-in one.
+        Policy questions get the built-in answer. So does a question whose answer still contradicts the evidence after
+        one repair.
         """
         texts = []
-        for row, asked in enumerate(questions):
-            texts.append(self._answer(asked, _warmed(manner)))
+        for row, question in enumerate(questions):
+            texts.append(self._answer(question, _with_temperature(style)))
             yield Piece(row, texts[-1])
         return texts
 
-    def _answer(self, question: Question, manner: Style) -> str:
-        sheet, own, beside = question.sheet, question.reasoned, question.beside
-        meant = understand(question.text, sheet.labels, faces=2 if question.other else 1)
+    def _answer(self, question: Question, style: Style) -> str:
+        sheet, verdict, second_sheet = question.sheet, question.reasoned, question.beside
+        intent = understand(question.text, sheet.labels)
         self.counts["questions"] += 1
-        if meant.kind not in OWN_WORDS and not sheet.abstained:
-            shown = (question.about, question.other) if question.other else (question.about,)
-            images = [picture for subject in shown for picture in self._pictures(subject)]
-            talk = _conversation(question)
+        if intent.kind not in BUILT_IN_KINDS and not sheet.abstained:
+            subjects = (question.about, question.other) if question.other else (question.about,)
+            images = [picture for subject in subjects for picture in self._pictures(subject)]
+            messages = _conversation(question)
             for attempt in range(2):
-                text = one_line("".join(spoken(self.chat.complete(talk, images, manner))))
-                problems = check_answer(text, meant, sheet, beside, own)
+                text = one_line("".join(spoken(self.chat.complete(messages, images, style))))
+                problems = check_answer(text, intent, sheet, second_sheet, verdict)
                 if not problems:
                     return text
                 self.counts["answer repair asked"] += not attempt
-                talk += [script.assistant(text), script.user(script.repair(problems))]
+                messages += [chat_prompts.assistant(text), chat_prompts.user(chat_prompts.repair(problems))]
             self.counts["built-in answers"] += 1
         rng = random.Random(
-            zlib.crc32(f"{question.text}/{sorted(sheet.units.items())}{manner.variation or ''}".encode())
+            zlib.crc32(f"{question.text}/{sorted(sheet.units.items())}{style.variation or ''}".encode())
         )
-        return sample(built_in(meant, sheet, own, beside), rng)
+        return sample(answer_grammar(intent, sheet, verdict, second_sheet), rng)
 
     def _pictures(self, subject: Subject) -> list[Image.Image]:
         return [subject.crop] if self.chat.sees else []
 
 
-def _warmed(manner: Style) -> Style:
-    """Another wording of the same needs some chance."""
-    if manner.temperature is None and manner.variation:
-        return dataclasses.replace(manner, temperature=AGAIN)
-    return manner
+def _with_temperature(style: Style) -> Style:
+    """The style with a temperature if another wording is wanted: at temperature 0 the wording would not change."""
+    if style.temperature is None and style.variation:
+        return dataclasses.replace(style, temperature=VARIED)
+    return style
 
 
 def _conversation(question: Question) -> list[Message]:
-    told = script.facts(question.sheet, question.reasoned, question.beside)
-    turns = [Turn(script.words("told"), question.explanation.text)] if question.explanation else []
-    talk = [script.system()]
+    facts = chat_prompts.facts(question.sheet, question.reasoned, question.beside)
+    turns = [Turn(chat_prompts.words("told"), question.explanation.text)] if question.explanation else []
+    messages = [chat_prompts.system()]
     for turn in (*turns, *question.history[-REMEMBERED:]):
-        talk += [script.user(turn.question), script.assistant(turn.answer)]
-    talk.append(script.user(script.question(question.text, question.sheet)))
-    talk[1] = script.user(f"{told}\n\n{talk[1].content}")
-    return talk
+        messages += [chat_prompts.user(turn.question), chat_prompts.assistant(turn.answer)]
+    messages.append(chat_prompts.user(chat_prompts.question(question.text, question.sheet)))
+    messages[1] = chat_prompts.user(f"{facts}\n\n{messages[1].content}")
+    return messages
 
 
 def observation_problems(observations: str, sheet: Sheet) -> list[str]:
-    """What is wrong with the observations alone: of the other two sections nothing is asked yet."""
-    found = check(Sections(_body(observations), "It fits.", sheet.label).text(), sheet)
-    return dataclasses.replace(found, stated=found.label).problems()
+    """The problems of the observations alone, before the other two sections exist."""
+    checks = check(Sections(_body(observations), "It fits.", sheet.label).text(), sheet)
+    return dataclasses.replace(checks, stated=checks.label).problems()
 
 
 def _body(section: str) -> str:

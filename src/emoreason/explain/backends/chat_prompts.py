@@ -1,4 +1,4 @@
-"""The words around a chat model's words: prompts/chat_explainer.yaml filled from the sheet."""
+"""The prompts for general chat models: fills prompts/chat_explainer.yaml from the sheet."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -11,13 +11,13 @@ from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.phrases import load_phrases
 from emoreason.knowledge.facs import ACTION_UNITS
 
-SHOWN_LABELS = 3  # with the distribution that decides; follow-up questions are told all of them
+SHOWN_LABELS = 3  # labels of the distribution in the last step; follow-up questions show all labels
 MIN_SHOWN = 0.02
 
 
-def words(prompt: str, /, **given: object) -> str:
-    """A prompt, filled."""
-    return load_phrases("chat_explainer")[prompt].format(**given).strip()
+def words(prompt: str, /, **values: object) -> str:
+    """The named prompt with its values filled in."""
+    return load_phrases("chat_explainer")[prompt].format(**values).strip()
 
 
 def system() -> Message:
@@ -33,7 +33,7 @@ def assistant(text: str) -> Message:
 
 
 def sheet_text(sheet: Sheet) -> str:
-    """Movements and no label: those to be named first, the rest apart."""
+    """The movements without a label: the ones to name first, then the rest."""
     named = [unit.code for unit in sheet.named]
     others = [code for code in sheet.visible if code not in named]
     more = load_phrases("chat_explainer")["more"].format(lines=_lines(others, sheet)) if others else ""
@@ -51,15 +51,15 @@ def _lines(codes: Iterable[str], sheet: Sheet) -> str:
 
 @cache
 def _example(code: str, band: str) -> str:
-    """A clause that the checks read as exactly this unit and band."""
+    """A clause that the checks parse as exactly this unit and band."""
     phrases = ACTION_UNITS[code].phrases[band]
-    read = {phrase: [(said.action_unit, said.band, said.present) for said in mentions(phrase)] for phrase in phrases}
-    return next((phrase for phrase in phrases if read[phrase] == [(code, band, True)]), phrases[0])
+    parsed = {phrase: [(m.action_unit, m.band, m.present) for m in mentions(phrase)] for phrase in phrases}
+    return next((phrase for phrase in phrases if parsed[phrase] == [(code, band, True)]), phrases[0])
 
 
 def first_step(sheet: Sheet, picture: bool) -> str:
-    asked = words("observations", sheet=sheet_text(sheet))
-    return f"{words('picture')}\n{asked}" if picture else asked
+    request = words("observations", sheet=sheet_text(sheet))
+    return f"{words('picture')}\n{request}" if picture else request
 
 
 def verdict_step(labels: Sequence[str]) -> str:
@@ -68,13 +68,13 @@ def verdict_step(labels: Sequence[str]) -> str:
 
 def last_step(sheet: Sheet, own: Reasoned | None) -> str:
     texts: dict[str, Any] = load_phrases("chat_explainer")
-    said = ""
+    verdict = ""
     if own:
-        said = texts["own_agrees"] if own.label == sheet.label else texts["own_differs"]
-        said = said.format(own=own.label, label=sheet.label)
+        verdict = texts["own_agrees"] if own.label == sheet.label else texts["own_differs"]
+        verdict = verdict.format(own=own.label, label=sheet.label)
     second = texts["runner_up"].format(runner_up=sheet.runner_up) if sheet.runner_up else ""
-    told = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= MIN_SHOWN]
-    return words("interpretation", calibration=_calibration(sheet), labels=_distribution(told), own=said,
+    shown = [(label, p) for label, p in ranked(sheet.probabilities)[:SHOWN_LABELS] if p >= MIN_SHOWN]
+    return words("interpretation", calibration=_calibration(sheet), labels=_distribution(shown), own=verdict,
                  runner_up=second, label=sheet.label, percent=percent(sheet.confidence))  # fmt: skip
 
 
@@ -83,12 +83,12 @@ def repair(problems: Sequence[str]) -> str:
 
 
 def facts(sheet: Sheet, own: Reasoned | None, other: Sheet | None = None) -> str:
-    """All that follow-up questions may be answered from."""
+    """The facts that answers to follow-up questions may use."""
     if other is not None:
         return words("facts_other", first=facts(sheet, own), second=facts(other, None))
-    said = load_phrases("chat_explainer")["facts_own"].format(own=own.label) if own else ""
+    verdict = load_phrases("chat_explainer")["facts_own"].format(own=own.label) if own else ""
     return words("facts", sheet=sheet_text(sheet), calibration=_calibration(sheet),
-                 labels=_distribution(ranked(sheet.probabilities)), own=said)  # fmt: skip
+                 labels=_distribution(ranked(sheet.probabilities)), own=verdict)  # fmt: skip
 
 
 def question(text: str, sheet: Sheet) -> str:
@@ -104,6 +104,6 @@ def _calibration(sheet: Sheet) -> str:
 
 
 def plain(messages: Sequence[Message]) -> str:
-    """A conversation for models whose tokenizer has no chat template."""
+    """The conversation as plain text, for models whose tokenizer has no chat template."""
     forms = load_phrases("chat_explainer")["plain"]
-    return "".join(forms[said.role].format(content=said.content) for said in messages) + forms["opening"]
+    return "".join(forms[message.role].format(content=message.content) for message in messages) + forms["opening"]

@@ -1,4 +1,4 @@
-"""What a chat model writes, made into the sections of an explanation while it arrives."""
+"""Converts a chat model's streamed output into the sections of an explanation."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ _THINKS, _THOUGHT = "<think>", "</think>"
 
 
 def spoken(pieces: Iterable[str]) -> Iterator[str]:
-    """Without the thoughts that some models write first."""
+    """Drop the <think> block that some models write first."""
     held, state = "", "start"
     for piece in pieces:
         if state == "answer":
@@ -44,7 +44,7 @@ def spoken(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The text up to the first of `stops`."""
+    """Yield the text up to the first of the strings in `stops`."""
     waiting = ""
     for piece in pieces:
         ready, waiting, stopped = split_at_stop(waiting + piece, stops)
@@ -57,24 +57,24 @@ def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
 
 
 class SectionStream:
-    """Raw text -> the wanted sections, each one line under our own heading; other sections are dropped.
+    """Extracts the wanted sections from raw text, each as one line under our own heading; other sections are dropped.
 
-    Text before any heading belongs to the first wanted section. Lists become sentences and Markdown goes.
+    Text before any heading belongs to the first wanted section. List items become sentences; Markdown is removed.
     """
 
     def __init__(self, wanted: Sequence[str]):
         self._wanted, self._current = tuple(wanted), wanted[0]
         self._buffer, self._fresh, self._last, self._space = "", True, "", False
-        self._begun = False  # a word of the current section was given
-        self._broken = False  # the last word of the text ended a line
+        self._begun = False  # whether a word of the current section went out
+        self._broken = False  # whether the last word ended a line
 
     def feed(self, piece: str) -> str:
-        """The text that is ready."""
+        """Add raw text; returns the text that is ready."""
         self._buffer += piece
         return self._ready(False)
 
     def close(self) -> str:
-        """What was held back; the text has ended."""
+        """End the text; returns what was still held back."""
         self._buffer += "\n"
         return self._ready(True)
 
@@ -84,45 +84,45 @@ class SectionStream:
             if self._fresh:
                 if self._undecided() and not ended:
                     break
-                found = next(((n, m) for n, h in enumerate(_HEADINGS) if (m := h.match(self._buffer))), None)
-                if found:
-                    out += self._turn(HEADINGS[found[0]])
-                    self._buffer = self._buffer[found[1].end() :]
+                heading = next(((n, m) for n, h in enumerate(_HEADINGS) if (m := h.match(self._buffer))), None)
+                if heading:
+                    out += self._start_section(HEADINGS[heading[0]])
+                    self._buffer = self._buffer[heading[1].end() :]
                     continue
                 bullet = _BULLET.match(self._buffer)
                 self._buffer = self._buffer[bullet.end() :] if bullet else self._buffer.lstrip()
                 if self._broken and self._last.isalnum() and (bullet or self._buffer[:1].isupper()):
-                    out += self._stop()  # the items of a list become sentences
+                    out += self._full_stop()  # the items of a list become sentences
                 self._fresh = self._broken = False
             line, newline, rest = self._buffer.partition("\n")
-            out += self._say(line)
+            out += self._clean(line)
             self._buffer = rest
             if newline:
                 self._space = self._fresh = self._broken = True
         return out
 
     def _undecided(self) -> bool:
-        """Whether the line may still become a heading or the item of a list."""
+        """Whether the line may still turn out to be a heading or a list item."""
         letter = re.search(r"[^\W\d_]", self._buffer)
         if letter is None:
             return True
         begun = self._buffer[letter.start() :].casefold()
         return not re.search(r"[\n:]", begun) and any(name.startswith(begun.rstrip("*_ ")) for name in _OPENINGS)
 
-    def _turn(self, heading: str) -> str:
+    def _start_section(self, heading: str) -> str:
         if heading == self._current or heading not in self._wanted:
             self._current = heading
             return ""
         self._current, self._space, self._last, self._begun = heading, True, "", False
         return f"\n{heading}:"
 
-    def _stop(self) -> str:
+    def _full_stop(self) -> str:
         if self._current not in self._wanted:
             return ""
         self._last = "."
         return "."
 
-    def _say(self, text: str) -> str:
+    def _clean(self, text: str) -> str:
         if self._current not in self._wanted:
             return ""
         text = re.sub(r"\s+", " ", text.replace("*", ""))
@@ -137,5 +137,5 @@ class SectionStream:
 
 
 def one_line(text: str) -> str:
-    """An answer without Markdown and line breaks."""
+    """Remove Markdown and line breaks."""
     return " ".join(re.sub(r"[*#]+", "", text).split())

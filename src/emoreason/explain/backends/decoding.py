@@ -1,7 +1,7 @@
-"""Several texts at once over one cache: read prompts, read a distribution, write under a grammar or freely.
+"""Decodes several texts in one batch: reads prompts, scores labels, writes with or without a grammar.
 
-Rows of a batch differ in length. What a row does not have is masked where it stands, so that every row computes what it
-would compute alone (a test compares); positions count only what is there.
+The rows of a batch differ in length. Padding is masked and position numbers skip it, so that every row computes the
+same as it would alone (a test compares).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from emoreason.explain.write.constrain import Walk
 from emoreason.models.cache import roomy_cache
 from emoreason.models.vlm import VisionLanguageModel
 
-RUN = 12  # forced tokens are fed together, so many at once
+RUN = 12  # most tokens fed in one pass where the grammar leaves no choice
 
 
 class Session:
-    """B conversations side by side."""
+    """A batch of B conversations."""
 
     def __init__(self, vlm: VisionLanguageModel, rows: int):
         self.vlm, self.rows = vlm, rows
@@ -29,7 +29,7 @@ class Session:
 
     @torch.inference_mode()
     def feed(self, pieces: Sequence[Tensor | None]) -> None:
-        """One piece (n, H) per row; None for a row that has nothing to add."""
+        """Feed one piece (n, H) per row; None for a row that has nothing to add."""
         sizes = [0 if piece is None else len(piece) for piece in pieces]
         n = max(sizes)
         width = next(piece.shape[1] for piece in pieces if piece is not None)
@@ -49,7 +49,7 @@ class Session:
         self.hidden = hidden if bool(fed.all()) else torch.where(fed[:, None], hidden, self.hidden)
 
     def read(self, prompts: Sequence[str | None], visual: Sequence[Tensor | None] | None = None) -> None:
-        """Feed a prompt per row; the first one begins with the start token and the visual tokens."""
+        """Feed one prompt per row. A row's first prompt gets the start token and the visual tokens in front."""
         pieces: list[Tensor | None] = []
         for row, prompt in enumerate(prompts):
             if prompt is None:
@@ -58,8 +58,8 @@ class Session:
             parts = []
             if not self.length[row]:
                 parts.append(self.vlm.embed([self.vlm.tokenizer.bos]))
-                if visual is not None and (seen := visual[row]) is not None:
-                    parts.append(seen.to(parts[0].dtype))
+                if visual is not None and (image := visual[row]) is not None:
+                    parts.append(image.to(parts[0].dtype))
             if prompt:
                 parts.append(self.vlm.embed(self.vlm.tokenizer.encode(prompt)))
             pieces.append(torch.cat(parts))
@@ -67,35 +67,37 @@ class Session:
 
     @torch.inference_mode()
     def score(self, options: Sequence[str]) -> Tensor:
-        """log p (B, L) of each continuation, by one pass over all of them behind the shared prefix; nothing is kept."""
-        spelled = [self.vlm.tokenizer.encode(f" {option}") for option in options]
+        """log p (B, L) of each option as the continuation, in one pass over all options. The cache stays as it was."""
+        option_tokens = [self.vlm.tokenizer.encode(f" {option}") for option in options]
         first = self.vlm.head(self.hidden).log_softmax(dim=1)  # (B, V)
-        total = first[:, [tokens[0] for tokens in spelled]]  # (B, L)
-        if all(len(tokens) == 1 for tokens in spelled):
+        total = first[:, [tokens[0] for tokens in option_tokens]]  # (B, L)
+        if all(len(tokens) == 1 for tokens in option_tokens):
             return total
-        feed = [(o, i) for o, tokens in enumerate(spelled) for i in range(len(tokens) - 1)]
+        feed = [(o, i) for o, tokens in enumerate(option_tokens) for i in range(len(tokens) - 1)]
         n = len(feed)
         own = torch.zeros(n, n, dtype=torch.bool, device=self.vlm.device)
-        for a, (option, place) in enumerate(feed):
+        for a, (option, position) in enumerate(feed):
             for b, (other, before) in enumerate(feed):
-                own[a, b] = option == other and before <= place  # a continuation sees itself and the prefix
-        seen = torch.cat([self.mask.bool()[:, None, :].expand(-1, n, -1), own.expand(self.rows, -1, -1)], dim=2)
-        piece = self.vlm.embed([spelled[o][i] for o, i in feed]).expand(self.rows, -1, -1)
+                own[a, b] = option == other and before <= position  # an option sees itself and the prefix
+        visible = torch.cat([self.mask.bool()[:, None, :].expand(-1, n, -1), own.expand(self.rows, -1, -1)], dim=2)
+        piece = self.vlm.embed([option_tokens[o][i] for o, i in feed]).expand(self.rows, -1, -1)
         blocked = torch.finfo(piece.dtype).min
-        bias = torch.zeros(seen.shape, dtype=piece.dtype, device=seen.device).masked_fill(~seen, blocked)[:, None]
-        places = torch.tensor([i for _, i in feed], device=piece.device)
-        positions = torch.tensor(self.length, device=piece.device)[:, None] + places[None]
+        bias = torch.zeros(visible.shape, dtype=piece.dtype, device=visible.device).masked_fill(~visible, blocked)[
+            :, None
+        ]
+        offsets = torch.tensor([i for _, i in feed], device=piece.device)
+        positions = torch.tensor(self.length, device=piece.device)[:, None] + offsets[None]
         hidden = self.vlm.hidden(piece, bias, positions, self.cache)  # (B, n, H)
         self.cache.crop(-n)
         later = self.vlm.head(hidden).log_softmax(dim=2)  # (B, n, V)
-        for at, (option, place) in enumerate(feed):
-            total[:, option] += later[:, at, spelled[option][place + 1]]
+        for at, (option, position) in enumerate(feed):
+            total[:, option] += later[:, at, option_tokens[option][position + 1]]
         return total
 
     def write(
         self, walks: Sequence[Walk | None], rngs: Sequence[torch.Generator], temperature: float = 1.0
     ) -> Iterator[tuple[int, int]]:
-        """Write one text per walk, giving (row, token) as it goes; the end is chosen and not fed."""
+        """Write one text per walk; yields (row, token). The end token is chosen but not fed."""
         while True:
             pieces: list[Tensor | None] = [None] * self.rows
             for row, walk in enumerate(walks):
@@ -105,7 +107,7 @@ class Session:
                 while not walk.done and len(run) < (RUN if self.rows == 1 else 1):
                     allowed = walk.allowed()
                     if len(allowed) > 1 and run:
-                        break  # the model has a say: it has to read what was forced first
+                        break  # a choice: the model must first read the tokens before it
                     token = allowed[0] if len(allowed) == 1 else self._pick(row, allowed, rngs[row], temperature)
                     walk.advance(token)
                     if not walk.done:
@@ -126,7 +128,7 @@ class Session:
         return allowed[int(torch.multinomial((logits / temperature).softmax(dim=0), 1, generator=rng))]
 
     def _head_rows(self, head: Any, row: int, allowed: list[int]) -> Tensor:
-        """Logits of the allowed tokens only: a few rows of the head instead of all of them."""
+        """Logits of the allowed tokens, computed from only these rows of the head."""
         weight = getattr(head, "weight", None)
         if isinstance(weight, Tensor) and weight.is_floating_point() and weight.ndim == 2:
             rows = weight[torch.tensor(allowed, device=weight.device)]
@@ -136,21 +138,21 @@ class Session:
     def write_freely(
         self, end: int, rngs: Sequence[torch.Generator], temperature: float, max_tokens: int
     ) -> Iterator[tuple[int, int]]:
-        """Without a grammar: until `end` (or the end-of-text token), or `most` tokens."""
-        going = [True] * self.rows
+        """Write without a grammar until `end` or the end-of-text token, at most `max_tokens` tokens."""
+        active = [True] * self.rows
         for _ in range(max_tokens):
             with torch.inference_mode():
                 logits = self.vlm.head(self.hidden).cpu()  # (B, V)
             pieces: list[Tensor | None] = [None] * self.rows
             for row in range(self.rows):
-                if not going[row]:
+                if not active[row]:
                     continue
                 if temperature <= 0:
                     token = int(logits[row].argmax())
                 else:
                     token = int(torch.multinomial((logits[row] / temperature).softmax(dim=0), 1, generator=rngs[row]))
                 if token in (end, self.vlm.tokenizer.eos):
-                    going[row] = False
+                    active[row] = False
                     continue
                 yield row, token
                 pieces[row] = self.vlm.embed([token])

@@ -1,4 +1,4 @@
-"""Chat models of transformers: text-only ones that read the evidence sheet, and those that see the picture as well."""
+"""Transformers chat models: text-only ones, which read the evidence sheet, and ones that also see the picture."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,20 @@ from PIL import Image
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.core.messages import Message
-from emoreason.explain.backends import chat_prompts as script
+from emoreason.explain.backends import chat_prompts
 from emoreason.explain.backends.chat_sections import until
 from emoreason.explain.explanation import Style
 from emoreason.models.bundle import PACKAGE_PREFIX
 
-MAX_TOKENS = 300  # of one answer: three times what a section takes
-TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # where a model without a chat template begins to speak for others
+MAX_TOKENS = 300  # per answer: three times the length of a section
+TURN_OPENINGS = (
+    "\nUser:",
+    "\nAssistant:",
+)  # a model without a chat template would write these to continue for the other side
 
 
 class _Local:
-    """What the two have in common: text comes from `generate`, scores from one cache of the conversation."""
+    """Shared code of both kinds: text comes from `generate`, scores from one cache of the conversation."""
 
     sees = False
 
@@ -27,7 +30,7 @@ class _Local:
         self.model, self.tokenizer, self.most_tokens = model, tokenizer, most_tokens
 
     def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
-        """The inputs of the model, up to where its answer begins."""
+        """The model's inputs, up to the point where its answer begins."""
         raise NotImplementedError
 
     @property
@@ -35,12 +38,12 @@ class _Local:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     def complete(
-        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), manner: Style = Style()
+        self, messages: Sequence[Message], images: Sequence[Image.Image] = (), style: Style = Style()
     ) -> Iterator[str]:
-        written = self._generate(self.prepare(messages, images), manner)
-        return written if self.templated else until(written, TURN_OPENINGS)
+        pieces = self._generate(self.prepare(messages, images), style)
+        return pieces if self.templated else until(pieces, TURN_OPENINGS)
 
-    def _generate(self, inputs: dict[str, Any], manner: Style) -> Iterator[str]:
+    def _generate(self, inputs: dict[str, Any], style: Style) -> Iterator[str]:
         import torch
         from transformers import TextIteratorStreamer
 
@@ -52,13 +55,13 @@ class _Local:
 
         def work() -> None:
             try:
-                torch.manual_seed(manner.variation)
-                # greedy where no temperature is asked for: the same face gets the same words again
+                torch.manual_seed(style.variation)
+                # greedy without a temperature: the same face gets the same text again
                 self.model.generate(**inputs, streamer=streamer, max_new_tokens=self.most_tokens,
-                                    do_sample=bool(manner.temperature), temperature=manner.temperature or None,
+                                    do_sample=bool(style.temperature), temperature=style.temperature or None,
                                     top_p=None, top_k=None, stopping_criteria=[halted],
                                     pad_token_id=self._pad())  # fmt: skip
-            except Exception as error:  # told to whoever reads the text
+            except Exception as error:  # raised in the thread that reads the text
                 failures.append(error)
                 streamer.end()
 
@@ -70,7 +73,7 @@ class _Local:
             stop.set()
             worker.join()
         if failures:
-            raise EmoreasonError(f"the model could not write: {failures[0]}") from failures[0]
+            raise EmoreasonError(f"the language model failed: {failures[0]}") from failures[0]
 
     def _pad(self) -> int | None:
         if self.tokenizer.pad_token_id is not None:
@@ -81,7 +84,7 @@ class _Local:
     def score(
         self, messages: Sequence[Message], images: Sequence[Image.Image], options: Sequence[str]
     ) -> list[float] | None:
-        """The conversation is read once; then all options go through together, each behind a copy of its cache."""
+        """Reads the conversation once, then scores all options in one batch, each after a copy of its cache."""
         import torch
 
         from emoreason.models.cache import cache_argument, cache_of
@@ -89,38 +92,38 @@ class _Local:
         lead = "" if self.templated else " "  # the plain form ends with "Assistant:"
         rows = [self.tokenizer(lead + option, add_special_tokens=False)["input_ids"] for option in options]
         with torch.no_grad():
-            read = self.model(**self.prepare(messages, images), use_cache=True, logits_to_keep=1)
-            first = read.logits[0, -1].float().log_softmax(-1)
+            outputs = self.model(**self.prepare(messages, images), use_cache=True, logits_to_keep=1)
+            first = outputs.logits[0, -1].float().log_softmax(-1)
             scores = [first[row[0]].item() for row in rows]
             longest = max(map(len, rows))
             if longest > 1:
-                cache = cache_of(read)
+                cache = cache_of(outputs)
                 cache.batch_repeat_interleave(len(rows))
-                # filled up at the end with any token: nothing that counts comes after it
-                filled = torch.tensor([row[:-1] + [row[0]] * (longest - len(row)) for row in rows])
-                logits = self.model(input_ids=filled.to(first.device), **cache_argument(cache)).logits
+                # padded at the end, so that the padding affects nothing
+                padded = torch.tensor([row[:-1] + [row[0]] * (longest - len(row)) for row in rows])
+                logits = self.model(input_ids=padded.to(first.device), **cache_argument(cache)).logits
                 follow = logits.float().log_softmax(-1)
                 for at, row in enumerate(rows):
                     scores[at] += sum(follow[at, n, token].item() for n, token in enumerate(row[1:]))
-        return _apart(scores, rows)
+        return _without_longer(scores, rows)
 
 
-def _apart(scores: list[float], rows: Sequence[Sequence[int]]) -> list[float]:
-    """An option that begins another ("fear", "fearful") has only what the other leaves it."""
+def _without_longer(scores: list[float], rows: Sequence[Sequence[int]]) -> list[float]:
+    """Subtract from each option the probability of longer options that start with it ("fear", "fearful")."""
     from math import exp, log
 
-    left = []
+    result = []
     for score, row in zip(scores, rows, strict=True):
         longer = [
             s for s, other in zip(scores, rows, strict=True) if len(other) > len(row) and other[: len(row)] == row
         ]
         rest = 1 - sum(exp(s - score) for s in longer)
-        left.append(score + log(max(rest, 1e-6)))
-    return left
+        result.append(score + log(max(rest, 1e-6)))
+    return result
 
 
 class TransformersChat(_Local):
-    """A causal language model of transformers that reads the sheet."""
+    """A transformers causal language model that reads the evidence sheet."""
 
     @classmethod
     def load(cls, name: str, compute: Compute, quantize: str | None = None) -> "TransformersChat":
@@ -128,7 +131,9 @@ class TransformersChat(_Local):
         from emoreason.models.language import WholeTokenizer, load_language
 
         if name.startswith(PACKAGE_PREFIX):
-            raise UsageError(f"{name} is a part of the mini and no chat model: give a transformers name or folder")
+            raise UsageError(
+                f"{name} is a part of mini, not a chat model: give the hub name or folder of a transformers model"
+            )
         low, dtype = _levels(quantize, compute)
         language = load_language(name, quantization=low, dtype=dtype)
         model = language.model if low is not None else language.model.to(compute.device)
@@ -136,17 +141,17 @@ class TransformersChat(_Local):
             from emoreason.models.quantize import pack
 
             pack(model, "int8" if quantize == "int8" else "half")
-        assert isinstance(language.tokenizer, WholeTokenizer)  # only the mini's vocabulary is cut
+        assert isinstance(language.tokenizer, WholeTokenizer)  # only mini has a reduced vocabulary
         check_cache(model)
         return cls(model, language.tokenizer.inner)
 
     def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
         if not self.templated:
-            given = self.tokenizer(script.plain(messages), return_tensors="pt")
-            return dict(given.to(self.model.device))
+            inputs = self.tokenizer(chat_prompts.plain(messages), return_tensors="pt")
+            return dict(inputs.to(self.model.device))
 
         def render(messages_: Sequence[Message]) -> Any:
-            rows = [{"role": said.role, "content": said.content} for said in messages_]
+            rows = [{"role": message.role, "content": message.content} for message in messages_]
             return self.tokenizer.apply_chat_template(
                 rows, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
                 enable_thinking=False,
@@ -156,7 +161,7 @@ class TransformersChat(_Local):
 
 
 class ImageTextChat(_Local):
-    """An image-text-to-text model of transformers that reads the sheet beside the picture."""
+    """A transformers image-text-to-text model that reads the evidence sheet and sees the picture."""
 
     sees = True
 
@@ -172,7 +177,7 @@ class ImageTextChat(_Local):
 
         if quantize in ("half", "int8"):
             raise UsageError(
-                f"--quantize {quantize} is for text models on a processor; vision:MODEL takes 4bit or 8bit on CUDA"
+                f"--quantize {quantize} is for text models on a CPU; for vision:MODEL use 4bit or 8bit, on CUDA"
             )
         low, dtype = _levels(quantize, compute)
         try:
@@ -184,7 +189,7 @@ class ImageTextChat(_Local):
                 "transformers image-text-to-text model"
             ) from None
         if not hasattr(processor, "tokenizer"):
-            raise EmoreasonError(f"{name} brings no processor for pictures: for a text-only model say text:{name}")
+            raise EmoreasonError(f"{name} has no processor for pictures; if it is a text-only model, use text:{name}")
         placed: Any = model if low is not None else model.to(compute.device)  # type: ignore[arg-type]
         placed = placed.eval().requires_grad_(False)
         check_cache(placed)
@@ -197,30 +202,30 @@ class ImageTextChat(_Local):
     def prepare(self, messages: Sequence[Message], images: Sequence[Image.Image]) -> dict[str, Any]:
         if not self.templated:
             raise EmoreasonError(
-                "this model's processor has no chat template, so there is no telling where its pictures go"
+                "this model's processor has no chat template, which says where the pictures go: use another model"
             )
 
         def render(messages_: Sequence[Message]) -> str:
             rows = []
-            seen = False
-            for said in messages_:
-                content: list[dict[str, str]] = [{"type": "text", "text": said.content}]
-                if said.role == "user" and not seen:  # the pictures belong to the first thing that is said
-                    content, seen = [{"type": "image"}] * len(images) + content, True
-                rows.append({"role": said.role, "content": content})
+            placed = False
+            for message in messages_:
+                content: list[dict[str, str]] = [{"type": "text", "text": message.content}]
+                if message.role == "user" and not placed:  # the pictures belong to the first user message
+                    content, placed = [{"type": "image"}] * len(images) + content, True
+                rows.append({"role": message.role, "content": content})
             return self.processor.apply_chat_template(rows, add_generation_prompt=True, tokenize=False)
 
         text = _rendered(render, messages)
         pictures = {"images": [[image.convert("RGB") for image in images]]} if images else {}
         bos = self.tokenizer.bos_token
-        # some templates write the first token and the tokenizer would write it again
+        # some templates already write the start token, and the tokenizer would add a second one
         special = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-        given = self.processor(text=[text], **pictures, **special, return_tensors="pt").to(self.model.device)
-        return {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in given.items()}
+        inputs = self.processor(text=[text], **pictures, **special, return_tensors="pt").to(self.model.device)
+        return {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
 
 
 def _rendered(render: Any, messages: Sequence[Message]) -> Any:
-    """By the model's chat template; the system text goes into the first question where there is no place for it."""
+    """Apply the model's chat template. If it takes no system message, that text goes into the first question."""
     from jinja2.exceptions import TemplateError
 
     try:
@@ -231,7 +236,7 @@ def _rendered(render: Any, messages: Sequence[Message]) -> Any:
 
 
 def _levels(quantize: str | None, compute: Compute) -> tuple[Any, Any]:
-    """bitsandbytes' configuration, where one was asked for, and the number type of the other weights."""
+    """The bitsandbytes configuration, if requested, and the dtype of the other weights."""
     import torch
 
     from emoreason.models.quantize import bitsandbytes_config

@@ -1,1 +1,1 @@
-"""Checks texts against the evidence sheet."""
+"""Checks explanations and answers against the evidence sheet."""

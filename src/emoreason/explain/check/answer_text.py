@@ -1,4 +1,4 @@
-"""How the check reads an answer: its sentences, percentages, movements, and whether it says yes or no."""
+"""Finds the sentences, percentages, movements and yes/no in an answer."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def movements(text: str, faces: Sequence[Sheet]) -> list[Mention]:
-    """Movements in the text; a label such as "neutral" is none."""
+    """The action units that the text mentions. Labels are masked first: the label "neutral" is not a movement."""
     for label in {label for face in faces for label in face.labels}:
         text = re.sub(rf"(?<!\w){re.escape(label)}(?!\w)", lambda found: "x" * len(found[0]), text, flags=re.I)
     return mentions(text)

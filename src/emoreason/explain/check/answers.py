@@ -1,24 +1,25 @@
-"""Whether an answer to a follow-up question stays inside the evidence: rules that read any system's words.
+"""Checks that an answer to a follow-up question agrees with the evidence. The rules work for any system's answers.
 
-The answer is read sentence by sentence. What is said of this face must be true to the sheet: every movement with its
-band, every percentage, every label. A sentence that speaks of what one would expect or of what a code means says nothing
-of this face; it may name the movements of the labels and of the unit in question only. Then come the duties of each kind.
+Every statement about this face must match the sheet: each movement with its band, each percentage, each label. Sentences
+about what one would expect, or about what a code means, are general; they may name only the movements of the labels and
+of the unit in question. Finally, `answer_requirements` checks what this kind of question requires.
 """
 
 import re
 from collections.abc import Sequence
 
 from emoreason.core.probabilities import percent
-from emoreason.explain.check.answer_requirements import DUTIES, no_duty
+from emoreason.explain.check.answer_requirements import REQUIREMENTS, no_requirement
 from emoreason.explain.check.answer_text import GENERAL, PERCENT, SENTENCE, movements
 from emoreason.explain.questions.understand import POLICY_KINDS, Intent, settle
-from emoreason.explain.read.claims import Mention, leaks
+from emoreason.explain.read.claims import Mention
 from emoreason.explain.read.sections import stated_label
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
+from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import typical_units
 
-MAX_WORDS = 60  # words
+MAX_WORDS = 60
 _GONE = re.compile(
     r"\b(not (seen|there|visible|found|active)|missing|below the|(does|do) not show|absent|lacking|is not (seen|there))\b",
     re.I,
@@ -39,7 +40,7 @@ _REFUSES = re.compile(
 def check_answer(
     text: str, question: Intent, sheet: Sheet, other: Sheet | None = None, reasoned: Reasoned | None = None
 ) -> list[str]:
-    """What is wrong with the answer, in plain sentences; nothing when it is inside the evidence."""
+    """The problems of an answer, in plain sentences; empty if it agrees with the evidence."""
     question = settle(question, sheet)
     problems = [] if 3 <= len(text.split()) <= MAX_WORDS else [f"an answer has 3 to {MAX_WORDS} words"]
     if question.kind in (*POLICY_KINDS, "other", "method"):
@@ -55,11 +56,11 @@ def check_answer(
         problems += _movements(sentence, question, face, faces)
         problems += _labels(sentence, question, face, reasoned)
     problems += _percentages(text, sheet, other, reasoned)
-    return problems + DUTIES.get(question.kind, no_duty)(text, question, sheet, other)
+    return problems + REQUIREMENTS.get(question.kind, no_requirement)(text, question, sheet, other)
 
 
 def _face_of(sentence: str, sheet: Sheet, other: Sheet | None) -> Sheet | None:
-    """The face a sentence speaks of; None when it may be either."""
+    """The face that a sentence is about; None if it may be either."""
     if other is None:
         return sheet
     first, second = (re.search(rf"\b{word}\b", sentence, re.I) for word in ("first", "second"))
@@ -68,22 +69,22 @@ def _face_of(sentence: str, sheet: Sheet, other: Sheet | None) -> Sheet | None:
     return sheet if first else other
 
 
-# What is said of any face. -------------------------------------------------------------------------------------------
+# ---- statements about a face -----------------------------------------------------------------------------------------
 
 
 def _movements(sentence: str, question: Intent, face: Sheet | None, faces: Sequence[Sheet]) -> list[str]:
-    found = [said for said in movements(sentence, faces) if not said.text.isdigit()]
+    found = [mention for mention in movements(sentence, faces) if not mention.text.isdigit()]
     if GENERAL.search(sentence):
         return _expected(sentence, found, question, faces[0])
     problems = _codes(sentence, faces)
-    for said in found:
-        if not any(_true(said, candidate) for candidate in ([face] if face else faces)):
-            problems.append(f"{said.text!r} is not what was measured (AU {said.action_unit})")
+    for mention in found:
+        if not any(_matches(mention, candidate) for candidate in ([face] if face else faces)):
+            problems.append(f"{mention.text!r} is not what was measured (AU {mention.action_unit})")
     return problems
 
 
 def _codes(sentence: str, faces: Sequence[Sheet]) -> list[str]:
-    """Units that are named by their code, and what the sentence says of them."""
+    """Check the units that a sentence names by their code."""
     problems = []
     for code in re.findall(r"\bAU ?(\d+)\b", sentence):
         if _UNMEASURED.search(sentence):
@@ -96,52 +97,54 @@ def _codes(sentence: str, faces: Sequence[Sheet]) -> list[str]:
     return problems
 
 
-def _true(said: Mention, sheet: Sheet) -> bool:
-    if said.action_unit not in sheet.units:
+def _matches(mention: Mention, sheet: Sheet) -> bool:
+    if mention.action_unit not in sheet.units:
         return False
-    measured = sheet.visible.get(said.action_unit)
-    if not said.present:
+    measured = sheet.visible.get(mention.action_unit)
+    if not mention.present:
         return measured is None
-    return measured is not None and said.band in (None, measured)
+    return measured is not None and mention.band in (None, measured)
 
 
 def _expected(sentence: str, found: list[Mention], question: Intent, sheet: Sheet) -> list[str]:
-    """What one would expect: movements of the labels in question; and if it says that they are not there, they are not."""
+    """Check a general sentence: it may name only movements of the labels in question, and call only absent ones missing."""
     allowed = set(sheet.visible) | {question.unit}
     for label in (*sheet.labels, question.label or ""):
         if re.search(rf"\b{re.escape(label)}\b", sentence, re.I) or label in (question.label, sheet.label):
             allowed |= typical_units(label)
     if question.kind == "what_would_change" and question.label is None:
         allowed |= typical_units(ranked(sheet.probabilities)[min(1, len(sheet.labels) - 1)][0])
-    problems = [f"{said.text!r} belongs to none of the labels" for said in found if said.action_unit not in allowed]
+    problems = [f"{m.text!r} belongs to none of the labels" for m in found if m.action_unit not in allowed]
     gone = _GONE.search(sentence)
     if gone and question.kind != "unit_meaning":
-        before = [said for said in found if said.end <= gone.start() and said.present]
-        problems += [f"{said.text!r} is there" for said in before if said.action_unit in sheet.visible]
+        before = [m for m in found if m.end <= gone.start() and m.present]
+        problems += [f"{m.text!r} is there" for m in before if m.action_unit in sheet.visible]
     return problems
 
 
 def _labels(sentence: str, question: Intent, face: Sheet | None, reasoned: Reasoned | None) -> list[str]:
-    """A label other than the evidence's may be weighed, not claimed."""
+    """A sentence may weigh other labels than the evidence's, but not claim them."""
     if face is None or GENERAL.search(sentence) or question.kind == "label_meaning":
         return []
-    said = stated_label(sentence, face.labels)
-    if said in (None, face.label) or (reasoned and said == reasoned.label and question.kind == "two_readings"):
+    stated = stated_label(sentence, face.labels)
+    if stated in (None, face.label) or (reasoned and stated == reasoned.label and question.kind == "two_readings"):
         return []
-    claimed = re.search(rf"{_CLAIM}\b{re.escape(said)}\b", sentence, re.I)
+    claimed = re.search(rf"{_CLAIM}\b{re.escape(stated)}\b", sentence, re.I)
     if _WEIGHED.search(sentence) and (not claimed or re.search(r"\b(next|nearest|second)\b", sentence, re.I)):
         return []
-    return [f"{said!r} is claimed and the evidence says {face.label!r}"]
+    return [f"{stated!r} is claimed and the evidence says {face.label!r}"]
 
 
 def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasoned | None) -> list[str]:
-    given = [dict(sheet.probabilities), dict(other.probabilities) if other else {}]
-    given.append(dict(reasoned.probabilities) if reasoned else {})
-    given.append({} if other is None else {reason: float(reason) / 100 for reason in PERCENT.findall(other.why)})
+    distributions = [dict(sheet.probabilities), dict(other.probabilities) if other else {}]
+    distributions.append(dict(reasoned.probabilities) if reasoned else {})
+    distributions.append(
+        {} if other is None else {reason: float(reason) / 100 for reason in PERCENT.findall(other.why)}
+    )
     problems = []
     for match in PERCENT.finditer(text):
         value = float(match[1])
-        if not any(abs(100 * p - value) <= 1 for distribution in given for p in distribution.values()):
+        if not any(abs(100 * p - value) <= 1 for distribution in distributions for p in distribution.values()):
             problems.append(f"{match[0]} is no probability of this face")
     for label, p in sheet.probabilities.items() if other is None and reasoned is None else ():
         name = re.escape(label)
@@ -153,27 +156,28 @@ def _percentages(text: str, sheet: Sheet, other: Sheet | None, reasoned: Reasone
 
 
 def _speaks_of_no_face(text: str, question: Intent, sheet: Sheet) -> list[str]:
-    """A policy answer, or one about the system, claims nothing of this face."""
+    """An answer about policy or about the system must claim nothing about this face."""
     problems = [f"{word!r} is a claim on this face" for word in leaks(text, _emotional(sheet))]
     problems += [f"{match[0]} is a claim on this face" for match in PERCENT.finditer(text)]
-    problems += [f"{said.text!r} is a claim on this face" for said in movements(text, (sheet,))]
+    problems += [f"{mention.text!r} is a claim on this face" for mention in movements(text, (sheet,))]
     if question.kind in POLICY_KINDS and not _REFUSES.search(text):
         problems.append("the answer does not say that this is out of bounds")
     return problems
 
 
 def _emotional(sheet: Sheet) -> list[str]:
-    """Labels that are emotion words: a label such as "work" also stands in sentences that claim nothing."""
+    """The labels that are emotion words; a label such as "work" also occurs in sentences that claim nothing."""
     return [label for label in sheet.labels if canonical(label) is not None]
 
 
 def _claims_nothing(text: str, sheet: Sheet, other: Sheet | None) -> list[str]:
+    """An answer about a face without a reading must give the reason and claim nothing."""
     why = re.sub(r"\W+", " ", sheet.why).strip()
-    said = re.sub(r"\W+", " ", text)
-    problems = [] if not why or why.casefold() in said.casefold() else ["the answer does not say what is missing"]
+    answer = re.sub(r"\W+", " ", text)
+    problems = [] if not why or why.casefold() in answer.casefold() else ["the answer does not say what is missing"]
     problems += [f"{word!r} is a claim on a face that was not read" for word in leaks(text, _emotional(sheet))]
-    problems += [f"{found.text!r} is a claim on a face that was not read" for found in movements(text, (sheet,))]
+    problems += [f"{m.text!r} is a claim on a face that was not read" for m in movements(text, (sheet,))]
     reasons = [face.why for face in (sheet, other) if face is not None and face.abstained]
-    told = {match[0] for why in reasons for match in PERCENT.finditer(why)}
-    problems += [f"{match[0]} is a claim" for match in PERCENT.finditer(text) if match[0] not in told]
+    allowed = {match[0] for why in reasons for match in PERCENT.finditer(why)}
+    problems += [f"{match[0]} is a claim" for match in PERCENT.finditer(text) if match[0] not in allowed]
     return problems

@@ -1,40 +1,41 @@
-"""What an explanation says against what was measured. The same checks for every explainer, whoever wrote the text."""
+"""Compares an explanation with the measurements. Every explainer's texts go through the same checks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from emoreason.explain.read.claims import leaks, mentions
+from emoreason.explain.read.claims import mentions
 from emoreason.explain.read.sections import HEADINGS, parse, stated_label
 from emoreason.explain.sheet import Sheet
+from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.facs import ACTION_UNITS
 
 
 @dataclass(frozen=True)
 class Checks:
-    """The findings on one text. `ok` when there is nothing to complain about; `problems()` says what there is."""
+    """The results for one text. `ok` means no problems; `problems()` lists them."""
 
     parsed: bool
     leaks: tuple[str, ...] = ()  # emotion and label words in the observations
-    evidence_precision: float | None = None  # share of the mentions in the observations that the evidence bears out
-    evidence_recall: float | None = None  # share of the units to be named that are named
+    evidence_precision: float | None = None  # share of the mentions in the observations that match the evidence
+    evidence_recall: float | None = None  # share of the units to name (Sheet.named) that the observations name
     band_errors: int = 0
     bands_stated: int = 0
-    unsupported: tuple[str, ...] = ()  # units named without evidence, or denied though visible
-    missing: tuple[str, ...] = ()  # units to be named that are not
-    label_agrees: bool | None = None  # None: the conclusion settles on no asked label
-    denied: tuple[str, ...] = ()  # those of `unsupported` that are denied
-    bands_wrong: tuple[tuple[str, str, str], ...] = ()  # unit, band that is said, band that was measured
-    label: str | None = None  # what the conclusion should state: None when it should make no claim
-    stated: str | None = None
+    unsupported: tuple[str, ...] = ()  # units named but not visible, or denied but not measured as absent
+    missing: tuple[str, ...] = ()  # units to name that the observations leave out
+    label_agrees: bool | None = None  # None: the conclusion settles on none of the labels
+    denied: tuple[str, ...] = ()  # units in `unsupported` because they are denied
+    bands_wrong: tuple[tuple[str, str, str], ...] = ()  # unit, band in the text, measured band
+    label: str | None = None  # the label that the conclusion should state; None: it should make no claim
+    stated: str | None = None  # the label that it states
 
     @property
     def ok(self) -> bool:
         return not self.problems()
 
     def problems(self) -> list[str]:
-        """Plain sentences, for a person and for the request to repair the text."""
+        """The problems as plain sentences, for people and for the prompt that asks a model to repair the text."""
         if not self.parsed:
             return [
                 "The text does not have the three sections, each once and in this order: "
@@ -88,23 +89,23 @@ def check(text: str, sheet: Sheet) -> Checks:
     if sections is None:
         return Checks(parsed=False, label=None if sheet.abstained else sheet.label)
     visible, absent = sheet.visible, set(sheet.absent)
-    said = mentions(sections.observations)
-    true = [m for m in said if (m.action_unit in visible if m.present else m.action_unit in absent)]
-    false = [m for m in said if m not in true]
-    affirmed = {m.action_unit for m in said if m.present}
-    due = () if sheet.abstained else tuple(unit.code for unit in sheet.named)
+    found = mentions(sections.observations)
+    true = [m for m in found if (m.action_unit in visible if m.present else m.action_unit in absent)]
+    false = [m for m in found if m not in true]
+    affirmed = {m.action_unit for m in found if m.present}
+    required = () if sheet.abstained else tuple(unit.code for unit in sheet.named)
     bands = [(m.action_unit, m.band, visible[m.action_unit]) for m in true if m.present and m.band]
-    wrong = tuple(dict.fromkeys((code, said, measured) for code, said, measured in bands if said != measured))
+    wrong = tuple(dict.fromkeys(entry for entry in bands if entry[1] != entry[2]))
     stated = stated_label(sections.conclusion, sheet.labels)
     return Checks(
         parsed=True,
         leaks=tuple(leaks(sections.observations, sheet.labels)),
-        evidence_precision=len(true) / len(said) if said else None,
-        evidence_recall=sum(code in affirmed for code in due) / len(due) if due else None,
+        evidence_precision=len(true) / len(found) if found else None,
+        evidence_recall=sum(code in affirmed for code in required) / len(required) if required else None,
         band_errors=sum(band != measured for _, band, measured in bands),
         bands_stated=len(bands),
         unsupported=tuple(dict.fromkeys(m.action_unit for m in false)),
-        missing=tuple(code for code in due if code not in affirmed),
+        missing=tuple(code for code in required if code not in affirmed),
         label_agrees=stated is None if sheet.abstained else None if stated is None else stated == sheet.label,
         denied=tuple(dict.fromkeys(m.action_unit for m in false if not m.present)),
         bands_wrong=wrong,

@@ -1,1 +1,1 @@
-"""Understands follow-up questions."""
+"""Classifies follow-up questions and builds their answers."""

@@ -1,4 +1,4 @@
-"""How an answer speaks of a face: movements with their bands, denials, grounds, numbers, as grammar nodes."""
+"""The building blocks of answers as grammar nodes: movements with bands, denials, reasons, numbers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,22 @@ from emoreason.explain.write.phrases import cues, load_phrases, with_article
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, opposites, prototypes_of, typical_units
 
-DEGREES = 2  # so many of them suit every movement
-TELLING = ("12", "4", "1", "25", "5", "15", "24", "26", "2", "7", "14", "27", "43")  # whose absence says most, first
+DEGREES = 2  # the first two degree phrases of a band suit every movement
+TELLING = (
+    "12",
+    "4",
+    "1",
+    "25",
+    "5",
+    "15",
+    "24",
+    "26",
+    "2",
+    "7",
+    "14",
+    "27",
+    "43",
+)  # units whose absence tells most, first
 WHOLE = "the picture as a whole"
 
 Slots = dict[str, Node | str]
@@ -30,11 +44,11 @@ def options(sources: Sequence[str], slots: Slots) -> Node:
 
 
 def sentences(source: str, slots: Slots) -> Node:
-    """A template of several sentences; `<slot>` stands for whole sentences."""
+    """A template of several sentences; `<slot>` stands for one or more whole sentences."""
     parts: list[Node] = []
     for sentence in re.findall(r"<\w+>|\S.*?[.!?](?=\s|$)", source):
-        whole = slots.get(sentence.strip("<>"))
-        parts.append(whole if isinstance(whole, Node) else Sentence(template(sentence[:-1], **slots), sentence[-1]))
+        slot = slots.get(sentence.strip("<>"))
+        parts.append(slot if isinstance(slot, Node) else Sentence(template(sentence[:-1], **slots), sentence[-1]))
     return Seq(tuple(parts))
 
 
@@ -57,7 +71,7 @@ def are(code: str) -> str:
 
 
 def phrase(code: str, band: str) -> Node:
-    said = cues(code, band)
+    band_words = cues(code, band)
     unit = words()["units"][code]
     unit = {**unit, **unit.get("seen", {})}
     are = "are" if unit["subject"].endswith("s") else "is"
@@ -66,8 +80,8 @@ def phrase(code: str, band: str) -> Node:
         "state": unit["state"],
         "are": are,
         "look": "look" if are == "are" else "looks",
-        "adverb": choice(*said["adverb"]),
-        "degree": choice(*said["degree"][:DEGREES]),
+        "adverb": choice(*band_words["adverb"]),
+        "degree": choice(*band_words["degree"][:DEGREES]),
     }
     return choice(*(template(frame, **slots) for frame in words()["clauses"]))
 
@@ -76,7 +90,7 @@ def unit_slots(sheet: Sheet, code: str) -> Slots:
     unit = words()["units"][code]
     slots: Slots = {
         "code": text(f"AU {code}"),
-        "the_unit": text(_named(ACTION_UNITS[code].name)),
+        "the_unit": text(_with_the(ACTION_UNITS[code].name)),
         "subject": unit["subject"],
         "are": are(code),
         "state": unit["state"],
@@ -86,8 +100,8 @@ def unit_slots(sheet: Sheet, code: str) -> Slots:
     return slots
 
 
-def _named(unit: str) -> str:
-    """ "the brow lowerer", but "lips part": some names are sentences."""
+def _with_the(unit: str) -> str:
+    """ "the brow lowerer", but "lips part": names that are sentences take no article."""
     return unit if unit.split()[0].endswith("s") else f"the {unit}"
 
 
@@ -102,7 +116,7 @@ def listed(nodes: Iterable[Node]) -> Node:
 
 @dataclass(frozen=True)
 class FaceFacts:
-    """What may be said about a face, in order of how telling it is."""
+    """The facts about a face that answers may use, most telling first."""
 
     sheet: Sheet
 
@@ -128,16 +142,16 @@ class FaceFacts:
 
     @cached_property
     def shown(self) -> list[str]:
-        """Visible units, strongest first: what may be named in one breath."""
+        """Visible units, strongest first, without pairs of opposites."""
         return no_opposites(self.sheet.visible)
 
     def support(self, label: str) -> list[str]:
-        """Shown units that a published prototype ties to the label."""
+        """Shown units that belong to a published prototype of the label."""
         known = typical_units(label)
         return [code for code in self.shown if code in known]
 
     def missing(self, label: str) -> list[str]:
-        """Measured units of the prototype that comes nearest to this face, which it does not show."""
+        """Measured units of the prototype nearest to this face that the face does not show."""
         nearest = self._nearest(label)
         return [code for code in nearest if code not in self.sheet.visible]
 
@@ -164,8 +178,8 @@ class FaceFacts:
 
     @property
     def absent(self) -> list[str]:
-        gone = self.sheet.absent
-        return [code for code in TELLING if code in gone] + [code for code in gone if code not in TELLING]
+        codes = self.sheet.absent
+        return [code for code in TELLING if code in codes] + [code for code in codes if code not in TELLING]
 
     def denial(self, codes: Sequence[str]) -> Node:
         """One or two of the absent units, denied."""
@@ -174,7 +188,7 @@ class FaceFacts:
 
     @property
     def grounds(self) -> Node:
-        """What the label rests on, in a few words."""
+        """The reason for the label, in a few words."""
         shown = self.support(self.sheet.label)
         if shown:
             return self.units(shown)

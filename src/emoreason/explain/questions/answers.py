@@ -1,6 +1,6 @@
-"""Answers to follow-up questions about a face, as grammars that only hold what stands on its evidence sheet.
+"""Answers to follow-up questions about a face, as grammars that contain only statements its evidence sheet supports.
 
-The words are in `prompts/dialogue.yaml`; here is decided which case holds for a face and what fills the slots.
+The phrases are in `prompts/dialogue.yaml`. This module decides which case applies to a face and fills the slots.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from emoreason.explain.write.grammar import Node, Sentence, Text, template, text
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, prototypes_of, typical_units
 
-OPEN = 0.25  # a claimed label with this probability, or a close second, is a matter on which readers may differ
+OPEN = 0.25  # from this probability on, or if it is a close second, readers may differ about a claimed label
 NO_REASON = "the face could not be read well enough"
 
 Case = tuple[str, Slots]
 
 
 def answer(question: Intent, sheet: Sheet, reasoned: Reasoned | None = None, other: Sheet | None = None) -> Node:
-    """Every answer that may be given: inside the evidence, with the label that the evidence gives."""
+    """The grammar of all valid answers: they agree with the evidence and its label."""
     question = settle(question, sheet)
     if question.kind in (*POLICY_KINDS, "other", "method"):
         count = text(str(len(sheet.units)) if sheet.units else "no")
@@ -86,31 +86,31 @@ def _against(face: FaceFacts, question: Intent) -> Case:
     return ("contrary" if contrary else "missing" if missing else "nothing"), slots
 
 
-def _asked(face: FaceFacts, question: Intent) -> tuple[str, Slots]:
-    """The label of the question (the second best when it names none) and its slots."""
-    asked = question.label or face.second[0]
-    slots: Slots = {"asked": text(asked)}
-    if asked in face.sheet.probabilities:
-        slots["asked_percent"] = text(percent(face.sheet.probabilities[asked]))
-    return asked, slots
+def _label_in_question(face: FaceFacts, question: Intent) -> tuple[str, Slots]:
+    """The label that the question asks about (the second best if it names none) and its slots."""
+    label = question.label or face.second[0]
+    slots: Slots = {"asked": text(label)}
+    if label in face.sheet.probabilities:
+        slots["asked_percent"] = text(percent(face.sheet.probabilities[label]))
+    return label, slots
 
 
 def _what_would_change(face: FaceFacts, question: Intent) -> Case:
-    asked, slots = _asked(face, question)
-    if asked not in face.sheet.probabilities:
+    label, slots = _label_in_question(face, question)
+    if label not in face.sheet.probabilities:
         return "unasked", slots
-    if asked == face.sheet.label:
+    if label == face.sheet.label:
         return "same", slots
-    own = typical_units(asked)
+    own = typical_units(label)
     contrary = [code for code in face.shown if code not in own]
-    missing = face.missing(asked)
+    missing = face.missing(label)
     if missing:
         slots["missing"] = listed(map(bare, missing[:2]))
     if contrary:
         slots["contrary"] = listed(
             template("the {noun}", noun=words()["units"][code]["noun"]) for code in contrary[: 1 if missing else 2]
         )
-    if canonical(asked) == "neutral" and contrary:
+    if canonical(label) == "neutral" and contrary:
         return "rest", slots
     if missing and contrary:
         return "both", slots
@@ -118,33 +118,33 @@ def _what_would_change(face: FaceFacts, question: Intent) -> Case:
 
 
 def _why_not(face: FaceFacts, question: Intent) -> Case:
-    asked, slots = _asked(face, question)
-    if asked not in face.sheet.probabilities:
+    label, slots = _label_in_question(face, question)
+    if label not in face.sheet.probabilities:
         return "unasked", slots
-    if asked == face.sheet.label:
+    if label == face.sheet.label:
         return "same", slots
     if face.sheet.visible:
         slots["units"] = face.units(face.shown, 1)
-    if canonical(asked) == "neutral" and face.sheet.visible:
+    if canonical(label) == "neutral" and face.sheet.visible:
         return "rest_moves", slots
-    missing, support = face.missing(asked), face.support(asked)
+    missing, support = face.missing(label), face.support(label)
     if missing:
         slots["missing"] = listed(map(bare, missing[: 2 if face.shown else 3]))
         return ("missing" if face.shown else "missing_rest"), slots
     if support:
         slots["asked_support"] = face.units(support)
         return "present", slots
-    return ("unmeasured" if typical_units(asked) else "whole"), slots
+    return ("unmeasured" if typical_units(label) else "whole"), slots
 
 
 def _is_it(face: FaceFacts, question: Intent) -> Case:
-    asked, slots = _asked(face, question)
+    label, slots = _label_in_question(face, question)
     slots["grounds"] = face.grounds
-    if asked not in face.sheet.probabilities:
+    if label not in face.sheet.probabilities:
         return "unasked", slots
-    if asked == face.sheet.label:
+    if label == face.sheet.label:
         return "same", slots
-    return ("close" if _open(face, asked) else "other"), slots
+    return ("close" if _open(face, label) else "other"), slots
 
 
 def _open(face: FaceFacts, label: str) -> bool:
@@ -165,7 +165,7 @@ def _how_likely(face: FaceFacts, question: Intent) -> Case:
 
 def _how_sure(face: FaceFacts, question: Intent) -> Case:
     limits = words()["sure"]
-    slots: Slots = {"sure": next(said for low, said in limits if face.sheet.confidence >= low)}
+    slots: Slots = {"sure": next(phrase for lower, phrase in limits if face.sheet.confidence >= lower)}
     if not face.sheet.calibrated:
         return "uncalibrated", slots
     return ("close" if face.sheet.runner_up else "clear"), slots
@@ -193,15 +193,15 @@ def _unit_present(face: FaceFacts, question: Intent) -> Case:
     if question.unit not in face.sheet.units:
         return "unmeasured", slots
     band = face.sheet.visible.get(question.unit)
-    said = ("not_no" if question.negated else "yes") if band else ("not_yes" if question.negated else "no")
-    return said + ("_trace" if band == "trace" else ""), slots
+    case = ("not_no" if question.negated else "yes") if band else ("not_yes" if question.negated else "no")
+    return case + ("_trace" if band == "trace" else ""), slots
 
 
 def _label_meaning(face: FaceFacts, question: Intent) -> Case:
-    asked, slots = _asked(face, question)
-    if canonical(asked) == "neutral":
+    label, slots = _label_in_question(face, question)
+    if canonical(label) == "neutral":
         return "rest", slots
-    prototypes = prototypes_of(asked)
+    prototypes = prototypes_of(label)
     if not prototypes:
         return "whole", slots
     return "units", {**slots, "typical": listed(map(bare, prototypes[0].units[:3]))}
@@ -209,8 +209,8 @@ def _label_meaning(face: FaceFacts, question: Intent) -> Case:
 
 def _region(face: FaceFacts, question: Intent) -> Case:
     region = question.region or "mouth"
-    within = ("mouth", "jaw") if region == "mouth" else (region,)  # who asks about the mouth means its opening too
-    measured = [code for code in face.sheet.units if ACTION_UNITS[code].region in within]
+    regions = ("mouth", "jaw") if region == "mouth" else (region,)  # a question about the mouth includes its opening
+    measured = [code for code in face.sheet.units if ACTION_UNITS[code].region in regions]
     slots: Slots = {"region": text(region)}
     if not measured:
         places = {ACTION_UNITS[code].region for code in face.sheet.units}
@@ -257,7 +257,7 @@ def _compare(face: FaceFacts, other: Sheet | None) -> Case:
     sheets = (face.sheet, other)
 
     def shown(sheet: Sheet, against: Sheet) -> Node:
-        """What sets a face apart from the other comes first."""
+        """The movement that differs most from the other face."""
         codes = sorted(sheet.visible, key=lambda code: against.units.get(code, 0.0) - sheet.units[code])
         return FaceFacts(sheet).units(codes, 1) if codes else text("no movement above the threshold")
 

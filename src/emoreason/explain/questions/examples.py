@@ -1,4 +1,4 @@
-"""The kind of the nearest example question of `prompts/dialogue.yaml`, by sentence embedding."""
+"""Classifies a question by its nearest example in `prompts/dialogue.yaml`, using sentence embeddings."""
 
 import hashlib
 import os
@@ -11,18 +11,18 @@ import numpy as np
 from emoreason.explain.write.grammar import sample, template, text
 from emoreason.explain.write.phrases import load_phrases
 
-FLOOR = 0.4  # cosine to the nearest example below which a question is not understood
-EXAMPLES = 4  # variants of an example question that are compared with
+FLOOR = 0.4  # a question whose cosine to the nearest example is lower counts as not understood
+EXAMPLES = 4  # sampled variants of each example question
 
 Encoder = Callable[[Sequence[str]], np.ndarray]  # texts -> (N, D), unit length
 
 
 def by_example(words: str, label: str | None, unit: str | None, encode: Encoder | None) -> str:
-    """The kind of the nearest example question; "other" when none is near."""
+    """The kind of the nearest example question; "other" if none is near."""
     kinds, _, vectors = examples(encode)
-    nearest = vectors @ (encode or minilm)([words])[0]
-    for i in np.argsort(-nearest):
-        if nearest[i] < FLOOR:
+    cosines = vectors @ (encode or minilm)([words])[0]
+    for i in np.argsort(-cosines):
+        if cosines[i] < FLOOR:
             break
         kind = kinds[i]
         if kind == "unit_denied":
@@ -43,19 +43,19 @@ def examples(encode: Encoder | None = None) -> tuple[list[str], list[str], np.nd
         "state": "lowered", "are": "are", "Are": "are",
     }  # fmt: skip
     nodes = {name: text(word) for name, word in slots.items()}
-    found = {
+    questions = {
         (kind, sample(template(source, **nodes), rng))
         for kind, sources in load_phrases("dialogue")["questions"].items()
         for source in sources
         for _ in range(EXAMPLES)
     }
-    ordered = sorted(found, key=lambda pair: (len(pair[1]), pair))  # short beside short: little padding
+    ordered = sorted(questions, key=lambda pair: (len(pair[1]), pair))  # by length, so that batches need little padding
     kinds, texts = [kind for kind, _ in ordered], [written for _, written in ordered]
-    return kinds, texts, encode(texts) if encode else _kept(texts)
+    return kinds, texts, encode(texts) if encode else _cached_vectors(texts)
 
 
-def _kept(texts: Sequence[str]) -> np.ndarray:
-    """The embeddings of the examples, from the user's cache after the first time: they take seconds to make."""
+def _cached_vectors(texts: Sequence[str]) -> np.ndarray:
+    """The embeddings of the examples. They take seconds to compute, so the user's cache keeps them."""
     from platformdirs import user_cache_path
 
     path = user_cache_path("emoreason") / "text" / f"{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}.npy"
@@ -63,7 +63,7 @@ def _kept(texts: Sequence[str]) -> np.ndarray:
         try:
             return np.load(path, allow_pickle=False)
         except (OSError, ValueError):
-            pass  # a damaged file is made again
+            pass  # a damaged file is computed again
     vectors = minilm(texts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,12 +72,12 @@ def _kept(texts: Sequence[str]) -> np.ndarray:
             np.save(file, vectors)
         fresh.replace(path)
     except OSError:
-        pass  # a read-only home: the cache is a convenience
+        pass  # for example a read-only home: the cache is optional
     return vectors
 
 
 def minilm(texts: Sequence[str]) -> np.ndarray:
-    """all-MiniLM-L6-v2 as its package ships it: mean of the tokens, unit length."""
+    """Embed texts with all-MiniLM-L6-v2: mean over the tokens, unit length."""
     import torch
 
     tokenizer, model = _load_minilm()

@@ -1,8 +1,8 @@
-"""Questions that a reading of faces must not answer, recognised by their words before anything else is."""
+"""Recognises questions that a face reader must not answer. This check comes before all others."""
 
 import re
 
-# In this order: what somebody does at work is judged before what somebody is.
+# The order matters: questions about work come before questions about the person.
 _PATTERNS = {
     "policy_work_school": (
         r"\b(hir(e|ing)|employ(ee|ees|er|ment)|applicants?|candidates? (for|of) (the|a) job|job|interview(s|ed|ee)?|staff"
@@ -51,5 +51,5 @@ _COMPILED = {kind: re.compile(pattern, re.I) for kind, pattern in _PATTERNS.item
 
 
 def policy_kind(question: str) -> str | None:
-    """The kind of a question that only has the policy answer; None for all others."""
+    """The policy kind of a question; None if policy allows an answer."""
     return next((kind for kind, pattern in _COMPILED.items() if pattern.search(question)), None)

@@ -1,10 +1,10 @@
-"""Rules by which the words of a question decide its kind: the first that holds, particular ones before general ones."""
+"""Classifies a question by rules on its words. The first rule that matches wins, so specific ones come first."""
 
 import re
 
 from emoreason.knowledge.facs import ACTION_UNITS
 
-# Two of the names are what anybody says of a face: "eyes closed?" asks whether they are.
+# Two names are everyday words: "eyes closed?" asks whether they are closed, not what the unit means.
 UNIT_NAMES = {unit.name: code for code, unit in ACTION_UNITS.items() if unit.name not in ("eyes closed", "lips part")}
 CODE = re.compile(r"\b(?:au|a\.u\.|action units?|unit|number|facs)\s*(?:no\.?|number|code|#)?\s*-?(\d{1,2})\b")
 
@@ -13,7 +13,7 @@ _POLAR = rf"{_SO}(?:is|are|do|does|did|has|have|can|could|would|was|were|might|m
 _SECOND = (
     r"\b(?:two|both|other|second) (?:faces?|persons?|people|ones?|of them)\b|\bthey both\b|\bboth (?:of|showing)\b"
 )
-_RULES: tuple[tuple[str, str, str], ...] = (  # kind, what it needs (l label, u unit, n unit by name or code, r region), pattern
+_RULES: tuple[tuple[str, str, str], ...] = (  # kind, needs (l label, u unit, n unit by name or code, r region), pattern
     ("other", "", r"\bcolou?rs?\b"),
     ("how_sure", "", r"^\W*(really|seriously|honestly)\W*$|\bclose call\b|\bmargin of error\b|\bstand by\b"),
     ("describe_again", "", r"\bwhat (does|do) (this|the|that|his|her) (face|expression)s? (show|look like)\b|\bdo not (get|understand) (it|that)\b"),
@@ -92,10 +92,10 @@ _RULES: tuple[tuple[str, str, str], ...] = (  # kind, what it needs (l label, u 
 )  # fmt: skip
 
 
-def by_rule(words: str, label: str | None, unit: str | None, region: str | None, faces: int) -> str | None:
+def by_rule(words: str, label: str | None, unit: str | None, region: str | None) -> str | None:
     named = CODE.search(words) or any(name in words for name in UNIT_NAMES)
-    given = {"l": label, "u": unit, "r": region, "n": named and unit}
+    mentions = {"l": label, "u": unit, "r": region, "n": named and unit}
     for kind, needs, pattern in _RULES:
-        if all(given[need] for need in needs) and re.search(pattern, words):
+        if all(mentions[need] for need in needs) and re.search(pattern, words):
             return kind
     return None

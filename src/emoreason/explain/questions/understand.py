@@ -1,6 +1,7 @@
-"""What a follow-up question asks for: its kind, and the label, action unit or region that it is about.
+"""Classifies a follow-up question: its kind, and the label, action unit or region it is about.
 
-Rules decide what the words decide; what is left goes to the kind of the nearest example question, or is unanswerable.
+Rules on the words come first. A question that no rule matches gets the kind of the nearest example question, or "other"
+if none is near.
 """
 
 import difflib
@@ -62,25 +63,25 @@ ABOUT_A_LABEL = (
 
 @dataclass(frozen=True)
 class Intent:
-    """A question by its kind and what it is about."""
+    """The kind of a question and what it is about."""
 
     kind: str
-    label: str | None = None  # as the sheet spells it, else the canonical emotion word
+    label: str | None = None  # spelled as on the sheet, or the canonical emotion word if the sheet lacks it
     unit: str | None = None  # code of an action unit
     region: str | None = None
-    negated: bool = False  # the statement that is asked about denies: "Is it true that the brows are not lowered?"
+    negated: bool = False  # asks about a negative statement: "Is it true that the brows are not lowered?"
 
 
-def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Encoder | None = None) -> Intent:
-    """The question by its kind and what it is about. `labels` are those of the sheet; `encode` replaces MiniLM."""
+def understand(question: str, labels: Sequence[str], encode: Encoder | None = None) -> Intent:
+    """Classify a question. `labels` are those of the sheet; `encode` replaces MiniLM."""
     words = _plain(question)
     label = _label(words, tuple(labels))
     unit, negated = _unit(words)
     region = _region(words)
-    kind = policy_kind(_straight(question)) or policy_kind(words)
     kind = (
-        kind
-        or by_rule(words, label, unit, region, faces)
+        policy_kind(_straight(question))
+        or policy_kind(words)
+        or by_rule(words, label, unit, region)
         or by_example(_masked(words, tuple(labels)), label, unit, encode)
     )
     match kind:
@@ -97,7 +98,7 @@ def understand(question: str, labels: Sequence[str], faces: int = 1, encode: Enc
 
 
 def settle(question: Intent, sheet: Sheet) -> Intent:
-    """The question as it stands to this face: "why fear?" is "why not fear?" where the label is another one."""
+    """Adapt the intent to this face: "why fear?" becomes "why not fear?" if the evidence gives another label."""
     match question.kind:
         case "evidence_for" | "against" if question.label not in (None, sheet.label):
             return Intent("why_not", question.label)
@@ -107,7 +108,7 @@ def settle(question: Intent, sheet: Sheet) -> Intent:
             return question
 
 
-# The words. ----------------------------------------------------------------------------------------------------------
+# ---- the words of a question -----------------------------------------------------------------------------------------
 
 _CHAT = {
     "u": "you", "r": "are", "ur": "your", "y": "why", "pls": "please", "plz": "please", "wud": "would", "cud": "could",
@@ -137,12 +138,14 @@ def _vocabulary(labels: tuple[str, ...]) -> dict:
 
 
 def _label(words: str, labels: tuple[str, ...]) -> str | None:
-    """The label that is named; of several the last: "not happiness but fear"."""
+    """The label that the question names; the last one of several ("not happiness but fear")."""
     spots = find(words, _vocabulary(labels))
     if spots:
         return spots[-1].entry
     known = sorted({*emotion_words(), *(label.casefold() for label in labels)} - {"repression", "repressed", "pleased"})
-    for word in re.findall(r"[a-z]{5,}", words):  # a slip of the pen; "tightened" is not one of "frightened"
+    for word in re.findall(
+        r"[a-z]{5,}", words
+    ):  # typing errors; the first letter must match, so that "tightened" is not taken for "frightened"
         near = difflib.get_close_matches(word, known, n=1, cutoff=0.87)
         if near and near[0][0] == word[0] and (spots := find(near[0], _vocabulary(labels))):
             return spots[-1].entry
@@ -150,8 +153,8 @@ def _label(words: str, labels: tuple[str, ...]) -> str | None:
 
 
 def _unit(words: str) -> tuple[str | None, bool]:
-    """The action unit that a question is about, and whether it denies it."""
-    # "Aren't the brows lowered?" asks whether they are: only a denial behind the subject denies.
+    """The action unit that a question is about, and whether the question denies it."""
+    # "Aren't the brows lowered?" is no denial: it asks whether they are lowered.
     words = re.sub(r"^\W*(?:so |and |but )?(is|are|do|does|did|has|have|can|could|would|was|were)n't\b", r"\1", words)
     named = next((code for name, code in UNIT_NAMES.items() if name in words), None)
     code = CODE.search(words)
@@ -161,8 +164,8 @@ def _unit(words: str) -> tuple[str | None, bool]:
     )
     if named or code:
         return (named or (code[1] if code else None)), denied
-    said = mentions(words)
-    return (said[0].action_unit, not said[0].present) if said else (None, False)
+    found = mentions(words)
+    return (found[0].action_unit, not found[0].present) if found else (None, False)
 
 
 _REGIONS = {
@@ -181,7 +184,7 @@ def _region(words: str) -> str | None:
 
 
 def _masked(words: str, labels: tuple[str, ...]) -> str:
-    """Every label as one and the same word: which label it is says nothing about the kind."""
+    """Replace every label by one word, because the kind does not depend on which label it is."""
     for spot in reversed(find(words, _vocabulary(labels))):
         words = f"{words[: spot.start]}emotion{words[spot.end :]}"
     return words

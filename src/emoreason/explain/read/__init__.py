@@ -1,1 +1,1 @@
-"""Reads texts back: sections, movements, claims."""
+"""Parses explanations and answers: their sections, movements and claims."""

@@ -1,8 +1,8 @@
-"""What a text says about a face: action units with band, side and polarity, and the emotion words in it.
+"""Finds the action units that a text claims, with band, side and polarity.
 
-Any system's English, not only our own: the reader knows nothing of the grammar that writes our explanations, so that
-what it finds there is a check and not an echo. It works clause by clause. Parts of the face and movements are looked up
-(`lexicon`), each movement is tied to the part it belongs to, and a rule says which unit that is.
+It reads any system's English and knows nothing of the grammar that writes our own explanations, so it checks them
+independently. It works clause by clause: it looks up parts of the face and movements (`lexicon`), attaches each
+movement to its part, and applies a rule that names the unit.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from typing import NamedTuple
 
 from emoreason.explain.read.tokens import Item, read_items
 from emoreason.knowledge import lexicon
-from emoreason.knowledge.emotion_words import leaks as leaks
 from emoreason.knowledge.facs import ACTION_UNITS
 
-_PUSHERS = frozenset({"cheek", "chin", "undereye"})  # "the chin pushes the lower lip up" is a movement of the chin
+_PUSHERS = frozenset({"cheek", "chin", "undereye"})  # in "the chin pushes the lower lip up" the chin moves
 
 
 @dataclass(frozen=True)
 class Mention:
-    """One action unit that a text says is there, or (present=False) is not."""
+    """One action unit that a text claims to be present or, with present=False, absent."""
 
     action_unit: str
-    band: str | None  # None: the text says no amount
+    band: str | None  # None: the text gives no amount
     region: str
     present: bool
-    side: str | None  # "left" or "right" when only that side is said to move
+    side: str | None  # "left" or "right" if the text says that only this side moves
     text: str
     start: int
     end: int
@@ -36,32 +35,36 @@ class Mention:
 
 @dataclass
 class _Subject:
-    """A part of the face in a clause, with the movements said of it."""
+    """A part of the face in a clause, with the movements that the clause attaches to it."""
 
     item: Item
-    index: int | None  # None: it stands in the clause before
+    index: int | None  # position in the clause; None: it comes from the clause before
     role: str = "subject"  # or of, place, by
-    moves: list[tuple[int, str, bool]] = field(default_factory=list)  # index, movement, denied?
+    moves: list[tuple[int, str, bool]] = field(default_factory=list)  # index, movement, whether it is denied
 
 
 class _Rule(NamedTuple):
+    """Which action units a part of the face with certain movements stands for."""
+
     needs: frozenset[str]
     excludes: frozenset[str]
-    units: tuple[tuple[str, bool], ...]
-    default: str | None
-    fixed: str | None
+    units: tuple[tuple[str, bool], ...]  # code, whether the unit is present
+    default: str | None  # band if the text gives no amount
+    fixed: str | None  # band whatever the text says
 
 
 def mentions(text: str) -> list[Mention]:
-    """Action units in order of appearance; a unit counts once a clause."""
+    """The action units of a text in order of appearance; a unit counts once per clause."""
     found: list[Mention] = []
     subjects: list[_Subject] = []
     clause: list[Item] = []
     for item in (*read_items(text), Item("stop", ".", ".", len(text), len(text))):
         if item.kind in ("stop", "hard"):
-            read = _Clause(clause, subjects, text)
-            found += _merged(read.mentions(text))
-            subjects = read.current if item.kind == "hard" else []  # "not raised but drawn together" keeps its subject
+            parsed = _Clause(clause, subjects, text)
+            found += _merged(parsed.mentions(text))
+            subjects = (
+                parsed.current if item.kind == "hard" else []
+            )  # "not raised but drawn together" keeps its subject
             clause = []
         else:
             clause.append(item)
@@ -76,24 +79,24 @@ _PUSHES = frozenset({"push", "narrow", "close", "bunch", "up", "squeeze", "wide"
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
 _RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
 _LIPS = frozenset({"lips", "upperlip", "lowerlip"})
-# "Creases stand between the brows": the place tells the part.
+# "Creases stand between the brows": the preposition names the part.
 _LOCATED = frozenset({"line", "press", "apart", "slit", "furrow", "dimple", "show"})
 
 
 class _Clause:
-    """A stretch of text up to a hard stop: its subjects with their movements."""
+    """One clause: its subjects (parts of the face) with their movements."""
 
     def __init__(self, items: list[Item], inherited: list[_Subject], words: str):
         self.words = words
         self.items = items
         self.subjects: list[_Subject] = []
         self.units: list[int] = []
-        self.current = [_Subject(subject.item, None) for subject in inherited]  # what a movement without subject is of
+        self.current = [_Subject(subject.item, None) for subject in inherited]  # subjects of a movement that names none
         self.subjects += self.current
         self.segments = self._segments()
-        self.place = {i: n for n, (_, indices) in enumerate(self.segments) for i in indices}
+        self.segment_of = {i: n for n, (_, indices) in enumerate(self.segments) for i in indices}
         self.denied = self._denials()
-        self.stretch: list[int] = []  # item -> number of the stretch between punctuation marks
+        self.stretch: list[int] = []  # item -> number of the stretch of text between commas
         for item in items:
             self.stretch.append((self.stretch[-1] if self.stretch else 0) + (item.kind == "comma"))
         pending: list[_Subject] = []
@@ -101,7 +104,7 @@ class _Clause:
             pending = self._attach(indices, pending if "cut" not in joins else [])
 
     def _segments(self) -> list[tuple[frozenset[str], list[int]]]:
-        """Runs of items between commas and conjunctions, with what joined each to the one before."""
+        """Runs of items between commas and conjunctions, each with the words that join it to the run before."""
         segments: list[tuple[frozenset[str], list[int]]] = []
         joins: set[str] = set()
         run: list[int] = []
@@ -119,7 +122,7 @@ class _Clause:
         return segments
 
     def _denials(self) -> list[bool]:
-        """For each item whether a negation reaches it."""
+        """For each item, whether a negation applies to it."""
         denied = [False] * len(self.items)
         no = False
         for n, (joins, indices) in enumerate(self.segments):
@@ -128,20 +131,20 @@ class _Clause:
                     no = False
                 elif "and" in joins:
                     no = not self._finite(indices)
-                else:  # a comma: goes on only inside a list that an "or" ends
+                else:  # after a comma, only inside a list that ends with "or"
                     no = any(later & {"or", "nor"} for later, _ in self.segments[n:]) and not self._finite(indices)
             for i in indices:
                 item = self.items[i]
                 after_verb = i > indices[0] and self.items[i - 1].kind == "aux"
                 if item.kind == "absent" and after_verb:
                     self._deny(denied, indices[: indices.index(i)])
-                elif item.word == "none" and n and not any(self._says(k) for k in indices):
+                elif item.word == "none" and n and not any(self._is_content(k) for k in indices):
                     self._deny(denied, self.segments[n - 1][1])  # "it needs a raised brow, and none is found"
                 no = no or item.kind == "not" or (item.kind == "absent" and not after_verb)
                 denied[i] = no
         return denied
 
-    def _says(self, i: int) -> bool:
+    def _is_content(self, i: int) -> bool:
         return self.items[i].kind in ("part", "unit") or (self.items[i].kind == "move" and self.items[i].name != "show")
 
     @staticmethod
@@ -150,7 +153,7 @@ class _Clause:
             denied[i] = True
 
     def _finite(self, indices: list[int]) -> bool:
-        """Whether the segment is a statement of its own: "the lips are parted", "is raised", "the lips part"."""
+        """Whether the segment has a finite verb: "the lips are parted", "is raised", "the lips part"."""
         for i in indices:
             item = self.items[i]
             if item.kind == "aux" or item.word.endswith("n't"):
@@ -161,10 +164,10 @@ class _Clause:
         return False
 
     def _attach(self, indices: list[int], pending: list[_Subject]) -> list[_Subject]:
-        """Tie the movements of a segment to their parts; returns parts that still wait for a movement."""
+        """Attach the movements of a segment to their parts; returns parts that still wait for a movement."""
         own = [_Subject(self.items[i], i, self._role(i, indices)) for i in indices if self.items[i].kind == "part"]
         self.subjects += own
-        if not own and self._foreign(indices):
+        if not own and self._has_other_subject(indices):
             self.current = []
         moved: list[_Subject] = []
         for i in indices:
@@ -194,15 +197,15 @@ class _Clause:
         return shown or any(s.index == i - 1 or s.role != "subject" for s in own)
 
     def _waits(self, subject: _Subject, indices: list[int]) -> bool:
-        """Whether a part without a movement may share that of the next ("the brows and the lids are raised")."""
+        """Whether a part without a movement may share the next part's ("the brows and the lids are raised")."""
         i = subject.index
         assert i is not None
         if i + 1 in indices and self.items[i + 1].kind == "other":
             return False  # "brow movement"
         return subject.role == "subject" or (i > 0 and self.items[i - 1].word == "of")
 
-    def _foreign(self, indices: list[int]) -> bool:
-        """Whether a segment is about something else: "the picture looks rounded"."""
+    def _has_other_subject(self, indices: list[int]) -> bool:
+        """Whether the segment is not about the face: "the picture looks rounded"."""
         pairs = zip(indices, indices[1:], strict=False)
         return any(
             self.items[a].kind == "other" and self.items[b].kind == "aux" and not self.items[a].word.endswith("ly")
@@ -210,17 +213,17 @@ class _Clause:
         )
 
     def _is_neutral(self, i: int, own: list[_Subject]) -> bool:
-        """ "The brows remain neutral", not the label in "these brows fit a neutral face"."""
+        """Whether "neutral" describes a part ("the brows remain neutral") and not the face ("a neutral face")."""
         before = self.items[i - 1]
         stated = before.kind in ("aux", "amount") or before.word in _RATHER
         return bool(own) and i > 0 and stated and not before.word.startswith("keep") and not self._gap(before, i)
 
     def _gap(self, item: Item, i: int) -> str:
-        """Words that the reader drops ("the", "a") between an item and the one at `i`."""
+        """The dropped words ("the", "a") between an item and the one at `i`."""
         return self.words[item.end : self.items[i].start].strip(" -\n")
 
     def _role(self, i: int, indices: list[int]) -> str:
-        """How a part stands in its segment: as a subject, or behind a preposition."""
+        """The role of a part in its segment: subject, or the kind of preposition before it (of, place, by, away)."""
         others = 0
         for before in range(i - 1, indices[0] - 1, -1):
             kind, first = self.items[before].kind, before == indices[0]
@@ -236,12 +239,12 @@ class _Clause:
         return "subject"
 
     def _targets(self, i: int, own: list[_Subject], pending: list[_Subject]) -> tuple[list[_Subject], str]:
-        """The parts that a movement is said of, and its name there."""
+        """The parts that a movement belongs to, and the name under which the rules know it."""
         item = self.items[i]
         after = i + 1 + (i + 1 < len(self.items) and self.items[i + 1].kind == "side")
         subjects = [s for s in own if s.index < i and s.role == "subject"]  # type: ignore[operator]
         if item.name == "bare" and any(s.item.name in _LIPS for s in self.current):
-            return self.current, item.name  # teeth that a moving lip lays bare
+            return self.current, item.name  # teeth that a moving lip shows
         following = next((s for s in own if s.index == after), None)
         if following is not None and item.word not in _PARTICLES:
             adjective = item.word in _ADJECTIVES or item.word.endswith(("ed", "en", "wn", "nt", "ing"))
@@ -274,40 +277,42 @@ class _Clause:
     def mentions(self, text: str) -> Iterator[Mention]:
         for i in self.units:
             item = self.items[i]
-            segment = self.segments[self.place[i]][1]
+            segment = self.segments[self.segment_of[i]][1]
             later = [k for k in segment if k > i]
             ended = next((n for n, k in enumerate(later) if self.items[k].kind in ("unit", "part")), len(later))
             denied = self.denied[i] or any(self.items[k].kind == "not" for k in later[: min(ended, 3)])
-            amount = item.amount or self._amount(i, {self.place[i]}, own_words=True)
+            amount = item.amount or self._amount(i, {self.segment_of[i]}, own_words=True)
             for code in item.name.split():
                 yield _mention(code, amount, not denied, item.side, text, item.start, item.end)
         for subject in self.subjects:
             for denied in (False, True):
                 moves = [(i, name) for i, name, no in subject.moves if no == denied]
-                yield from self._ruled(subject, moves, denied, text)
+                yield from self._apply_rules(subject, moves, denied, text)
 
-    def _ruled(self, subject: _Subject, moves: list[tuple[int, str]], denied: bool, text: str) -> Iterator[Mention]:
+    def _apply_rules(
+        self, subject: _Subject, moves: list[tuple[int, str]], denied: bool, text: str
+    ) -> Iterator[Mention]:
         names = {name for _, name in moves}
         for rule in _rules().get(subject.item.name, ()) if names else ():
             if not rule.needs <= names or rule.excludes & names:
                 continue
             anchors = [i for i, name in moves if name in rule.needs]
-            places = {self.place[i] for i, _ in moves}
+            segments = {self.segment_of[i] for i, _ in moves}
             if subject.index is not None:
-                places.add(self.place[subject.index])
-            amount = rule.fixed or self._amount(anchors[-1], places) or rule.default
+                segments.add(self.segment_of[subject.index])
+            amount = rule.fixed or self._amount(anchors[-1], segments) or rule.default
             marks = [self.items[i] for i in anchors] + ([subject.item] if subject.index is not None else [])
             start, end = min(item.start for item in marks), max(item.end for item in marks)
-            for code, there in rule.units:
-                if there or not denied:
-                    yield _mention(code, amount, there and not denied, self._side(subject), text, start, end)
+            for code, present in rule.units:
+                if present or not denied:
+                    yield _mention(code, amount, present and not denied, self._side(subject), text, start, end)
 
-    def _amount(self, anchor: int, places: set[int], own_words: bool = False) -> str | None:
-        """The amount nearest to a movement, in its own stretch between punctuation marks and said of the same part."""
+    def _amount(self, anchor: int, segments: set[int], own_words: bool = False) -> str | None:
+        """The amount nearest to a movement, within the same stretch between commas and the same segments."""
         near = [
             (item.kind != "amount", i != anchor, abs(i - anchor) + (i > anchor) / 2, item.amount)
             for i, item in enumerate(self.items)
-            if item.amount and self.stretch[i] == self.stretch[anchor] and self.place.get(i) in places
+            if item.amount and self.stretch[i] == self.stretch[anchor] and self.segment_of.get(i) in segments
         ]
         near = [found for found in near if not (own_words and found[0])]
         return min(near)[-1] if near else None
@@ -315,7 +320,7 @@ class _Clause:
     def _side(self, subject: _Subject) -> str | None:
         if subject.item.side or subject.index is None:
             return subject.item.side
-        indices = self.segments[self.place[subject.index]][1]
+        indices = self.segments[self.segment_of[subject.index]][1]
         for before in range(subject.index - 1, indices[0] - 1, -1):
             if self.items[before].kind == "side":
                 both = before > 1 and self.items[before - 1].kind == "and" and self.items[before - 2].kind == "side"
@@ -336,17 +341,17 @@ def _mention(
 
 
 def _merged(found: Iterator[Mention]) -> list[Mention]:
-    """One mention for a unit and a polarity: what is said twice in a clause is said once."""
-    kept: dict[tuple[str, bool], Mention] = {}
+    """Merge the mentions of a clause that have the same unit and polarity."""
+    merged: dict[tuple[str, bool], Mention] = {}
     for mention in sorted(found, key=lambda mention: (mention.start, mention.end, int(mention.action_unit))):
         key = (mention.action_unit, mention.present)
-        first = kept.get(key)
+        first = merged.get(key)
         if first is None:
-            kept[key] = mention
+            merged[key] = mention
         else:
             side = first.side if first.side == mention.side else None
-            kept[key] = replace(first, band=first.band or mention.band, side=side)
-    return list(kept.values())
+            merged[key] = replace(first, band=first.band or mention.band, side=side)
+    return list(merged.values())
 
 
 @cache

@@ -1,7 +1,7 @@
-"""The three sections of an explanation, and the label and the confidence that its conclusion states.
+"""Parses the three sections of an explanation, and the label and confidence that its conclusion states.
 
-Tolerant of the ways in which other models write the headings (Markdown, numbers, brackets, "Key Observations of …"),
-strict about the rest: three headings, once each, in this order, none of them empty.
+Accepts the many ways other models write the headings (Markdown, numbers, brackets, "Key Observations of …"), but
+requires three headings, once each, in this order, and no empty section.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Sections:
     conclusion: str
 
     def text(self) -> str:
-        """The sections as the three lines that `parse` reads."""
+        """The sections as three lines, in the form that `parse` reads."""
         parts = zip(HEADINGS, (self.observations, self.interpretation, self.conclusion), strict=True)
         return "\n".join(f"{heading}: {part}" for heading, part in parts)
 
 
 def parse(text: str) -> Sections | None:
-    """The three sections; None when one is missing, empty, said twice or out of order."""
+    """The three sections; None if one is missing, empty, repeated or out of order."""
     found = list(_HEADING.finditer(text))
     names = [next(name for name, part in match.groupdict().items() if part is not None) for match in found]
     if [name.split("_")[-1] for name in names] != ["observations", "interpretation", "conclusion"]:
@@ -61,11 +61,11 @@ def parse(text: str) -> Sections | None:
 
 
 def _words_of(text: str) -> str:
-    """Alternatives of a pattern, written as "one | two" over several lines."""
+    """A regex alternation from alternatives written as "one | two" over several lines."""
     return "|".join(part.strip() for part in re.split(r" \| |\n", text) if part.strip())
 
 
-# What is said of a label ends at a stop, a comma, or a contrast.
+# The words about a label end at a stop, a comma or a contrast.
 _BREAK = re.compile(
     r"[.;:!?\n()—–]|,(?!\s*(?:or|nor)\b)|\b(?:but|while|whereas|although|though|however|yet|so|because)\b", re.I
 )
@@ -96,7 +96,7 @@ _PLACED = _words_of("""
     not (?:far|excluded) | be (?:ruled out|excluded)
 """)
 _RUNNER_UP_AFTER = re.compile(rf"^\W*(?:[\w'’]+\s+){{0,4}}?(?:{_PLACED})\b", re.I)
-# Of one label among several; of a single label they are its way of being said ("possibly fear").
+# These words demote one label among several; a single label keeps its standing ("possibly fear").
 _BESIDE = _words_of("""
     then | secondary | (?:hint|trace|touch|element|nuance|undertone)(?:e?s)? of | ting(?:ed?|es) (?:of|with)
     (?:mixed|combined|blended) with | underlying | also | minor | along with | accompanied by | over | ahead of | before
@@ -107,28 +107,30 @@ _POSSIBLE = re.compile(r"^\s*(?:[\w'’]+\s+){0,3}?possible\b", re.I)
 
 
 def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
-    """The asked label that the conclusion settles on. None when it names none, or several on equal terms."""
+    """The requested label that the conclusion settles on; None if it names none, or several on equal terms."""
     spots = [spot for spot in find(conclusion, _words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
     shares: dict[str, float] = {}
-    said: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
+    by_kind: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
     kind = ""
     for n, spot in enumerate(spots):
         before = conclusion[spots[n - 1].end if n else 0 : spot.start]
         ahead = conclusion[spot.end : spots[n + 1].start if n + 1 < len(spots) else len(conclusion)]
         kind = _kind(before, ahead, kind if n and _SAME.fullmatch(before) else "")
-        said[kind].add(spot.entry)
+        by_kind[kind].add(spot.entry)
         share = stated_confidence(ahead)
         if share is not None:
             shares.setdefault(spot.entry, share)
-    settled = said["plain"] or said["second"]
+    settled = by_kind["plain"] or by_kind["second"]
     if len(settled) > 1 and settled <= shares.keys():  # "anger 45%, fear 30%"
-        most = max(shares[label] for label in settled)
-        settled = {label for label in settled if shares[label] == most}
+        highest = max(shares[label] for label in settled)
+        settled = {label for label in settled if shares[label] == highest}
     return next(iter(settled)) if len(settled) == 1 else None
 
 
 def _kind(before: str, ahead: str, listed: str) -> str:
-    """How a label is said, by the words before and after it; `listed` is the kind of the one it is coordinated with."""
+    """How the words around a label present it: plain, second, runner-up or not.
+
+    `listed` is the kind of the label before it in the same list ("fear or anger"), empty if there is none."""
     before = _HEDGED.sub(" ", _BREAK.split(before)[-1])
     ahead = _BREAK.split(ahead)[0]
     if _RUNNER_UP_AFTER.search(ahead):
@@ -144,7 +146,7 @@ def _kind(before: str, ahead: str, listed: str) -> str:
 
 @lru_cache(maxsize=SETS_KEPT)
 def _words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
-    """Every form of the labels, and their synonyms where these belong to one asked label only."""
+    """All forms of the labels, and their synonyms unless these fit several of the labels."""
     own = [(label, label) for label in labels]
     taken = {label.casefold() for label in labels}
     shared = [
@@ -168,7 +170,7 @@ _PERCENT = re.compile(
 
 
 def stated_confidence(conclusion: str) -> float | None:
-    """The first probability that is said, as 0 to 1."""
+    """The first probability in the text, as 0 to 1."""
     for match in _PERCENT.finditer(conclusion):
         value = float(match[1]) / 100 if match[1] else float(match[2])
         if value <= 1:

@@ -1,4 +1,4 @@
-"""Running text as the items that `reading` works on: parts of the face, movements, amounts, negations, joints."""
+"""Splits English text into items for `claims`: parts of the face, movements, amounts, negations, connecting words."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _Token = tuple[str, int, int]
 
 
 class Item(NamedTuple):
-    """A word, or several that mean one thing."""
+    """A word, or several words with one meaning."""
 
-    kind: str  # part, move, amount, unit, side, aux, other, and the kinds of `lexicon.PHRASES` and `SMALL`
+    kind: str  # part, move, amount, unit, side, other, or a kind of `lexicon.PHRASES` or `lexicon.SMALL`
     name: str
-    word: str  # as written (the first one)
+    word: str  # the word in the text
     start: int
     end: int
     amount: str | None = None
@@ -29,7 +29,8 @@ class Item(NamedTuple):
 
 
 def read_items(text: str) -> list[Item]:
-    """The words of a text by what they are, articles left out."""
+    """Classify the words of a text; articles and other filler words are dropped."""
+    # keeps the length, so that positions stay valid
     lowered = "".join(c if len(c.lower()) > 1 else c.lower() for c in text).replace("’", "'")
     tokens = [(found[0].removesuffix("'s"), found.start(), found.end()) for found in _TOKEN.finditer(lowered)]
     small = _small()
@@ -58,14 +59,14 @@ def read_items(text: str) -> list[Item]:
             amount = _decimal(word)
             kind, word = ("amount", amount) if amount else ("other", word)
         if kind == "by" and items and items[-1].kind == "other" and items[-1].word.endswith("ed"):
-            kind = "cut"  # "followed by", no agent
+            kind = "cut"  # "followed by" names no agent
         if kind != "skip":
             items.append(Item(kind, word, word, start, end, word if kind == "amount" else None))
     return items
 
 
 def _match(tokens: list[_Token], at: int) -> tuple[tuple[str, str, str | None], int, str | None] | None:
-    """The longest entry of the lexicon that starts here: what it is, where it ends, and a side said inside it."""
+    """The longest lexicon entry at token `at`: (kind, name, amount), its end, and a side mentioned inside it."""
     forms, small = lexicon.FORMS, _small()
     node: dict = _trie()
     found: tuple[tuple[str, str, str | None], int, str | None] | None = None
@@ -87,12 +88,12 @@ def _match(tokens: list[_Token], at: int) -> tuple[tuple[str, str, str | None], 
 
 
 def _decimal(word: str) -> str | None:
-    """The band of an intensity that is written as a number from 0 to 1."""
+    """The band of an intensity written as a decimal from 0 to 1; None for anything else."""
     return band(float(word)) if re.fullmatch(r"\d*\.\d+", word) and float(word) <= 1 else None
 
 
 def _codes(tokens: list[_Token], at: int) -> tuple[list[Item], int]:
-    """ "AU 12", "AU6+12", "AUs 1, 2 and 4", "AU12C" with the FACS letter for the intensity."""
+    """Read the codes after "AU": "12", "6+12", "1, 2 and 4", or "12C" with the FACS letter for the intensity."""
     found: list[Item] = []
     ahead = at
     while ahead < len(tokens):
@@ -116,7 +117,7 @@ def _codes(tokens: list[_Token], at: int) -> tuple[list[Item], int]:
 
 
 def _opens_part(tokens: list[_Token], at: int) -> bool:
-    """Whether a part of the face comes: "pressure in the lips" is no "press in"."""
+    """Whether a part of the face follows: in "pressure in the lips", "in" belongs to the lips, not to "press in"."""
     while at + 1 < len(tokens) and _small().get(tokens[at][0]) == "skip":
         at += 1
     return lexicon.FORMS.get(tokens[at][0], tokens[at][0]) in _part_words()
@@ -134,7 +135,7 @@ def _small() -> dict[str, str]:
 
 @cache
 def _trie() -> dict:
-    """Nested by base form; the key None holds (kind, name, amount)."""
+    """The lexicon as nested dicts keyed by base form; the key None holds (kind, name, amount)."""
     trie: dict = {}
     tables = (
         ("part", lexicon.PARTS), ("amount", lexicon.AMOUNTS), ("move", lexicon.MOVES), ("unit", lexicon.UNITS),
@@ -145,7 +146,7 @@ def _trie() -> dict:
             node = trie
             for word in words:
                 node = node.setdefault(lexicon.FORMS.get(word, word), {})
-            if kind == "move":  # "deep", "high": a movement that says how much as well
+            if kind == "move":  # "deep", "high": a movement that also states an amount
                 amount = amount or (node[None][1] if None in node and node[None][0] == "amount" else None)
             node[None] = (kind or name, name, name if kind == "amount" else amount)
     return trie

@@ -1,1 +1,1 @@
-"""Writes explanations and answers: the grammar, its phrases, and the walk of a language model through it."""
+"""Builds the grammars of explanations from prompts/*.yaml and constrains a language model to them."""

@@ -1,13 +1,12 @@
-"""A small grammar of sentences: one description that is sampled, recognised and walked token by token.
+"""A small grammar of sentences that can be sampled, recognised and walked token by token.
 
 `template("the [outer|] brows [are|look] {how} raised", how=...)`: brackets hold alternatives (an empty one makes a word
-optional, brackets nest), braces take another node. A `Sentence` starts with a capital and ends with a mark.
-An *atom* is a word or a punctuation mark. All uses share the atoms, so that what is sampled is accepted.
+optional; brackets nest), braces insert another node. A `Sentence` starts with a capital and ends with a mark.
+An *atom* is a word or a punctuation mark. Sampling and recognition use the same atoms, so every sample is accepted.
 """
 
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ATOM = re.compile(r"\d+(?:\.\d+)?%|[\w'’]+(?:-[\w'’]+)*|[^\w\s]")
@@ -53,7 +52,7 @@ def choice(*options: "Node | str") -> Node:
 
 
 def template(source: str, /, **slots: "Node | str") -> Node:
-    """`[a|b]` and `{slot}` in running words -> a node."""
+    """Parse a text with `[a|b]` alternatives and `{slot}` insertions into a node."""
     pieces = re.findall(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+", source)
     node, rest = _alternatives(pieces, slots)
     if rest:
@@ -85,20 +84,20 @@ def _alternatives(pieces: list[str], slots: dict) -> tuple[Node, list[str]]:
 
 
 def sample(node: Node, rng: random.Random) -> str:
-    """One text of the grammar."""
+    """A random text of the grammar."""
     return join(_sampled(node, rng))
 
 
 def join(atoms: list[str]) -> str:
-    """Atoms as running text."""
-    written = ""
+    """Join atoms to text."""
+    joined = ""
     for atom in atoms:
-        written += atom if not written or atom in _NO_SPACE_BEFORE else f" {atom}"
-    return written
+        joined += atom if not joined or atom in _NO_SPACE_BEFORE else f" {atom}"
+    return joined
 
 
 def split(written: str) -> list[str]:
-    """Running text as atoms: the inverse of `join`."""
+    """Split text into atoms: the inverse of `join`."""
     return _ATOM.findall(written)
 
 
@@ -119,31 +118,16 @@ def capital(atom: str) -> str:
     return atom[:1].upper() + atom[1:]
 
 
-def count(node: Node) -> int:
-    """How many derivations there are."""
-    match node:
-        case Text(_):
-            return 1
-        case Seq(parts):
-            total = 1
-            for part in parts:
-                total *= count(part)
-            return total
-        case Choice(options):
-            return sum(count(option) for option in options)
-        case Sentence(body, _):
-            return count(body)
-
-
 @dataclass
 class Network:
-    """A grammar as a net of states: edges carry an atom, or None for a step that writes nothing."""
+    """A grammar as a state machine: an edge writes an atom, or nothing if it carries None."""
 
     edges: list[list[tuple[str | None, int]]]
     start: int
     end: int
 
     def closure(self, states: frozenset[int]) -> frozenset[int]:
+        """The states reachable without writing an atom."""
         found, todo = set(states), list(states)
         while todo:
             for atom, target in self.edges[todo.pop()]:
@@ -161,7 +145,10 @@ def network(node: Node) -> Network:
         return len(net.edges) - 1
 
     def build(node: Node, at: int, first: bool) -> tuple[int, int | None]:
-        """Add the node after the state `at`; returns its end, and its end while the capital is still due (or None)."""
+        """Add the node after state `at`.
+
+        Returns its end state, and the end state if nothing was written and the next atom still needs the capital
+        (None if there is none)."""
         match node:
             case Text(atoms):
                 if not atoms:
@@ -218,7 +205,7 @@ def network(node: Node) -> Network:
 
 
 def accepts(node: Node, written: str) -> bool:
-    """Whether the text is one of the grammar's."""
+    """Whether the grammar contains the text."""
     net = network(node)
     states = net.closure(frozenset({net.start}))
     for atom in split(written):
@@ -226,16 +213,3 @@ def accepts(node: Node, written: str) -> bool:
         if not states:
             return False
     return net.end in states
-
-
-def atoms_of(node: Node) -> Iterator[str]:
-    """Every atom that occurs, capitals not applied."""
-    match node:
-        case Text(atoms):
-            yield from atoms
-        case Seq(children) | Choice(children):
-            for child in children:
-                yield from atoms_of(child)
-        case Sentence(body, end):
-            yield from atoms_of(body)
-            yield end

@@ -1,4 +1,4 @@
-"""The first section: an evidence sheet -> the grammar of its observations. Its words: prompts/observations.yaml."""
+"""Builds the grammar of the observations section from an evidence sheet. Phrases: prompts/observations.yaml."""
 
 import random
 import zlib
@@ -17,27 +17,27 @@ from emoreason.explain.write.phrases import (
 )
 from emoreason.knowledge.facs import ACTION_UNITS, opposites
 
-FRAMES = 3  # frames of a clause that stay open for choice
-ROOMY = 4  # from so many named units on, the text is long enough without words that only lead from one to the next
-QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> sentences on what does not move
-TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence says something
-_TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # not to be denied beside one another
+FRAMES = 3  # alternative frames per clause
+ROOMY = 4  # from this many named units on, the text is long enough without connecting phrases
+QUIET = {1: (1, 2), 2: (0, 2), 3: (0, 1)}  # named units -> minimum and maximum number of clauses on absent units
+TELLING = ("12", "4", "1", "2", "25", "5", "15", "26", "7", "24", "43")  # units whose absence is informative
+_TOGETHER = ({"25", "26", "27"}, {"5", "7", "43"}, {"1", "2"}, {"12", "15"})  # units that are not denied together
 
 
 def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
-    """Every named unit with its band, a few telling absent ones, no emotion word. Never reads a probability."""
+    """Every named unit with its band and a few informative absent ones. Uses no emotion word and no probability."""
     rng = order or plan_of(sheet)
     named = list(sheet.named)
     voices = load_phrases("observations")["voices"]
-    heard = rng.choice((*voices, None)) if len(named) < ROOMY else None  # one of them sees, or nobody
-    blocked = blocked_words(sheet.labels) | (set(voices) - {heard})
+    voice = rng.choice((*voices, None)) if len(named) < ROOMY else None  # at most one of them may appear in the text
+    blocked = blocked_words(sheet.labels) | (set(voices) - {voice})
     if rng.random() < 0.3:
         named.reverse()
     bodies = _affirmed(named, rng, blocked)
     quiet: list[Node] = []
     if named and not sheet.brief:
-        least, most = QUIET.get(len(named), (0, 0))
-        quiet = _quiet_parts(sheet, rng, blocked)[: rng.randint(least, most)]
+        fewest, most = QUIET.get(len(named), (0, 0))
+        quiet = _quiet_parts(sheet, rng, blocked)[: rng.randint(fewest, most)]
         if quiet and rng.random() < 0.3:  # "The lips are parted, but the jaw is not lowered."
             bodies[-1] = seq(bodies[-1], written(load_phrases("observations")["joins"]["but"], {}, {}), quiet.pop(0))
     sentences: list[Node] = [Sentence(body) for body in (*bodies, *quiet)]
@@ -49,18 +49,18 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
 
 
 def plan_of(sheet: Sheet) -> random.Random:
-    """The plan of a face when none is given: the same for the same numbers."""
+    """The default random generator for a face: the same measurements give the same plan."""
     return random.Random(zlib.crc32(repr(sorted(sheet.units.items())).encode()))
 
 
 def pick(nodes: Sequence[Node], rng: random.Random, n: int = FRAMES) -> Node:
-    """A choice among a few of the nodes."""
-    kept = rng.sample(nodes, min(n, len(nodes)))
-    return kept[0] if len(kept) == 1 else Choice(tuple(kept))
+    """A choice among at most `n` of the nodes."""
+    sampled = rng.sample(nodes, min(n, len(nodes)))
+    return sampled[0] if len(sampled) == 1 else Choice(tuple(sampled))
 
 
 def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -> list[Node]:
-    """The named units, one to three a sentence, as the bodies of the sentences."""
+    """The bodies of the sentences about the named units, one to three units each."""
     sentences: list[Node] = []
     left = list(named)
     while left:
@@ -72,7 +72,7 @@ def _affirmed(named: list[Named], rng: random.Random, blocked: frozenset[str]) -
 
 
 def _clauses(group: list[Named], rng: random.Random, blocked: frozenset[str], place: str | None, roomy: bool) -> Node:
-    """What one sentence says of a few units."""
+    """The body of one sentence about a few units."""
     words = load_phrases("observations")
 
     def part(unit: Named, kind: str) -> Node:
@@ -122,7 +122,7 @@ def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
 
 
 def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
-    """A face without a visible unit: that nothing moves, and one or two parts of it."""
+    """The sentences about a face without a visible unit: that nothing moves, and one or two resting parts."""
     parts = _quiet_parts(sheet, rng, blocked)[: 1 if sheet.brief else rng.choice((1, 1, 2))]
     general = pick(general_nodes("nothing", blocked), rng)
     together = [Sentence(_enumerated(parts, "last"))] if parts else []
@@ -138,7 +138,7 @@ def _still(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[No
 
 
 def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> list[Node]:
-    """Clauses on what does not move, in random order, no region twice."""
+    """Clauses on absent units, in random order, no region twice."""
     denied = [[code] for code in deniable(sheet)]
     regions = {name: entry["units"] for name, entry in load_phrases("observations")["rest"].items()}
     absent = set(sheet.absent)
@@ -154,19 +154,19 @@ def _quiet_parts(sheet: Sheet, rng: random.Random, blocked: frozenset[str]) -> l
     for name, units in resting * 2:
         found.append((set(units), pick(general_nodes("resting", blocked, name), rng)))
     rng.shuffle(found)
-    kept: list[Node] = []
-    said: set[str] = set()
+    clauses: list[Node] = []
+    used: set[str] = set()
     for codes, node in found:
-        near = {code for group in (*_TOGETHER, *map(set, regions.values())) if group & codes for code in group}
-        if not near & said:
-            said |= codes
-            kept.append(node)
-    return kept
+        related = {code for group in (*_TOGETHER, *map(set, regions.values())) if group & codes for code in group}
+        if not related & used:
+            used |= codes
+            clauses.append(node)
+    return clauses
 
 
 def deniable(sheet: Sheet) -> list[str]:
-    """Absent units worth a word: none beside a grade or the opposite of what is there."""
-    there, absent = set(sheet.visible), set(sheet.absent)
-    close = {code for group in _TOGETHER if group & there for code in group}
-    close.update(other for code in there for other in opposites(code))
-    return [code for code in TELLING if code in absent and code not in close]
+    """Absent units worth mentioning: none that is related or opposite to a visible unit."""
+    visible, absent = set(sheet.visible), set(sheet.absent)
+    related = {code for group in _TOGETHER if group & visible for code in group}
+    related.update(other for code in visible for other in opposites(code))
+    return [code for code in TELLING if code in absent and code not in related]

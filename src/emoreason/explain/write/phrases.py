@@ -1,4 +1,4 @@
-"""The phrases of `prompts/` as grammar nodes: bands, units, the number of a subject, and words that must not stand."""
+"""Turns the phrases of `prompts/` into grammar nodes: bands, units, singular and plural, and blocked words."""
 
 import random
 import re
@@ -10,11 +10,11 @@ from emoreason.core.resources import resource
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, Text, choice, template, text
 from emoreason.knowledge.emotions import SETS_KEPT, SYNONYMS, canonical, emotion_words
 
-NODES_KEPT = 2048  # those of usual labels are some hundreds; labels that are common words have their own
-MAX_ALTERNATIVES = 6  # alternatives that stay open at one place of one face's grammar
+NODES_KEPT = 2048  # cache size: usual labels need a few hundred nodes, labels that are common words need their own
+MAX_ALTERNATIVES = 6  # alternatives per choice in the grammar of one face
 _IRREGULAR = {"are": "is", "have": "has", "do": "does"}
 _SUFFIX = re.compile(r"(edly|ness|less|ment|ful|ing|ied|ies|ed|ly|es|s|y|e)$")
-_STEM = 4  # shorter stems ("mad", "sad", "scar-ed") begin words that have nothing to do with them
+_STEM = 4  # shorter stems ("mad", "sad", "scar-ed") also begin unrelated words
 
 
 @cache
@@ -39,7 +39,7 @@ def with_article(words: str) -> str:
 
 
 def articled(node: Node) -> Node:
-    """The article before whatever a phrase begins with."""
+    """The node with "a" or "an" before each of its texts."""
     match node:
         case Text(atoms):
             return Text((*with_article(atoms[0]).split()[:1], *atoms))
@@ -51,14 +51,14 @@ def articled(node: Node) -> Node:
             return node
 
 
-def written(source: str, words: Mapping[str, Any], given: Mapping[str, Node], many: bool = True) -> Node:
-    """A template whose {slots} are given or stand in the book `words`; `^verb` takes the number."""
-    slots = {name: given.get(name) or _entry(words[name], words, given, many) for name in _slots(source)}
+def written(source: str, words: Mapping[str, Any], values: Mapping[str, Node], many: bool = True) -> Node:
+    """A template whose {slots} come from `values` or from the phrases `words`; `^verb` agrees in number."""
+    slots = {name: values.get(name) or _entry(words[name], words, values, many) for name in _slots(source)}
     return template(_numbered(source, many), **slots) if slots else _plain(source, many)
 
 
-def _entry(source: str, words: Mapping[str, Any], given: Mapping[str, Node], many: bool) -> Node:
-    return written(source, words, given, many) if "{" in source else _plain(source, many)
+def _entry(source: str, words: Mapping[str, Any], values: Mapping[str, Node], many: bool) -> Node:
+    return written(source, words, values, many) if "{" in source else _plain(source, many)
 
 
 def _slots(source: str) -> list[str]:
@@ -75,11 +75,11 @@ def _numbered(source: str, many: bool) -> str:
 
 
 def thinned(node: Node, rng: random.Random, limit: int = MAX_ALTERNATIVES) -> Node:
-    """At most so many alternatives at every place, drawn anew for every face: a small grammar, yet other words."""
+    """Keep at most `limit` random alternatives per choice: a small grammar that still differs from face to face."""
     match node:
         case Choice(options):
-            kept = options if len(options) <= limit else tuple(rng.sample(options, limit))
-            return Choice(tuple(thinned(option, rng, limit) for option in kept))
+            sampled = options if len(options) <= limit else tuple(rng.sample(options, limit))
+            return Choice(tuple(thinned(option, rng, limit) for option in sampled))
         case Seq(parts):
             return Seq(tuple(thinned(part, rng, limit) for part in parts))
         case Sentence(body, end):
@@ -89,17 +89,17 @@ def thinned(node: Node, rng: random.Random, limit: int = MAX_ALTERNATIVES) -> No
 
 
 def plural(code: str) -> bool:
-    """Whether the unit is spoken of in the plural: "the lips are", "the jaw is"."""
+    """Whether the unit takes the plural: "the lips are", but "the jaw is"."""
     return "many" in load_phrases("observations")["units"][code]
 
 
 @cache
 def unit_slots(code: str, band: str | None) -> dict[str, Node]:
-    """What a frame about this unit may ask for."""
+    """The slots that a frame about this unit may use."""
     many = plural(code)
     unit = load_phrases("observations")["units"][code]
-    asked = ("participle", "attribute", "moved", "noun", "at", "nominal", "mass", "stuff")
-    slots = {name: _plain(unit[name], many) for name in asked if name in unit}
+    names = ("participle", "attribute", "moved", "noun", "at", "nominal", "mass", "stuff")
+    slots = {name: _plain(unit[name], many) for name in names if name in unit}
     slots["bare"] = _plain(unit["many" if many else "one"])
     slots["subject"] = Seq((text("the"), slots["bare"]))
     slots["plainly"] = _plain(unit["verb"])
@@ -116,7 +116,7 @@ def unit_slots(code: str, band: str | None) -> dict[str, Node]:
 
 
 def cues(code: str, band: str) -> dict[str, list[str]]:
-    """The words for a band that suit the unit, by where they stand."""
+    """The phrases for a band that suit the unit, by their position in a clause."""
     words = load_phrases("observations")
     more = words["suits"][words["units"][code]["kind"]].get(band, {})
     odd = "as far as it goes" if plural(code) else "as far as they go"
@@ -128,13 +128,13 @@ def cues(code: str, band: str) -> dict[str, list[str]]:
 
 @lru_cache(maxsize=NODES_KEPT)
 def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str] = frozenset()) -> tuple[Node, ...]:
-    """One node per frame of the list called `frames`, without the blocked words."""
+    """One node per frame in the list `frames`, without the blocked words."""
     words = load_phrases("interpretation" if frames in ("reference", "state", "undone") else "observations")
     own = _own_frames(words["units"][code], band) if frames == "clauses" else []
     slots = unit_slots(code, band)
-    said = slots.keys() | words.keys()  # not every band has a quantity
-    asked = [source for source in (*words[frames], *own) if said >= set(_slots(source))]
-    return _allowed([written(source, words, slots, plural(code)) for source in asked], blocked)
+    known = slots.keys() | words.keys()  # some slots are missing: not every band has a quantity
+    usable = [source for source in (*words[frames], *own) if known >= set(_slots(source))]
+    return _allowed([written(source, words, slots, plural(code)) for source in usable], blocked)
 
 
 def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
@@ -143,24 +143,24 @@ def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
 
 @lru_cache(maxsize=NODES_KEPT)
 def general_nodes(name: str, blocked: frozenset[str], region: str | None = None) -> tuple[Node, ...]:
-    """The sentences called `name` that speak of no unit, about a region at rest where one is given."""
+    """The sentences in the list `name`, which mention no unit; `region` fills in a region at rest."""
     words = load_phrases("observations")
     entry = words["rest"][region] if region else {}
     many = "one" not in entry
-    given = {"rested": _plain(entry["many" if many else "one"]), "way": _plain(entry["way"])} if region else {}
-    return _allowed([written(source, words, given, many) for source in words[name]], blocked)
+    values = {"rested": _plain(entry["many" if many else "one"]), "way": _plain(entry["way"])} if region else {}
+    return _allowed([written(source, words, values, many) for source in words[name]], blocked)
 
 
 def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]:
     if not blocked:
         return tuple(nodes)
-    allowed = tuple(kept for node in nodes if (kept := without(node, blocked)) is not None)
-    return allowed or tuple(nodes)  # a label such as "lips" cannot be avoided: evidence comes first
+    allowed = tuple(clean for node in nodes if (clean := without(node, blocked)) is not None)
+    return allowed or tuple(nodes)  # a label such as "lips" cannot be avoided; the evidence matters more
 
 
 @lru_cache(maxsize=SETS_KEPT)
 def blocked_words(labels: tuple[str, ...]) -> frozenset[str]:
-    """What observations must not use of the writer's own words: emotion words, the labels, their synonyms and stems."""
+    """Words of the writer's phrases that observations must not use: emotion words, labels, their synonyms and stems."""
     full, stems = forbidden(labels)
     lines = [
         line
@@ -188,16 +188,16 @@ def forbidden(labels: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]
 
 
 def without(node: Node, blocked: frozenset[str]) -> Node | None:
-    """The grammar less every alternative with a blocked word; None when nothing is left."""
+    """The grammar without the alternatives that contain a blocked word; None if nothing is left."""
     match node:
         case Text(atoms):
             return None if is_blocked(atoms, blocked) else node
         case Seq(parts):
-            kept = [without(part, blocked) for part in parts]
-            return None if None in kept else Seq(tuple(part for part in kept if part is not None))
+            clean = [without(part, blocked) for part in parts]
+            return None if None in clean else Seq(tuple(part for part in clean if part is not None))
         case Choice(options):
-            left = tuple(option for option in (without(option, blocked) for option in options) if option is not None)
-            return Choice(left) if left else None
+            rest = tuple(option for option in (without(option, blocked) for option in options) if option is not None)
+            return Choice(rest) if rest else None
         case Sentence(body, end):
             inner = without(body, blocked)
             return None if inner is None else Sentence(inner, end)
@@ -214,7 +214,7 @@ def _words(running: str) -> list[str]:
 
 
 def spoken(label: str) -> Node:
-    """A label in the ways in which a sentence may speak of it, verbatim in each."""
+    """The phrases a sentence may use for a label; each contains it verbatim."""
     known = canonical(label) == label and label not in ("positive", "negative", "other")
     kind = "neutral" if label == "neutral" else "noun" if known else "own"
     return template(load_phrases("interpretation")["spoken"][kind], name=text(label))

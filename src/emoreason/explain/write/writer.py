@@ -1,7 +1,8 @@
-"""The writer: an evidence sheet -> grammars of the three sections. What may be said is decided here, how in `prompts/`.
+"""Builds the grammars of the three sections from an evidence sheet. The phrases are in `prompts/`.
 
-`order` draws the plan of a section (which units share a sentence, which words stand for choice), so that one face gets
-a small grammar and a thousand faces get a large one. Without it the plan follows from the numbers of the sheet.
+`order` is the random generator that plans a section (which units share a sentence, which phrases are alternatives). So
+the grammar of one face is small, and the texts of a thousand faces still vary. By default the plan follows from the
+measurements on the sheet.
 """
 
 import random
@@ -20,12 +21,12 @@ __all__ = ["abstention", "conclusion", "explanation", "interpretation", "observa
 
 HEADINGS = ("Key observations:", "Overall emotional interpretation:", "Conclusion:")
 SURENESS = (("sure", 0.9), ("fair", 0.75), ("unsure", 0.55), ("open", 0.0))
-_BESIDE = {"part": ("incomplete",), "alone": ("unmoved", "unlike"), "where": ("counted",)}  # what needs no second word
+_REPLACED_BY = {"part": ("incomplete",), "alone": ("unmoved", "unlike"), "where": ("counted",)}  # left out beside these
 _BELOW = re.compile(r"the best label has (\d+%), below the (\d+%) that was asked for")
 
 
 def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
-    """Which named units speak for the label, what is against it or for the runner-up, how open it is."""
+    """Which named units support the label, what speaks against it or for the runner-up, and how clear the case is."""
     rng = order or plan_of(sheet)
     words = load_phrases("interpretation")
     slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "name": text(sheet.label)}
@@ -41,9 +42,9 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
     else:
         faint = typical & set(sheet.visible) or not sheet.units
         key, cited = "faint" if faint else "unsupported" if sheet.visible else "motionless", []
-    sentences: list[Node] = [_said(words[key], rng, slots, sheet, cited)]
+    sentences: list[Node] = [_sentence(words[key], rng, slots, sheet, cited)]
     if reasoned and reasoned.label != sheet.label:
-        sentences.append(_said(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
+        sentences.append(_sentence(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
     elif sheet.runner_up:
         sentences.append(_second(sheet, sheet.runner_up, rng, slots, named, typical))
     elif not sheet.brief:
@@ -54,7 +55,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
 def _rest(
     sheet: Sheet, rng: random.Random, slots: dict[str, Node], named: list[str], typical: frozenset[str]
 ) -> list[Node]:
-    """A sentence or two more where no runner-up is close."""
+    """Up to two more sentences, if no runner-up is close."""
     words = load_phrases("interpretation")
     aside = [code for code in named if typical and code not in typical]
     lacking = [code for code in deniable(sheet) if code in typical]
@@ -75,27 +76,27 @@ def _rest(
         if kinds
         else []
     )
-    kinds = [kind for kind in kinds if not any(other in kinds for other in _BESIDE.get(kind, ()))]
-    said = []
+    kinds = [kind for kind in kinds if not any(other in kinds for other in _REPLACED_BY.get(kind, ()))]
+    sentences = []
     for kind in kinds:
-        given, frames = slots, words["second"][kind] if kind == "unlike" else words[kind]
+        filled, frames = slots, words["second"][kind] if kind == "unlike" else words[kind]
         match kind:
             case "incomplete" | "unlike":
-                given = slots | _missing(rng.choice(lacking if kind == "incomplete" else contrary))
+                filled = slots | _missing(rng.choice(lacking if kind == "incomplete" else contrary))
             case "alone":
                 frames = frames[sureness(sheet.confidence)]
             case "counted":
                 how, numbers = _share(len(typical.intersection(named)), len(named))
-                given, frames = slots | numbers, frames[how]
+                filled, frames = slots | numbers, frames[how]
             case "where":
                 place = words["places"][_place(sheet, typical)]
-                given = slots | {name: written(entry, words, {}) for name, entry in place.items()}
-        said.append(_said(frames, rng, given, sheet, aside if kind == "aside" else ()))
-    return said
+                filled = slots | {name: written(entry, words, {}) for name, entry in place.items()}
+        sentences.append(_sentence(frames, rng, filled, sheet, aside if kind == "aside" else ()))
+    return sentences
 
 
 def _share(fitting: int, named: int) -> tuple[str, dict[str, Node]]:
-    """How many of the named units fit the label, in words."""
+    """The phrase for how many of the named units fit the label."""
     numerals = load_phrases("interpretation")["numerals"]
     if fitting == named:
         return "all", {"all": text("both" if named == 2 else f"all {numerals[named]}")}
@@ -105,21 +106,21 @@ def _share(fitting: int, named: int) -> tuple[str, dict[str, Node]]:
 
 
 def _extent(sheet: Sheet) -> list[str]:
-    """Whether the named movements are all small, or all strong."""
+    """The kind of sentence for movements that are all small or all strong; empty otherwise."""
     bands = {unit.band for unit in sheet.named}
     small = len(sheet.named) > 1 and bands <= {"trace", "slight"}
     return ["weak"] * small + ["strong"] * (len(sheet.named) > 1 and bands == {"strong"})
 
 
 def _place(sheet: Sheet, typical: frozenset[str]) -> str | None:
-    """The one region of the named units that speak for the label."""
+    """The region of the named units that support the label, if it is the only one and has a phrase."""
     regions = {unit.region for unit in sheet.named if unit.code in typical}
     place = next(iter(regions)) if len(regions) == 1 and len(sheet.named) > 1 else None
     return place if place in load_phrases("interpretation")["places"] else None
 
 
 def _pattern(sheet: Sheet) -> list[str]:
-    """Whether the face shows all of a prototype of its label, or some of one."""
+    """The kind of sentence for a face that shows all or part of a prototype of its label; empty otherwise."""
     prototypes = [set(prototype.units) for prototype in prototypes_of(sheet.label)]
     named = {unit.code for unit in sheet.named}
     if any(len(units) > 1 and units <= named for units in prototypes):
@@ -137,45 +138,45 @@ def _missing(code: str) -> dict[str, Node]:
 def _second(
     sheet: Sheet, second: str, rng: random.Random, slots: dict[str, Node], named: list[str], typical: frozenset[str]
 ) -> Node:
-    """A sentence on what else the face might be called."""
+    """A sentence on the runner-up label."""
     words = load_phrases("interpretation")["second"]
     slots = slots | {"second": spoken(second)}
     other = typical_units(second)
     shared = [code for code in named if code in other]
     lacking = [code for code in deniable(sheet) if code in other - typical]
     if lacking and (not shared or rng.random() < 0.4):
-        return _said(words["lacking"] + words["unlike"], rng, slots | _missing(rng.choice(lacking)))
-    said = _said(words["shared" if shared else "plain"], rng, slots, sheet, shared)
+        return _sentence(words["lacking"] + words["unlike"], rng, slots | _missing(rng.choice(lacking)))
+    sentence = _sentence(words["shared" if shared else "plain"], rng, slots, sheet, shared)
     if rng.random() < 0.4:  # "Even so, fear is also possible."
-        return Sentence(seq(written(load_phrases("interpretation")["contrast"], {}, {}), ",", _body(said)))
-    return said
+        return Sentence(seq(written(load_phrases("interpretation")["contrast"], {}, {}), ",", _body(sentence)))
+    return sentence
 
 
 def _voice(confidence: float) -> dict[str, Node]:
-    """The words that depend on how sure the evidence is."""
+    """The phrases that depend on the confidence."""
     words = load_phrases("interpretation")
     how = sureness(confidence)
-    said = {
+    phrases = {
         name: written(words[name][how], words, {}, many=False)
         for name in ("suggest", "fits", "evidence", "reads", "hedge", "choose")
     }
-    return said | {
+    return phrases | {
         "speak": written(words["speak"][how], words, {}),
         "speak_one": written(words["speak"][how], words, {}, many=False),
     }
 
 
-Reference = tuple[Node, bool]  # a unit as a noun phrase, and whether that is many
+Reference = tuple[Node, bool]  # a unit as a noun phrase, and whether that is plural
 
 
-def _said(
+def _sentence(
     frames: Sequence[str],
     rng: random.Random,
     slots: dict[str, Node],
     sheet: Sheet | None = None,
     cited: Sequence[str] = (),
 ) -> Node:
-    """A sentence of one of a few frames. The units that it cites are its subject's number as well."""
+    """A sentence from one of a few frames. The cited units decide whether the verb is singular or plural."""
     many = True
     if sheet and cited:
         units, many = _listed(_referred(sheet, cited, rng), rng, limit=2 if len(sheet.named) < ROOMY else 1)
@@ -199,7 +200,7 @@ def _listed(cited: Sequence[Reference], rng: random.Random, limit: int) -> Refer
 
 
 def _referred(sheet: Sheet, codes: Sequence[str], rng: random.Random) -> list[Reference]:
-    """Named units as "the raised brows" or "the raising of the brows", or all of them as "slightly raised brows"."""
+    """Units as "the raised brows" or "the raising of the brows", or all of them as "slightly raised brows"."""
     found: list[Reference] = []
     bare = rng.random() < 0.25
     for code in codes:
@@ -216,25 +217,25 @@ def sureness(confidence: float) -> str:
 
 
 def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | None = None) -> Node:
-    """The label, how sure, the runner-up when it is close."""
+    """The label, the confidence, and the runner-up if it is close."""
     rng = order or plan_of(sheet)
     words = load_phrases("interpretation")
     slots = _voice(sheet.confidence) | {"label": text(sheet.label), "percent": _percent(sheet.confidence)}
     frames = words["verdict"] + words["calibrated"] * 2 if sheet.calibrated else words["verdict"]
-    apart = bool(sheet.runner_up) and sheet.calibrated and rng.random() < 0.5  # the runner-up in a sentence of its own
-    if not sheet.calibrated:  # then the number is no measure of how sure one may be
+    apart = bool(sheet.runner_up) and sheet.calibrated and rng.random() < 0.5  # the runner-up gets its own sentence
+    if not sheet.calibrated:  # an uncalibrated number does not tell how sure the model is
         slots["rated"] = written(words["rated_only"], words, slots)
     elif apart or not sheet.runner_up:
         slots["rated"] = choice(*(written(words[name], words, slots) for name in ("rated", "rated_last")))
-    sentences = [_said(frames, rng, slots)]
+    sentences = [_sentence(frames, rng, slots)]
     if sheet.runner_up:
         slots |= {"second": text(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}
         if apart:
-            sentences.append(_said(words["runner_up_apart"], rng, slots))
+            sentences.append(_sentence(words["runner_up_apart"], rng, slots))
         else:
-            sentences = [Sentence(Seq((_body(sentences[0]), _body(_said(words["runner_up"], rng, slots)))))]
+            sentences = [Sentence(Seq((_body(sentences[0]), _body(_sentence(words["runner_up"], rng, slots)))))]
     if not sheet.calibrated:
-        sentences.append(_said(words["uncalibrated"], rng, slots))
+        sentences.append(_sentence(words["uncalibrated"], rng, slots))
     return thinned(Seq(tuple(sentences)), rng)
 
 
@@ -250,7 +251,7 @@ def _percent(probability: float) -> Node:
 
 
 def explanation(sheet: Sheet, reasoned: Reasoned | None, rng: random.Random) -> str:
-    """The three lines, sampled."""
+    """A sampled explanation of three lines."""
     nodes = (observations(sheet, rng), interpretation(sheet, reasoned, rng), conclusion(sheet, reasoned, rng))
     return three_lines(*(sample(node, rng) for node in nodes))
 
@@ -260,13 +261,13 @@ def three_lines(*sections: str) -> str:
 
 
 def abstention(sheet: Sheet) -> str:
-    """What is missing, and no claim."""
+    """A text for a face without a reading: it gives the reason and makes no claim."""
     words = load_phrases("interpretation")["abstention"]
     rng = plan_of(sheet)
     why = sheet.why or "no movement of the face was measured"
     keys = ["observations", "interpretation", "conclusion"]
-    given: dict[str, Node] = {"why": text(why)}
-    if found := _BELOW.fullmatch(why):  # said in many ways, because many faces have it
+    slots: dict[str, Node] = {"why": text(why)}
+    if found := _BELOW.fullmatch(why):  # a common reason, so it has several wordings
         keys[2] = "close"
-        given |= {"reached": text(found[1]), "limit": text(found[2])}
-    return three_lines(*(sample(_said(words[key], rng, given), rng) for key in keys))
+        slots |= {"reached": text(found[1]), "limit": text(found[2])}
+    return three_lines(*(sample(_sentence(words[key], rng, slots), rng) for key in keys))

@@ -1,1 +1,1 @@
-"""Label heads and measures on frozen features."""
+"""Trains label heads, action units, valence and arousal on frozen features."""

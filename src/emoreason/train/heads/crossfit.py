@@ -1,8 +1,9 @@
-"""What heads say of faces that they have not seen, where too few faces are held out to choose and to calibrate by.
+"""Cross-fitting: chooses the epoch and calibrates with ten extra heads if too few faces are held out.
 
-Ten heads are trained, each without a tenth of the training and held-out faces. What each says of its tenth chooses the
-epoch and is what temperature, operating points and the open-set limit are fitted on. The head that is kept is none of
-them: it is trained on the training faces, about as many as each of the ten had, up to that epoch.
+Ten heads are trained, each without a tenth of the training and held-out faces, and each answers for the tenth it has
+not seen. These answers choose the epoch; temperature, operating points and the open-set limit are fitted on them. The
+final head is a separate one: it is trained up to that epoch on the training faces, about as many as each of the ten
+had.
 """
 
 from collections.abc import Callable
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.learned import Judged
-from emoreason.train.heads.training import HeadData, Trained, train_head
+from emoreason.train.heads.learned import HeldOutLogits
+from emoreason.train.heads.training import HeadData, TrainedHead, train_head
 from emoreason.train.splits import Splits, share_of
 
 if TYPE_CHECKING:
     from emoreason.train.labeled_faces import LabeledFaces
 
 FOLDS = 10
-FEW_FACES = 100  # held-out faces with one label; with 160 cross-fitting gained nothing more
+FEW_FACES = 100  # held-out faces with one label; from 160 on cross-fitting did not help
 
 
 def crossfit(
-    words: np.ndarray,
+    prototypes: np.ndarray,
     scale: float,
     faces: "LabeledFaces",
     parts: Splits,
@@ -32,44 +33,51 @@ def crossfit(
     seed: int,
     progress: Callable[[int], None] = lambda n: None,
     loss: LossSettings = LossSettings(),
-) -> tuple[Trained, Judged] | None:
-    """The kept head, and what the ten said. None where no fold can do without one of the labels."""
-    mine = np.sort(np.concatenate([parts.train, parts.holdout]))
-    pairs = folds(faces, mine, seed)
+) -> tuple[TrainedHead, HeldOutLogits] | None:
+    """The final head and the logits of the ten heads; None if every fold holds all faces of some label."""
+    used_rows = np.sort(np.concatenate([parts.train, parts.holdout]))
+    pairs = folds(faces, used_rows, seed)
     if not pairs:
         return None
-    to_the_end = replace(config, patience=config.epochs)
-    loss_of, said, rows = np.zeros(config.epochs + 1), [], np.concatenate([judged for _, judged in pairs])
-    for number, (learning, judged) in enumerate(pairs):
-        answers: list[np.ndarray] = []  # of every epoch, (m, L)
-        log = train_head(words, scale, part_of(faces, learning), part_of(faces, judged), to_the_end, seed,
-                         _later(progress, number * config.epochs), loss, watch=answers.append).log  # fmt: skip
-        loss_of += len(judged) / len(rows) * np.array([line["held_out"] for line in log])
-        said.append(np.stack(answers))
+    without_stopping = replace(config, patience=config.epochs)
+    loss_of, fold_logits = np.zeros(config.epochs + 1), []
+    rows = np.concatenate([left_out for _, left_out in pairs])
+    for number, (rest, left_out) in enumerate(pairs):
+        epoch_logits: list[np.ndarray] = []  # one (m, L) array per epoch
+        log = train_head(prototypes, scale, part_of(faces, rest), part_of(faces, left_out), without_stopping, seed,
+                         _offset(progress, number * config.epochs), loss, watch=epoch_logits.append).log  # fmt: skip
+        loss_of += len(left_out) / len(rows) * np.array([line["held_out"] for line in log])
+        fold_logits.append(np.stack(epoch_logits))
     epoch = int(loss_of.argmin())
-    kept = train_head(words, scale, part_of(faces, parts.train), None, replace(config, epochs=epoch), seed, loss=loss)
-    own = {line["epoch"]: line["train"] for line in kept.log[1:]}
-    lines = [{"epoch": e, "held_out": float(value)} | ({"train": own[e]} if e in own else {})
+    final = train_head(
+        prototypes, scale, part_of(faces, parts.train), None, replace(config, epochs=epoch), seed, loss=loss
+    )
+    train_loss = {line["epoch"]: line["train"] for line in final.log[1:]}
+    lines = [{"epoch": e, "held_out": float(value)} | ({"train": train_loss[e]} if e in train_loss else {})
              for e, value in enumerate(loss_of)]  # fmt: skip
-    return replace(kept, log=lines), Judged(rows, np.concatenate([answers[epoch] for answers in said]), len(pairs))
+    logits = np.concatenate([by_epoch[epoch] for by_epoch in fold_logits])
+    return replace(final, log=lines), HeldOutLogits(rows, logits, len(pairs))
 
 
 def folds(
     faces: "LabeledFaces", rows: np.ndarray, seed: int, count: int = FOLDS
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(learned from, judged) row numbers: label by label alike, persons and copies on one side. A fold that holds all
-    faces of a label is left out: a head that knows nothing of a label is unlike the one that is kept."""
-    left, parts = rows, []
+    """(training rows, left-out rows) of each fold, with equal shares of each label. Persons and copies stay together.
+
+    Skips folds that hold all faces of a label: a head that has never seen a label is too unlike the final one."""
+    remaining, parts = rows, []
     for others in range(count, 1, -1):
-        if len(left):
-            parts.append(share_of(faces, left, 1 / others, seed + others))
-            left = np.setdiff1d(left, parts[-1])
-    pairs = [(np.setdiff1d(rows, part), part) for part in (*parts, left) if len(part)]
+        if len(remaining):
+            parts.append(share_of(faces, remaining, 1 / others, seed + others))
+            remaining = np.setdiff1d(remaining, parts[-1])
+    pairs = [(np.setdiff1d(rows, part), part) for part in (*parts, remaining) if len(part)]
     labels = set(faces.stratum[rows].tolist())
-    return [(learning, part) for learning, part in pairs if set(faces.stratum[learning].tolist()) == labels]
+    return [
+        (training_rows, part) for training_rows, part in pairs if set(faces.stratum[training_rows].tolist()) == labels
+    ]
 
 
-def _later(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
+def _offset(progress: Callable[[int], None], done: int) -> Callable[[int], None]:
     return lambda n: progress(done + n)
 
 

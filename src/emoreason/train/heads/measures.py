@@ -1,7 +1,7 @@
-"""Action units, valence and arousal from columns of the data: linear heads on features, and how good they are.
+"""Trains action units, valence and arousal from columns of the data, as linear heads on features, and scores them.
 
-Everything is chosen on the held-out part (strength of the regularisation, thresholds, spread) and told on the report
-part, beside what one has without training.
+Strength of the regularisation, thresholds and spread are chosen on the held-out part. Scores are for the report part,
+beside baselines that need no training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from emoreason.knowledge.emotions import valence_arousal
 from emoreason.knowledge.facs import ACTION_UNITS
 from emoreason.train.heads.measure_scores import best_threshold, f1, point_scores, rounded, unit_scores
 
-ENOUGH = {"train": 30, "holdout": 10}  # faces with a valence: a line through fewer is noise
-SIDES = {"train": 10, "holdout": 3}  # faces with a unit, and faces without
-PRESENT = 0.4  # a graded unit counts as shown from 2 of 5 on, as is usual with DISFA
-STRENGTHS = tuple(float(10.0**k) for k in np.arange(1, -5.5, -0.5))  # of the L2 penalty on standardised features
-Columns = dict[str, np.ndarray]  # valence, arousal or the code of a unit -> (n,), NaN where it is not known
+MIN_POINTS = {"train": 30, "holdout": 10}  # faces with a valence or arousal; a fit to fewer would be noise
+MIN_FACES = {"train": 10, "holdout": 3}  # faces that show a unit, and faces that do not
+PRESENT = 0.4  # a graded unit counts as shown from 2 of 5 on, as usual for DISFA
+STRENGTHS = tuple(float(10.0**k) for k in np.arange(1, -5.5, -0.5))  # L2 penalties on standardised features
+Columns = dict[str, np.ndarray]  # valence, arousal or the code of a unit -> (n,), NaN where unknown
 
 
 def fit_measures(
@@ -37,11 +37,11 @@ def fit_measures(
     distributions: Sequence[Mapping[str, float]] | None = None,
     base_units: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any] | None:
-    """Train what the samples have columns for and write measures.safetensors; the metrics, or None without columns.
+    """Train a head for each column of the samples and write measures.safetensors. Returns the metrics, or None.
 
-    features: (n, D), row by row with the samples; parts: the rows to train on, to choose by and to report on
-    distributions: what the model says of each face's labels: valence and arousal derived from it are a baseline
-    base_units: code -> (n,), the base model's own action units: another one
+    features: (n, D), in the order of the samples; parts: the train, holdout and report rows
+    distributions: label probabilities of each face; valence and arousal derived from them are a baseline
+    base_units: code -> (n,), the base model's own action units, a second baseline
     """
     columns = _columns(samples)
     if not columns:
@@ -49,7 +49,7 @@ def fit_measures(
     train, holdout, report = (np.asarray(rows, dtype=np.int64) for rows in parts)
     reasons = {name: _too_few(name, values, {"train": train, "holdout": holdout}) for name, values in columns.items()}
     kept = {name: values for name, values in columns.items() if not reasons[name]}
-    metrics: dict[str, Any] = {"left_out": {_told(name): why for name, why in reasons.items() if why}}
+    metrics: dict[str, Any] = {"left_out": {_title(name): why for name, why in reasons.items() if why}}
     points, codes = [name for name in POINT if name in kept], [name for name in kept if name not in POINT]
     if not kept:
         return metrics
@@ -61,7 +61,7 @@ def fit_measures(
     width = features.shape[1]
 
     def unscaled(weights: list[np.ndarray], biases: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Maps of the standardised features as maps of the features."""
+        """Convert weights on standardised features to weights on the raw features."""
         weight = np.concatenate([w.reshape(-1, width) for w in weights] or [np.empty((0, width))]) / spread
         return weight, np.concatenate([np.ravel(b) for b in biases] or [np.empty(0)]) - weight @ centre
 
@@ -74,22 +74,24 @@ def fit_measures(
     derived = _derived(distributions)
     answers = measures.valence_arousal(features)
     for name, (_, _, strength) in zip(points, by_point, strict=True):
-        at, rows = POINT.index(name), _known(kept[name], report)
+        column, rows = POINT.index(name), _known(kept[name], report)
         assert answers is not None
-        rivals = {"trained": answers[rows, at], "constant": np.full(len(rows), np.nanmean(kept[name][train]))}
-        if derived is not None and not np.isnan(derived[rows, at]).any():
-            rivals["derived"] = derived[rows, at]
+        predictions = {"trained": answers[rows, column], "constant": np.full(len(rows), np.nanmean(kept[name][train]))}
+        if derived is not None and not np.isnan(derived[rows, column]).any():
+            predictions["derived"] = derived[rows, column]
         metrics[name] = {"n": len(rows), "strength": float(f"{strength:.3g}")} | {
-            who: point_scores(said, kept[name][rows], seed) for who, said in rivals.items() if len(rows)
+            who: point_scores(values, kept[name][rows], seed) for who, values in predictions.items() if len(rows)
         }
 
     raw, thresholds = measures.raw_units(features), []
     units: dict[str, Any] = {}
     for at, code in enumerate(codes):
         shown, rows = kept[code] >= PRESENT, _known(kept[code], report)
-        rivals = {"trained": raw[:, at]} | ({"base": base_units[code]} if base_units and code in base_units else {})
+        predictions = {"trained": raw[:, at]} | (
+            {"base": base_units[code]} if base_units and code in base_units else {}
+        )
         chosen = _known(kept[code], holdout)
-        limits = {who: best_threshold(said[chosen], shown[chosen]) for who, said in rivals.items()}
+        limits = {who: best_threshold(values[chosen], shown[chosen]) for who, values in predictions.items()}
         thresholds.append(LOWEST if _graded(kept[code]) else limits["trained"])
         units[code] = {
             "n": len(rows),
@@ -97,7 +99,11 @@ def fit_measures(
             "graded": _graded(kept[code]),
             "strength": float(f"{by_unit[0][2][at]:.3g}"),
             "always": {"f1": rounded(f1(np.full(len(rows), True), shown[rows]))},
-        } | {who: unit_scores(said[rows], shown[rows], limits[who], seed) for who, said in rivals.items() if len(rows)}
+        } | {
+            who: unit_scores(values[rows], shown[rows], limits[who], seed)
+            for who, values in predictions.items()
+            if len(rows)
+        }
     if units:
         metrics["action_units"] = units
         metrics["mean_f1"] = {who: _mean_f1(units, who) for who in ("trained", "always", "base")}
@@ -106,10 +112,10 @@ def fit_measures(
 
 
 def _columns(samples: Sequence[Sample]) -> Columns:
-    """What the samples know, in the order valence, arousal, units by their number."""
-    found = {name: [getattr(sample, name) for sample in samples] for name in POINT}
-    found |= {code: [(sample.units or {}).get(code) for sample in samples] for code in ACTION_UNITS}
-    as_numbers = {name: np.array([np.nan if v is None else v for v in values]) for name, values in found.items()}
+    """The columns that the samples have, in the order valence, arousal, action units by number."""
+    columns = {name: [getattr(sample, name) for sample in samples] for name in POINT}
+    columns |= {code: [(sample.units or {}).get(code) for sample in samples] for code in ACTION_UNITS}
+    as_numbers = {name: np.array([np.nan if v is None else v for v in values]) for name, values in columns.items()}
     return {name: values for name, values in as_numbers.items() if not np.isnan(values).all()}
 
 
@@ -118,25 +124,25 @@ def _known(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _graded(values: np.ndarray) -> bool:
-    """Intensities, and not only present or absent."""
+    """Whether the values are intensities and not only 0 and 1."""
     return bool(np.setdiff1d(values[~np.isnan(values)], (0.0, 1.0)).size)
 
 
-def _told(name: str) -> str:
+def _title(name: str) -> str:
     return name if name in POINT else f"AU {name}"
 
 
 def _too_few(name: str, values: np.ndarray, parts: Mapping[str, np.ndarray]) -> str:
-    """Why it cannot be trained; empty when it can."""
+    """Why a column cannot be trained; empty if it can."""
     for part, rows in parts.items():
         known = values[_known(values, rows)]
-        if name in POINT and len(known) < ENOUGH[part]:
-            return f"{len(known)} faces of the {part} part have it, at least {ENOUGH[part]} are needed"
+        if name in POINT and len(known) < MIN_POINTS[part]:
+            return f"{len(known)} faces of the {part} part have it, at least {MIN_POINTS[part]} are needed"
         shown = int((known >= PRESENT).sum())
-        if name not in POINT and min(shown, len(known) - shown) < SIDES[part]:
+        if name not in POINT and min(shown, len(known) - shown) < MIN_FACES[part]:
             return (
-                f"{shown} faces of the {part} part show it and {len(known) - shown} do not, at least {SIDES[part]} of "
-                "each are needed"
+                f"{shown} faces of the {part} part show it and {len(known) - shown} do not, "
+                f"at least {MIN_FACES[part]} of each are needed"
             )
         if name in POINT and known.std() == 0:
             return f"it is {known[0]:g} in all faces of the {part} part"
@@ -146,20 +152,24 @@ def _too_few(name: str, values: np.ndarray, parts: Mapping[str, np.ndarray]) -> 
 def _fit_point(
     x: np.ndarray, values: np.ndarray, train: np.ndarray, holdout: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Ridge regression (weight (D,), bias (), strength), stretched to the spread of the held-out faces: the concordance
-    asks for it, and a ridge answers too near the mean."""
+    """Ridge regression: weight (D,), bias (), strength.
+
+    Its answers are stretched to the spread of the held-out faces, because a ridge stays too close to the mean and the
+    concordance correlation penalises that."""
     rows, held = _known(values, train), _known(values, holdout)
     mean, target = values[rows].mean(), values[held]
     gram = x[rows].T.astype(np.float64) @ x[rows] / len(rows)
-    size, basis = np.linalg.eigh(gram)
-    along = basis.T @ (x[rows].T @ (values[rows] - mean) / len(rows))
-    candidates = [(0.0, np.zeros(x.shape[1]), mean, STRENGTHS[0])]  # where nothing agrees with the held-out faces
+    eigenvalues, basis = np.linalg.eigh(gram)
+    projected = basis.T @ (x[rows].T @ (values[rows] - mean) / len(rows))
+    candidates = [
+        (0.0, np.zeros(x.shape[1]), mean, STRENGTHS[0])
+    ]  # used if no candidate agrees with the held-out faces
     for strength in STRENGTHS:
-        weight = basis @ (along / (np.maximum(size, 0) + strength))
-        said = x[held] @ weight
-        stretch = target.std() / said.std() if said.std() > 0 else 1.0
-        fit = float(np.corrcoef(said, target)[0, 1]) if said.std() > 0 else -1.0
-        candidates.append((fit, weight * stretch, target.mean() - stretch * said.mean(), strength))
+        weight = basis @ (projected / (np.maximum(eigenvalues, 0) + strength))
+        predicted = x[held] @ weight
+        stretch = target.std() / predicted.std() if predicted.std() > 0 else 1.0
+        fit = float(np.corrcoef(predicted, target)[0, 1]) if predicted.std() > 0 else -1.0
+        candidates.append((fit, weight * stretch, target.mean() - stretch * predicted.mean(), strength))
     best = max(candidates, key=lambda candidate: candidate[0])
     return best[1], np.asarray(best[2]), best[3]
 
@@ -167,7 +177,7 @@ def _fit_point(
 def _fit_units(
     x: np.ndarray, columns: Columns, codes: Sequence[str], train: np.ndarray, holdout: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Logistic regressions (weight (U, D), bias (U,)), all at once; each keeps the strength that serves it best."""
+    """Logistic regressions for all units at once: weight (U, D), bias (U,), and the best strength for each unit."""
     table = torch.from_numpy(np.stack([columns[code] for code in codes], axis=1)).float()  # (n, U)
     known, target = ~table.isnan(), table.nan_to_num()
     parts = [(torch.from_numpy(x[rows]), target[rows], known[rows]) for rows in (train, holdout)]
@@ -176,8 +186,8 @@ def _fit_units(
     bias = rate.logit().requires_grad_()
     best = torch.full((len(codes),), torch.inf)
     kept_weight, kept_bias, kept_strength = weight.detach().clone(), bias.detach().clone(), [0.0] * len(codes)
-    for strength in STRENGTHS:  # from strong to weak, each from where the last one ended
-        _descend(weight, bias, *parts[0], strength)
+    for strength in STRENGTHS:  # from strong to weak, each starting from the previous solution
+        _minimise(weight, bias, *parts[0], strength)
         with torch.no_grad():
             held = _losses(weight, bias, *parts[1])
             better = held < best
@@ -188,12 +198,12 @@ def _fit_units(
 
 
 def _losses(weight: Tensor, bias: Tensor, inputs: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """(U,) mean cross-entropy over the faces with a number."""
+    """(U,) mean cross-entropy over the faces whose value is known."""
     each = F.binary_cross_entropy_with_logits(inputs @ weight.T + bias, target, reduction="none") * known
     return each.sum(dim=0) / known.sum(dim=0)
 
 
-def _descend(weight: Tensor, bias: Tensor, inputs: Tensor, target: Tensor, known: Tensor, strength: float) -> None:
+def _minimise(weight: Tensor, bias: Tensor, inputs: Tensor, target: Tensor, known: Tensor, strength: float) -> None:
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> float:
@@ -206,13 +216,13 @@ def _descend(weight: Tensor, bias: Tensor, inputs: Tensor, target: Tensor, known
 
 
 def _derived(distributions: Sequence[Mapping[str, float]] | None) -> np.ndarray | None:
-    """(n, 2) circumplex points of the label distributions, NaN where the labels have no place."""
+    """(n, 2) valence and arousal of the label distributions, NaN where a label has no point on the circumplex."""
     if distributions is None:
         return None
     return np.array([valence_arousal(shares) or (np.nan, np.nan) for shares in distributions])
 
 
 def _mean_f1(units: Mapping[str, Any], who: str) -> float | None:
-    """Over the units that were shown in the report part; None where some of them have no such answer."""
+    """Mean F1 of the units shown in the report part; None if `who` lacks some of them."""
     scores = [row.get(who, {}).get("f1") for row in units.values() if row["always"]["f1"] is not None]
     return rounded(float(np.mean(scores))) if scores and None not in scores else None

@@ -1,8 +1,9 @@
-"""What a training minimises. Some doubt the labels (SCN, EAC, RUL), one needs few of them (Ada-CM).
+"""Training objectives: plain losses, losses for noisy labels (SCN, EAC, RUL), and one for few labels (Ada-CM).
 
-An objective looks at faces through `see`, as often as it wants, and answers with one loss a face; a term of the whole
-batch is spread evenly. What changes during training lives in buffers, so that a checkpoint keeps it. Random draws come
-from torch's global generator. The papers' ideas, adapted to soft targets; docs/noise.md says what they are worth.
+An objective calls `model` on faces as often as it needs and returns one loss per face; a term of the whole batch is
+spread evenly over its faces. State that changes during training is kept in buffers, so checkpoints include it. Random
+numbers come from torch's global generator. The ideas are those of the papers, adapted to soft targets; docs/noise.md
+compares them.
 """
 
 import math
@@ -21,22 +22,20 @@ from emoreason.train.heads import losses
 if TYPE_CHECKING:
     from emoreason.train.finetune_config import LossSettings
 
-    pass
-
 NAMES = ("ce", "symmetric", "generalised", "scn", "eac", "rul", "ada-cm")
-See = Callable[[Tensor], "TowerOutput"]
+Model = Callable[[Tensor], "TowerOutput"]
 
 
 @dataclass(frozen=True)
 class FaceBatch:
     faces: Tensor  # (B, C, S, S) augmented and normalised; (B, D) features where the encoder is frozen
     target: Tensor  # (B, L), rows that sum to 1, or all zero where the face has no label
-    rows: Tensor  # (B,) its number in the training part
-    again: Callable[[], Tensor]  # the same faces under another, stronger augmentation
+    rows: Tensor  # (B,) row numbers in the training part
+    again: Callable[[], Tensor]  # the same faces with another, stronger augmentation
 
 
 class Objective(nn.Module):
-    """A loss of logits and targets, weighted by label; the others go on from here."""
+    """A loss of logits and targets, weighted by label. Base class of the other objectives."""
 
     weight: Tensor  # (L,)
 
@@ -57,26 +56,28 @@ class Objective(nn.Module):
         known = target.sum(dim=1) > 0
         return torch.where(known, plain * (target @ self.weight) if self.settings.class_balance else plain, 0.0)
 
-    def forward(self, see: See, batch: FaceBatch) -> Tensor:
-        return self.loss(see(batch.faces).logits, batch.target)
+    def forward(self, model: Model, batch: FaceBatch) -> Tensor:
+        return self.loss(model(batch.faces).logits, batch.target)
 
-    def judged(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(B,) what chooses the epoch, on held-out faces whose labels are as noisy as the others. Some losses make
-        answers sharper than such labels are; a wrong one must not outweigh all others then: a bounded loss judges."""
+    def validation_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(B,) the loss on held-out faces that chooses the epoch.
+
+        Their labels are as noisy as the training labels, and some objectives make answers sharper than the labels are.
+        For these it is a bounded loss, so that one wrong label cannot outweigh all others."""
         if self.settings.name in ("symmetric", "generalised", "scn"):
             return losses.generalised_cross_entropy(logits, target, self.settings.q)
         return losses.soft_cross_entropy(logits, target)
 
     def epoch(self, number: int) -> None:
-        """Called before each epoch, 1 the first."""
+        """Called before each epoch; the first is 1."""
 
 
 class SelfCure(Objective):
-    """SCN (Wang et al. 2020): faces are weighed by a learned importance, the less important share is held below the
-    rest, and a label is exchanged where the model is surer of another by a margin."""
+    """SCN (Wang et al. 2020): weights faces by a learned importance, keeps the less important ones below the rest by a
+    margin, and replaces a label if another one is more probable by a margin."""
 
-    answers: Tensor  # (n, L) what the model said of each face in the epoch so far
-    relabeled: Tensor  # (n,) another label, or -1
+    answers: Tensor  # (n, L) the model's probabilities for each face in this epoch
+    relabeled: Tensor  # (n,) the new label, or -1
     given: Tensor  # (n,) the label with the most votes
     MORE_IMPORTANT, RANK_MARGIN = 0.7, 0.15
 
@@ -87,18 +88,18 @@ class SelfCure(Objective):
         self.register_buffer("relabeled", torch.full((len(targets),), -1))
         self.register_buffer("given", targets.argmax(dim=1), persistent=False)
 
-    def forward(self, see: See, batch: FaceBatch) -> Tensor:
-        seen = see(batch.faces)
+    def forward(self, model: Model, batch: FaceBatch) -> Tensor:
+        output = model(batch.faces)
         known = batch.target.sum(dim=1) > 0
-        self.answers[batch.rows] = seen.logits.detach().softmax(dim=1).to(self.answers) * known[:, None]
-        importance = self.importance(seen.pooled).sigmoid()  # (B, 1)
-        other = self.relabeled[batch.rows]
-        one_hot = F.one_hot(other.clamp(min=0), batch.target.shape[1]).to(batch.target)
-        target = torch.where((other >= 0)[:, None], one_hot, batch.target)
-        return self.loss(seen.logits * importance, target) + self.ranked(importance[:, 0])
+        self.answers[batch.rows] = output.logits.detach().softmax(dim=1).to(self.answers) * known[:, None]
+        importance = self.importance(output.pooled).sigmoid()  # (B, 1)
+        new_label = self.relabeled[batch.rows]
+        one_hot = F.one_hot(new_label.clamp(min=0), batch.target.shape[1]).to(batch.target)
+        target = torch.where((new_label >= 0)[:, None], one_hot, batch.target)
+        return self.loss(output.logits * importance, target) + self.ranking_loss(importance[:, 0])
 
-    def ranked(self, importance: Tensor) -> Tensor:
-        """How far the two groups are from being a margin apart."""
+    def ranking_loss(self, importance: Tensor) -> Tensor:
+        """How much the margin between the two importance groups is missed by."""
         ordered = importance.sort(descending=True).values
         cut = round(self.MORE_IMPORTANT * len(ordered))
         if not 0 < cut < len(ordered):
@@ -106,62 +107,69 @@ class SelfCure(Objective):
         return F.relu(self.RANK_MARGIN - (ordered[:cut].mean() - ordered[cut:].mean()))
 
     def epoch(self, number: int) -> None:
-        answers = _of_all_processes(self.answers)
+        answers = _sum_over_processes(self.answers)
         if number > self.settings.warmup:
             best = answers.max(dim=1)
-            surer = best.values - answers.gather(1, self.given[:, None])[:, 0] > self.settings.margin
-            self.relabeled = torch.where(surer, best.indices, -1)
+            replace = best.values - answers.gather(1, self.given[:, None])[:, 0] > self.settings.margin
+            self.relabeled = torch.where(replace, best.indices, -1)
         self.answers.zero_()
 
 
 class Consistent(Objective):
-    """EAC (Zhang et al. 2022): what speaks for each label must lie at the same place in the mirrored face. A noisy
-    label is learned from a detail; erasing a rectangle and asking for the whole map makes details useless."""
+    """EAC (Zhang et al. 2022): the map of evidence for each label must be the same in the mirrored face.
+
+    A network learns a noisy label from a detail of the face. Erasing a rectangle and comparing whole maps makes details
+    useless."""
 
     def __init__(self, settings: "LossSettings", targets: Tensor, width: int):
         super().__init__(settings, targets)
         self.maps = nn.Linear(width, targets.shape[1])
 
-    def forward(self, see: See, batch: FaceBatch) -> Tensor:
+    def forward(self, model: Model, batch: FaceBatch) -> Tensor:
         faces = erase(batch.faces)
-        both = see(torch.cat([faces, faces.flip(3)]))
-        if both.grid is None:
-            raise UsageError("--loss.name eac needs an encoder with a grid of features: ce, symmetric or rul do not")
+        output = model(torch.cat([faces, faces.flip(3)]))
+        if output.grid is None:
+            raise UsageError(
+                "--loss.name eac needs an encoder with a grid of features; ce, symmetric and rul work without one"
+            )
         n = len(faces)
-        grid = both.grid.float()
+        grid = output.grid.float()
         maps = torch.einsum("bchw,lc->blhw", grid, self.maps.weight)
-        apart = (maps[:n] - maps[n:].flip(3)).square().mean(dim=(1, 2, 3))
-        own = self.loss(self.maps(grid[:n].mean(dim=(2, 3))), batch.target)
-        return self.loss(both.logits[:n], batch.target) + own + self.settings.consistency * apart
+        disagreement = (maps[:n] - maps[n:].flip(3)).square().mean(dim=(1, 2, 3))
+        map_loss = self.loss(self.maps(grid[:n].mean(dim=(2, 3))), batch.target)
+        return self.loss(output.logits[:n], batch.target) + map_loss + self.settings.consistency * disagreement
 
 
 class Relative(Objective):
-    """RUL (Zhang et al. 2021): two faces are mixed in the proportion of their learned uncertainties and must still show
-    both labels, which makes the harder face of the two the more uncertain. Logits are linear in the embedding, so that
-    mixing them mixes the embeddings."""
+    """RUL (Zhang et al. 2021): mixes two faces in proportion to their learned uncertainties, and both labels must still
+    be recognisable. So the harder face of the two becomes the more uncertain one.
+
+    Logits are linear in the embedding, so mixing logits mixes embeddings."""
 
     def __init__(self, settings: "LossSettings", targets: Tensor, width: int):
         super().__init__(settings, targets)
         hidden = max(8, width // 4)
         self.uncertainty = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Softplus())
 
-    def forward(self, see: See, batch: FaceBatch) -> Tensor:
-        seen = see(batch.faces)
-        uncertainty = self.uncertainty(seen.pooled) + 1e-6  # (B, 1)
-        other = torch.randperm(len(seen.logits)).to(seen.logits.device)
+    def forward(self, model: Model, batch: FaceBatch) -> Tensor:
+        output = model(batch.faces)
+        uncertainty = self.uncertainty(output.pooled) + 1e-6  # (B, 1)
+        other = torch.randperm(len(output.logits)).to(output.logits.device)
         share = uncertainty / (uncertainty + uncertainty[other])
-        mixed = share * seen.logits + (1 - share) * seen.logits[other]
+        mixed = share * output.logits + (1 - share) * output.logits[other]
         return self.loss(mixed, batch.target) + self.loss(mixed, batch.target[other])
 
 
 class AdaptiveMargin(Objective):
-    """Ada-CM (Li et al. 2022), for data of which few faces have a label. Where the model is sure of an unlabeled face
-    and of its mirror image, its answer is the target for a stronger augmentation; where it is not, the two answers have
-    to agree. How sure is enough follows, label by label, the confidence on the labeled faces that it gets right."""
+    """Ada-CM (Li et al. 2022), for data with few labeled faces.
 
-    enough: Tensor  # (L,) the margins
-    confidence: Tensor  # (L,) sum over the labeled faces answered rightly in this epoch
-    right: Tensor  # (L,) how many they were
+    If the model is sure of an unlabeled face and its mirror image, its answer is the target for a stronger
+    augmentation; otherwise the two answers have to agree. The required confidence adapts for each label to the
+    confidence on correctly answered labeled faces."""
+
+    enough: Tensor  # (L,) the required confidence for each label
+    confidence: Tensor  # (L,) summed over the labeled faces answered correctly in this epoch
+    right: Tensor  # (L,) the number of these faces
     FIRST, CEILING, AGREEING = 0.8, 0.97, 0.1
 
     def __init__(self, settings: "LossSettings", targets: Tensor):
@@ -171,37 +179,39 @@ class AdaptiveMargin(Objective):
         self.register_buffer("confidence", torch.zeros(targets.shape[1]))
         self.register_buffer("right", torch.zeros(targets.shape[1]))
 
-    def forward(self, see: See, batch: FaceBatch) -> Tensor:
+    def forward(self, model: Model, batch: FaceBatch) -> Tensor:
         known = batch.target.sum(dim=1) > 0
         unknown = batch.faces[~known]
         n, m = len(known), len(unknown)
         views = [batch.faces, unknown.flip(3), batch.again()[~known]] if m else [batch.faces]
-        logits, mirrored, stronger = see(torch.cat(views)).logits.float().split([n, m, m] if m else [n, 0, 0])
-        self._watch(logits[known].detach(), batch.target[known])
-        # Each kind of face has the weight of a batch of its own, however few of them there are.
+        logits, mirrored, stronger = model(torch.cat(views)).logits.float().split([n, m, m] if m else [n, 0, 0])
+        self._track(logits[known].detach(), batch.target[known])
+        # Labeled and unlabeled faces each have the weight of a whole batch, however few they are.
         result = self.loss(logits, batch.target) / max(self.share, 1e-6)
         if m:
             result = result.masked_scatter(
-                ~known, self.unlabeled(logits[~known], mirrored, stronger) / (1 - self.share)
+                ~known, self.unlabeled_loss(logits[~known], mirrored, stronger) / (1 - self.share)
             )
         return result
 
-    def unlabeled(self, logits: Tensor, mirrored: Tensor, stronger: Tensor) -> Tensor:
-        """(m, L) of a face, its mirror image and its stronger augmentation -> (m,)"""
-        one, two = F.log_softmax(logits, dim=1), F.log_softmax(mirrored, dim=1)
-        confidence, answer = ((one.exp() + two.exp()) / 2).detach().max(dim=1)
-        taught = F.cross_entropy(stronger, answer, reduction="none")
-        apart = ((one.exp() - two.exp()) * (one - two)).sum(dim=1) / 2  # KL in both directions
-        return torch.where(confidence >= self.enough[answer], taught, self.AGREEING * apart)
+    def unlabeled_loss(self, logits: Tensor, mirrored: Tensor, stronger: Tensor) -> Tensor:
+        """Logits (m, L) of a face, its mirror image and its stronger augmentation -> (m,)"""
+        log_p, log_p_mirrored = F.log_softmax(logits, dim=1), F.log_softmax(mirrored, dim=1)
+        confidence, answer = ((log_p.exp() + log_p_mirrored.exp()) / 2).detach().max(dim=1)
+        pseudo_label_loss = F.cross_entropy(stronger, answer, reduction="none")
+        disagreement = ((log_p.exp() - log_p_mirrored.exp()) * (log_p - log_p_mirrored)).sum(
+            dim=1
+        ) / 2  # KL in both directions
+        return torch.where(confidence >= self.enough[answer], pseudo_label_loss, self.AGREEING * disagreement)
 
-    def _watch(self, logits: Tensor, target: Tensor) -> None:
+    def _track(self, logits: Tensor, target: Tensor) -> None:
         confidence, answer = logits.softmax(dim=1).max(dim=1)
         right = answer == target.argmax(dim=1)
         self.confidence.index_add_(0, answer[right], confidence[right])
         self.right.index_add_(0, answer[right], torch.ones_like(confidence[right]))
 
     def epoch(self, number: int) -> None:
-        confidence, right = _of_all_processes(self.confidence), _of_all_processes(self.right)
+        confidence, right = _sum_over_processes(self.confidence), _sum_over_processes(self.right)
         if number > self.settings.warmup:
             ramp = self.CEILING / (1 + math.exp(-(number - 1)))
             self.enough = torch.where(right > 0, ramp * confidence / right.clamp(min=1), self.enough)
@@ -210,15 +220,15 @@ class AdaptiveMargin(Objective):
 
 
 def make_objective(settings: "LossSettings", targets: Tensor, width: int) -> Objective:
-    """targets: (n, L) of the training part; width: F of the pooled features (C of the grid)."""
+    """The objective by name. targets: (n, L) of the training part; width: F of the pooled features (C of the grid)."""
     if settings.name in ("ce", "symmetric", "generalised"):
         return Objective(settings, targets)
     if settings.name == "ada-cm":
         return AdaptiveMargin(settings, targets)
-    doubting = {"scn": SelfCure, "eac": Consistent, "rul": Relative}
-    if settings.name not in doubting:
+    by_name = {"scn": SelfCure, "eac": Consistent, "rul": Relative}
+    if settings.name not in by_name:
         raise UsageError(f"loss.name {settings.name!r}: one of {', '.join(NAMES)} was expected")
-    return doubting[settings.name](settings, targets, width)
+    return by_name[settings.name](settings, targets, width)
 
 
 def erase(faces: Tensor) -> Tensor:
@@ -235,8 +245,8 @@ def erase(faces: Tensor) -> Tensor:
     return faces.masked_fill(hit, 0.0)
 
 
-def _of_all_processes(rows: Tensor) -> Tensor:
-    """Each process filled the rows that it saw."""
+def _sum_over_processes(rows: Tensor) -> Tensor:
+    """Add up what the processes collected; each has filled only its own rows."""
     if dist.is_available() and dist.is_initialized():
         rows = rows.clone()
         dist.all_reduce(rows)
@@ -244,7 +254,7 @@ def _of_all_processes(rows: Tensor) -> Tensor:
 
 
 class TowerOutput(NamedTuple):
-    grid: Tensor | None  # (B, C, h, w) before pooling, where the tower has one
+    grid: Tensor | None  # (B, C, h, w) before pooling; None if the tower has no grid
     pooled: Tensor  # (B, F)
     embedding: Tensor  # (B, D) unit length
     logits: Tensor  # (B, L)

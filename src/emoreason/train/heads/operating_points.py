@@ -1,4 +1,4 @@
-"""Operating points: how logits become probabilities, fitted on held-out faces."""
+"""Fits operating points (temperature and prior correction) on held-out faces."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from emoreason.evidence.calibration import fit_temperature
 
 
 def fit_points(logits: np.ndarray, target: np.ndarray, distribution: np.ndarray, prior: np.ndarray) -> dict[str, dict]:
-    """Operating points from held-out faces: target (n,) class numbers, -1 for none; distribution (n, L) the votes."""
+    """The points `accurate` and `balanced`. target: (n,) class numbers, -1 for none; distribution: (n, L) the votes."""
     clear = target >= 0
     strengths = np.linspace(0, 1, 21)
     scores = [soft_scores(correct_prior(logits, prior, s), distribution) for s in strengths]
@@ -21,7 +21,7 @@ def fit_points(logits: np.ndarray, target: np.ndarray, distribution: np.ndarray,
 
 
 def soft_scores(logits: np.ndarray, distribution: np.ndarray) -> tuple[float, float]:
-    """Accuracy and UAR where a face counts for every label by its share of votes: rare labels have few faces."""
+    """Accuracy and UAR. A face counts for every label by its share of votes, because rare labels have few faces."""
     answer = np.eye(logits.shape[1])[logits.argmax(axis=1)]
     agreed = answer * distribution
     return float(agreed.sum() / len(logits)), float((agreed.sum(axis=0) / distribution.sum(axis=0)).mean())

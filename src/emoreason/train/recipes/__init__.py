@@ -1,1 +1,1 @@
-"""Recipes: how the mini was made, Exp-CLIP, and small made-up data to try them on."""
+"""Recipes: the training of the mini models, Exp-CLIP, and small made-up data to try recipes on."""

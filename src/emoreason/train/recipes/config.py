@@ -1,4 +1,4 @@
-"""The training configuration: dataclasses are the truth, a YAML file and `--section.field value` fill them."""
+"""Reads training configurations: dataclasses, filled from a YAML file and from `--section.field value`."""
 
 import dataclasses
 import difflib
@@ -18,11 +18,11 @@ class DataConfig:
     train: str = "ferplus/train.parquet"
     """FER+ parquet of the training faces."""
     validation: str = "ferplus/validation.parquet"
-    """Faces that are only looked at: for the log, and to remove their copies from train."""
+    """Faces for scores in the log; their copies are removed from train."""
     landmarks: str = "landmarks/train.npz"
-    """What finetune/landmarks.py wrote for the training faces."""
+    """The output of finetune/landmarks.py for the training faces."""
     holdout: int = 1500
-    """Faces of train kept out for calibration and the prior."""
+    """Faces of train held out for calibration and the prior."""
 
 
 @dataclass
@@ -34,23 +34,24 @@ class TrainConfig:
     warmup: float = 0.1
     """Share of the steps in which the learning rate rises."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are the ones that are kept."""
+    """Decay of the averaged weights; the average is what is saved."""
     clip_norm: float = 5.0
     mix: float = 0.3
-    """Share of the batches that are mixed (mixup or cutmix, half each)."""
+    """Share of the batches with mixup or cutmix (half each)."""
     mix_alpha: float = 0.5
     caption_weight: float = 0.2
-    """Contrastive loss between faces and captions, with soft targets."""
+    """Weight of the contrastive loss between faces and captions, with soft targets."""
     head_weight: float = 0.5
-    """A plain linear head beside the text side; dropped after training."""
+    """Weight of the loss of a helper head, a linear head that is dropped after training."""
     unit_weight: float = 0.5
-    """Loss of the action-unit head."""
+    """Weight of the loss of the action-unit head."""
     text_noise: float = 0.3
-    """Noise on the word embeddings as a share of their norm."""
+    """Noise on the text embeddings, as a share of their norm."""
     start: str = ""
-    """An earlier run's weights.safetensors to go on from, instead of random weights."""
+    """weights.safetensors of an earlier run to start from, instead of random weights."""
     teacher: str = ""
-    """An earlier run's weights.safetensors: its answers become half of the target (self-distillation)."""
+    """weights.safetensors of an earlier run, whose answers are mixed into the targets by teacher_weight
+    (self-distillation)."""
     teacher_weight: float = 0.5
 
 
@@ -58,13 +59,13 @@ class TrainConfig:
 class Config:
     kind: str = "encoder"
     name: str = "mini"
-    """What the model is called in rows and reports."""
+    """The model's name in result rows and reports."""
     seed: int = 7
     model: str = "emoreason-mini"
     text: str = "prompts/training.yaml"
     out: str = "runs/mini"
     limit: int = 0
-    """Use only that many training faces; 0 means all. For a quick look."""
+    """Use at most this many training faces, for a quick try; 0 means all."""
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -73,7 +74,7 @@ class Config:
 def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
     """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
 
-    `kind` says whose configuration it is: encoder (a Config), explainer, head (a TuneConfig) or exp-clip."""
+    The key `kind` decides the class: encoder (Config), explainer, head (FinetuneConfig) or exp-clip."""
     import yaml
 
     from emoreason.train.finetune_config import FinetuneConfig
@@ -81,20 +82,20 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
     from emoreason.train.text.config import ExplainerConfig
 
     try:
-        given = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(_recipe(Path(path)).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         names = ", ".join(f"finetune/{file.name}" for file in sorted(PACKAGED.glob("*.yaml")))
-        raise UsageError(f"there is no recipe {path}; those of the package are {names}") from None
+        raise UsageError(f"there is no recipe {path}; the package has {names}") from None
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
-    if not isinstance(given, dict):
-        raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(given).__name__}")
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(content).__name__}")
     kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": FinetuneConfig, "exp-clip": ExpClipConfig}
-    kind = str(given.get("kind", "encoder"))
+    kind = str(content.get("kind", "encoder"))
     if kind not in kinds:
         raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")
     config = kinds[kind]()
-    _fill(config, given, where=str(path), prefix="")
+    _fill(config, content, where=str(path), prefix="")
     override(config, overrides or {})
     return config
 
@@ -110,7 +111,7 @@ def override(config: typing.Any, overrides: dict[str, str]) -> None:
 
 
 def _recipe(path: Path) -> Path:
-    """The file, or the recipe of that name that travels in the package."""
+    """The file, or the packaged recipe of that name."""
     packaged = PACKAGED / path.name
     return packaged if not path.is_file() and path.parent.name == "finetune" and packaged.is_file() else path
 
@@ -118,16 +119,18 @@ def _recipe(path: Path) -> Path:
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
+def _fill(target: typing.Any, values: dict, where: str, prefix: str) -> None:
     known = {f.name: f for f in dataclasses.fields(target)}
-    for key, value in given.items():
+    for key, value in values.items():
         if key not in known:
-            near = [
+            similar = [
                 f"{prefix}{part}.{key}" for part in known if dataclasses.is_dataclass(section := getattr(target, part))
                 and key in {field.name for field in dataclasses.fields(section)}
             ]  # fmt: skip
-            near = near or [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(prefix + k for k in known)}"
+            similar = similar or [prefix + name for name in difflib.get_close_matches(str(key), known, n=1)]
+            hint = (
+                f"did you mean {' or '.join(similar)}?" if similar else f"known: {', '.join(prefix + k for k in known)}"
+            )
             raise UsageError(f"{where}: unknown key {prefix}{key}; {hint}")
         current = getattr(target, key)
         if dataclasses.is_dataclass(current):
@@ -142,7 +145,7 @@ def _fill(target: typing.Any, given: dict, where: str, prefix: str) -> None:
 
 
 def _flag(value: typing.Any) -> bool:
-    """true or false, as YAML and people write them; bool("false") would be true."""
+    """Parse true/false, yes/no or 1/0, because bool("false") would be True."""
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if str(value).lower() not in known:
         raise ValueError(value)
@@ -156,7 +159,7 @@ def parse_overrides(arguments: list[str]) -> dict[str, str]:
         option = rest.pop(0)
         if not option.startswith("--"):
             raise UsageError(
-                f"{option!r} is not an option: fields are given as --section.field VALUE, such as --train.lr 1e-4"
+                f"{option!r} is not an option: give fields as --section.field VALUE, such as --train.lr 1e-4"
             )
         key, equals, value = option.removeprefix("--").partition("=")
         if not equals:

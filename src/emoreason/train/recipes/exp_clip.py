@@ -1,14 +1,14 @@
-"""Exp-CLIP (Zhao et al., WACV 2025): one linear map for faces and texts, learned from faces without labels.
+"""Exp-CLIP (Zhao et al., WACV 2025): learns one linear map for faces and texts from faces without labels.
 
-A face's embedding, projected, shall find the state in which an instruction-following language model is when it looks at
-that face (InfoNCE among the faces of a batch). What comes out is a file for `--projection`.
+The projected embedding of a face must match the hidden state of an instruction-following language model that looks at
+the same face (InfoNCE over the faces of a batch). The result is a file for `--projection`.
 """
 
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ from emoreason.reasoner import DEFAULT_LABELS
 from emoreason.train.checkpoint import read_checkpoint, write_checkpoint
 from emoreason.train.curve import draw
 from emoreason.train.features import CROPS, choose_detector
-from emoreason.train.recipes.exp_clip_card import card
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig, ProjectionTraining
 from emoreason.train.recipes.exp_clip_teacher import load_teacher
 from emoreason.train.recipes.exp_clip_vectors import FaceVectors, VectorSource, face_vectors, vector_cache
-from emoreason.train.settings import one_of
+from emoreason.train.run_card import majority, score_rows
+from emoreason.train.settings import require_one_of
 
 WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
 
@@ -48,12 +48,12 @@ WEIGHTS, CHECKPOINT = "projection.safetensors", "checkpoint.pt"
 def train_exp_clip(
     config: ExpClipConfig, notify: Callable[[str], None] = lambda text: None, cache: Path | None = None
 ) -> Path:
-    """The whole run; one that was stopped goes on by itself. Returns the projection.
+    """Run the recipe, or continue a stopped run. Returns the path of the projection.
 
-    cache: where what was seen is kept, instead of the user's cache folder."""
+    cache: folder for cached vectors, instead of the user's cache folder."""
     if not config.data.source:
         raise UsageError("data.source is missing: --data my_faces/ (no labels are needed)")
-    one_of("data.crops", config.data.crops, CROPS)
+    require_one_of("data.crops", config.data.crops, CROPS)
     out = Path(config.out)
     _prepare(out, config)
     compute = device.choose(config.device)
@@ -65,19 +65,25 @@ def train_exp_clip(
     held_out = list(read(config.data.validation)) if config.data.validation else []
     skipped = copies_in(read(config.data.source), held_out) if held_out else set()
     if skipped:
-        notify(f"{len(skipped)} faces are copies of validation faces: they are not trained on")
+        notify(f"{len(skipped)} faces are copies of validation faces and are left out")
     samples = islice((s for s in read(config.data.source) if s.id not in skipped), config.data.limit or None)
     teacher = load_teacher(config.teacher, compute)
     crop = detector.name if detector else "whole"
     student = f"{encoder.name} {encoder.revision} {encoder.mirror} {compute.dtype}"
-    eye = VectorSource(vector_cache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding)
-    mind = VectorSource(vector_cache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.tell)
-    faces = list(face_vectors(samples, detector, (eye, mind), config.teacher.batch_size, notify))
+    student_source = VectorSource(
+        vector_cache(f"{student} {crop}", cache), lambda crops: encoder.encode_faces(crops).embedding
+    )
+    teacher_source = VectorSource(vector_cache(f"{teacher.id} {compute.dtype} {crop}", cache), teacher.embed)
+    faces = list(face_vectors(samples, detector, (student_source, teacher_source), config.teacher.batch_size, notify))
     if len(faces) < 2:
-        raise EmoreasonError(f"{config.data.source} has {len(faces)} faces: they are told from each other")
-    seen, told = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
-    weight, log = train_projection(seen, told, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, notify)
-    _write(out / WEIGHTS, weight)
+        raise EmoreasonError(
+            f"{config.data.source} has {len(faces)} faces; at least 2 are needed, to contrast each with the others"
+        )
+    embeddings, targets = (np.stack([face.vectors[i] for face in faces]) for i in (0, 1))
+    weight, log = train_projection(
+        embeddings, targets, encoder.logit_scale, config.train, config.seed, out / CHECKPOINT, notify
+    )
+    _write_projection(out / WEIGHTS, weight)
     metrics: dict[str, Any] = {
         "faces": len(faces), "copies_left_out": len(skipped), "teacher": teacher.id, "width": weight.shape[0],
         "data_sha256": hashlib.sha256(b"".join(sorted(face.key for face in faces))).hexdigest(),
@@ -86,18 +92,18 @@ def train_exp_clip(
     if held_out:
         labeled = [sample for sample in held_out if sample.label and not sample.problem]
         zeroshot = ZeroShot(encoder, load_label_prompts(), TextCache())
-        shown = list(face_vectors(iter(labeled), detector, (eye,), 128, notify))
+        validation = list(face_vectors(iter(labeled), detector, (student_source,), 128, notify))
         metrics |= {"model": encoder.name, "validation": config.data.validation}
         for name, model in (("before", zeroshot), ("after", zeroshot.with_projection(out / WEIGHTS))):
-            metrics[name] = _zero_shot(model, shown, config.seed)
+            metrics[name] = _zero_shot(model, validation, config.seed)
             war, uar = (metrics[name][key]["value"] for key in ("accuracy", "uar"))
             notify(f"zero-shot {name}: accuracy {100 * war:.1f} %, UAR {100 * uar:.1f} %")
     write_atomically(out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in log).encode())
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
     curve = {"loss": [(line["step"], line["loss"]) for line in log]}
     write_atomically(out / "loss.png", draw(curve, "step", "InfoNCE"))
-    write_atomically(out / "README.md", card(config, encoder.revision, metrics).encode())
-    (out / CHECKPOINT).unlink(missing_ok=True)  # last: a folder without it is finished
+    write_atomically(out / "README.md", _card(config, encoder.revision, metrics).encode())
+    (out / CHECKPOINT).unlink(missing_ok=True)  # removed last: a folder without a checkpoint is a finished run
     return out / WEIGHTS
 
 
@@ -110,15 +116,15 @@ def train_projection(
     checkpoint: Path,
     notify: Callable[[str], None] = lambda text: None,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """(n, D) and (n, H) -> the map (H, D) and the log. A run that was killed goes on exactly.
+    """(n, D) and (n, H) -> the map (H, D) and the log. A killed run continues exactly.
 
-    A loop of its own and not train/loop.py: the loss compares each face with all others of its batch, so that it is no
-    sum over rows and cannot be cut into micro-batches; and all data is in memory, so that a step takes milliseconds."""
+    It has its own loop instead of train/loop.py: the loss compares each face with all others of its batch, so it is not
+    a sum over rows and cannot be split into micro-batches. All data is in memory, and a step takes milliseconds."""
     n, size = len(embeddings), min(config.batch_size, len(embeddings))
     if size < config.batch_size:
-        notify(f"{n} faces are fewer than a batch of {config.batch_size}: a batch is all of them")
+        notify(f"{n} faces are fewer than the batch size {config.batch_size}: each batch has all of them")
     steps = n // size
-    bound = 1 / math.sqrt(embeddings.shape[1])  # as torch.nn.Linear begins, which is what the published heads began as
+    bound = 1 / math.sqrt(embeddings.shape[1])  # the initialisation of torch.nn.Linear, which the published heads used
     start = torch.Generator().manual_seed(seed)
     weight = (
         torch.empty(targets.shape[1], embeddings.shape[1]).uniform_(-bound, bound, generator=start).requires_grad_()
@@ -127,7 +133,7 @@ def train_projection(
     log: list[dict[str, Any]] = []
     if (state := read_checkpoint(checkpoint)) is not None:
         if state["weight"].shape != weight.shape or state["n"] != n:
-            raise EmoreasonError(f"{checkpoint} is of other data or of another model: give another --out")
+            raise EmoreasonError(f"{checkpoint} is from other data or another model: give another --out")
         weight.data.copy_(state["weight"])
         optimizer.load_state_dict(state["optimizer"])
         log = state["log"]
@@ -154,7 +160,7 @@ def train_projection(
 
 
 def info_nce(weight: Tensor, embeddings: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, float]:
-    """Each face shall find its own text among those of the batch, and each text its face; and how many faces do."""
+    """The symmetric contrastive loss of a batch, and the share of faces whose own text is the nearest."""
     faces, texts = F.normalize(embeddings @ weight.T, dim=1), F.normalize(targets, dim=1)
     logits, own = scale * faces @ texts.T, torch.arange(len(embeddings))
     loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
@@ -165,12 +171,12 @@ def info_nce(weight: Tensor, embeddings: Tensor, targets: Tensor, scale: float) 
 
 
 def _zero_shot(model: ZeroShot, faces: Sequence[FaceVectors], seed: int) -> dict[str, Any]:
-    """By the labels' words alone: no calibration, no head."""
-    samples, seen = [face.sample for face in faces], np.stack([face.vectors[0] for face in faces])
-    given = {str(sample.label) for sample in samples}
-    usual = label_set(DEFAULT_LABELS).labels
-    labels = usual if given <= set(usual) else tuple(sorted(given))
-    rows = softmax(model.logits(Features(seen, None), labels))
+    """Zero-shot scores from the label words alone, without calibration or head."""
+    samples, embeddings = [face.sample for face in faces], np.stack([face.vectors[0] for face in faces])
+    present = {str(sample.label) for sample in samples}
+    default = label_set(DEFAULT_LABELS).labels
+    labels = default if present <= set(default) else tuple(sorted(present))
+    rows = softmax(model.logits(Features(embeddings, None), labels))
     predictions = [
         Prediction(sample.id, "ok", labels[int(row.argmax())], dict(zip(labels, map(float, row), strict=True)),
                    target=sample.label)
@@ -184,26 +190,77 @@ def _zero_shot(model: ZeroShot, faces: Sequence[FaceVectors], seed: int) -> dict
 
 
 def _prepare(out: Path, config: ExpClipConfig) -> None:
-    """A new folder, or that of this very run when it was stopped."""
-    written = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
-    here = out / "config.yaml"
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not here.is_file()):
-        raise UsageError(f"--out {out} holds other things: name a folder that is empty or new")
-    if here.is_file() and (out / "metrics.json").is_file() and not (out / CHECKPOINT).is_file():
+    """Create the folder, or accept that of this run if it was stopped."""
+    text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    config_file = out / "config.yaml"
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not config_file.is_file()):
+        raise UsageError(f"--out {out} holds other files: give an empty or new folder")
+    if config_file.is_file() and (out / "metrics.json").is_file() and not (out / CHECKPOINT).is_file():
         raise UsageError(f"--out {out} holds a finished run: give another --out")
-    if here.is_file() and here.read_text(encoding="utf-8") != written:
-        raise UsageError(f"--out {out} holds a run with another configuration: give another --out, or repeat its own")
+    if config_file.is_file() and config_file.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"--out {out} holds a run with another configuration: give another --out, or use the same configuration"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(here, written.encode())
+        write_atomically(config_file, text.encode())
         write_atomically(out / "env.txt", (describe().text + "\n").encode())
     except OSError as error:
         raise EmoreasonError(f"--out {out} cannot be written: {error.strerror or error}") from None
 
 
-def _write(path: Path, weight: np.ndarray) -> None:
-    """In the published layout, which `--projection` reads."""
+def _write_projection(path: Path, weight: np.ndarray) -> None:
+    """Write the weights in the published layout, which `--projection` reads."""
     from safetensors.numpy import save
 
     write_atomically(path, save({"mlp.weight": np.ascontiguousarray(weight, np.float32)}))
     load_projection(path, weight.shape[1])
+
+
+# ---- the card -------------------------------------------------------------------------------------------------------
+
+
+def _card(config: ExpClipConfig, revision: str, metrics: Mapping[str, Any]) -> str:
+    """The text of README.md."""
+    out = Path(config.out).as_posix()
+    lines = [
+        f"# A projection for {config.model}",
+        "",
+        f"One bias-free linear map to {metrics['width']} dimensions, shared by faces and texts, on the encoder of "
+        f"`{config.model}` (revision {revision}). Learned by Exp-CLIP's recipe (Zhao et al., WACV 2025) from "
+        f"{metrics['faces']} faces without labels; the teacher is `{config.teacher.model}` with the instruction "
+        f"“{config.teacher.instruction}”",
+        "",
+        f"    emoreason explain photo.jpg --model {config.model} --projection {out}/projection.safetensors",
+        "",
+        f"Data: {config.data.source}; SHA-256 {metrics['data_sha256'][:12]}; {metrics['copies_left_out']} copies of "
+        f"validation faces left out. {_final_scores(metrics['last'])}",
+        "",
+        "![Loss](loss.png)",
+    ]
+    if "after" in metrics:
+        after = metrics["after"]
+        lines += [
+            "",
+            f"| zero-shot, {after['n']} faces of {metrics['validation']} | before | after |",
+            "| --- | --- | --- |",
+            *score_rows(metrics["before"], after),
+            "",
+            f"From the label words alone, without calibration. {majority(after)}",
+        ]
+    lines += [
+        "",
+        "It describes the expression that is shown, not what a person feels. Not for use at work or in education, "
+        "not a lie detector, not a diagnosis.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _final_scores(last: Mapping[str, float] | None) -> str:
+    if last is None:
+        return "Not trained: this is the random initial map."
+    return (
+        f"In the last batch the loss was {last['loss']:.4f} and for {100 * last['top1']:.1f} % of the faces "
+        "their own text was the nearest."
+    )

@@ -1,4 +1,4 @@
-"""Configuration of Exp-CLIP's recipe: a projection learned from faces without labels. The rules: train/config.py."""
+"""Configuration of the Exp-CLIP recipe, which learns a projection from faces without labels."""
 
 from dataclasses import dataclass, field
 
@@ -6,33 +6,33 @@ from dataclasses import dataclass, field
 @dataclass
 class ExpClipData:
     source: str = ""
-    """Faces in any layout that emoreason reads. Labels are not looked at, even where there are some."""
+    """Faces in any layout that emoreason reads. Labels are ignored."""
     validation: str = ""
-    """Labeled faces to measure zero-shot before and after on. Empty: nothing is measured."""
+    """Labeled faces to score zero-shot before and after training. Empty: no scores."""
     crops: str = "auto"
-    """yes: the pictures are face crops; no: faces are looked for; auto: decided by looking at some of them."""
+    """yes: the pictures are face crops; no: find the faces and cut them out; auto: decide from some pictures."""
     limit: int = 0
-    """Use only that many faces of the source; 0 means all."""
+    """Use at most this many pictures of the source; 0 means all."""
 
 
 @dataclass
 class TeacherConfig:
     model: str = "Salesforce/blip2-flan-t5-xxl"
-    """A BLIP-2 with a Flan-T5, by name or folder; own: the mini's language model; or the folder of an explainer."""
+    """A BLIP-2 with a Flan-T5, by name or folder; own: the mini's explainer; or the folder of another explainer."""
     instruction: str = (
         "Please play the role of a facial action describer. "
         "Objectively describe the detailed facial actions of the person in the image."
     )
     batch_size: int = 16
-    """Faces at a time; it changes nothing but memory and speed."""
+    """Faces per batch of the teacher; affects only memory and speed."""
 
 
 @dataclass
 class ProjectionTraining:
     epochs: int = 5
-    """0 leaves the random map that training begins with: what any gain is to be compared with."""
+    """0 keeps the random initial map, as a baseline."""
     batch_size: int = 512
-    """Faces that are told from each other in one step; the faces that do not fill a last batch are left out."""
+    """Faces that are contrasted with each other in one step; an incomplete last batch is left out."""
     lr: float = 0.001
     momentum: float = 0.9
     weight_decay: float = 0.0001

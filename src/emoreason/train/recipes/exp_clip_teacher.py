@@ -1,5 +1,7 @@
-"""Who tells the projection what a face shows: the mean state of a language model that was given the face and an
-instruction. Exp-CLIP's is BLIP-2 with Flan-T5-XXL; `own` is the mini's explainer, which needs no hub."""
+"""Loads the teacher of Exp-CLIP: a language model whose mean hidden state for a face and an instruction is the target.
+
+The paper uses BLIP-2 with Flan-T5-XXL; `own` is the mini's explainer, which needs no download.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,10 +26,10 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """A loaded teacher."""
+    """A teacher with its identity for the cache."""
 
-    id: str  # changes with the model and with the instruction
-    tell: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, H)
+    id: str  # depends on the model and the instruction
+    embed: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, H)
 
 
 def load_teacher(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
@@ -37,7 +39,7 @@ def load_teacher(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
 
 
 def _own(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
-    """The states of all visual tokens and of the instruction's, put as the explainer is asked its questions."""
+    """An explainer as teacher: the states of the visual tokens and of the instruction, in its question format."""
     from emoreason.explain.backends.factory import OWN_FOLDER
     from emoreason.explain.prompts import load_prompts
 
@@ -53,26 +55,26 @@ def _own(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
     words = vlm.tokenizer.encode(load_prompts().turn(config.instruction))
 
     @torch.inference_mode()
-    def tell(crops: Sequence[Image.Image]) -> np.ndarray:
-        seen = vlm.see(crops)  # (B, V, H)
-        first, asked = (vlm.embed(tokens).expand(len(crops), -1, -1) for tokens in ([vlm.tokenizer.bos], words))
-        inputs = torch.cat([first, seen.to(first.dtype), asked], dim=1)
+    def embed(crops: Sequence[Image.Image]) -> np.ndarray:
+        visual = vlm.see(crops)  # (B, V, H)
+        bos, instruction = (vlm.embed(tokens).expand(len(crops), -1, -1) for tokens in ([vlm.tokenizer.bos], words))
+        inputs = torch.cat([bos, visual.to(bos.dtype), instruction], dim=1)
         positions = torch.arange(inputs.shape[1], device=inputs.device).expand(len(crops), -1)
         states = vlm.hidden(inputs, torch.ones_like(positions), positions)
-        return _mean(states[:, 1:])  # the first token's state is large and the same for every face
+        return _mean(states[:, 1:])  # without the first token, whose state is large and equal for all faces
 
-    return LoadedTeacher(f"own {id.hexdigest()[:16]}", tell)
+    return LoadedTeacher(f"own {id.hexdigest()[:16]}", embed)
 
 
 def _blip2(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
-    """Picture -> Q-Former -> projection -> with the instruction through T5's encoder; its decoder is never used."""
+    """BLIP-2 as teacher: picture -> Q-Former -> projection -> T5's encoder with the instruction; no decoder."""
     import transformers as hf
 
     try:
-        about = hf.AutoConfig.from_pretrained(config.model)
-        if about.model_type != "blip-2" or not about.text_config.is_encoder_decoder:
+        blip = hf.AutoConfig.from_pretrained(config.model)
+        if blip.model_type != "blip-2" or not blip.text_config.is_encoder_decoder:
             raise UsageError(
-                f"teacher.model {config.model} is a {about.model_type} model: a BLIP-2 with a Flan-T5 was expected, "
+                f"teacher.model {config.model} is a {blip.model_type} model: a BLIP-2 with a Flan-T5 was expected, "
                 "such as Salesforce/blip2-flan-t5-xl, or own"
             )
         tokenizer = hf.AutoTokenizer.from_pretrained(config.model)
@@ -88,27 +90,27 @@ def _blip2(config: TeacherConfig, compute: Compute) -> LoadedTeacher:
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
 
     @torch.inference_mode()
-    def tell(crops: Sequence[Image.Image]) -> np.ndarray:
+    def embed(crops: Sequence[Image.Image]) -> np.ndarray:
         pixels = np.stack([np.asarray(c.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)) for c in crops])
         faces = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
-        seen = model.vision_model(pixel_values=faces.to(compute.device, compute.torch_dtype)).last_hidden_state
+        patches = model.vision_model(pixel_values=faces.to(compute.device, compute.torch_dtype)).last_hidden_state
         queries = model.query_tokens.expand(len(crops), -1, -1)
-        told = model.qformer(query_embeds=queries, encoder_hidden_states=seen).last_hidden_state
-        told = model.language_projection(told.to(seen.dtype))  # (B, Q, H)
-        asked = encoder.get_input_embeddings()(words).expand(len(crops), -1, -1)
-        inputs = torch.cat([told, asked.to(told.dtype)], dim=1)
-        attended = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
-        return _mean(encoder(inputs_embeds=inputs, attention_mask=attended).last_hidden_state)
+        visual = model.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
+        visual = model.language_projection(visual.to(patches.dtype))  # (B, Q, H)
+        instruction = encoder.get_input_embeddings()(words).expand(len(crops), -1, -1)
+        inputs = torch.cat([visual, instruction.to(visual.dtype)], dim=1)
+        mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
+        return _mean(encoder(inputs_embeds=inputs, attention_mask=mask).last_hidden_state)
 
-    return LoadedTeacher(f"{_blip2_id(config.model, about)} {config.instruction}", tell)
+    return LoadedTeacher(f"{_blip2_id(config.model, blip)} {config.instruction}", embed)
 
 
-def _blip2_id(name: str, about: Any) -> str:
-    """Of a folder also when its files were written; of a hub model its commit."""
+def _blip2_id(name: str, blip: Any) -> str:
+    """The identity of a model: its commit on the hub, or the sizes and times of the files in a folder."""
     if not Path(name).is_dir():
-        return f"{name} {getattr(about, '_commit_hash', None)}"
-    written = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(name).glob("*.safetensors"))]
-    return f"{Path(name).resolve()} {written}"
+        return f"{name} {getattr(blip, '_commit_hash', None)}"
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path(name).glob("*.safetensors"))]
+    return f"{Path(name).resolve()} {files}"
 
 
 def _mean(states: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the encoder and the teacher say of each face: looked at once, and kept by content."""
+"""Computes the vectors of encoder and teacher for each face once, and caches them by content."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ from emoreason.train.row_cache import RowCache
 
 
 def vector_cache(recipe: str, folder: Path | None = None) -> RowCache:
-    """Vectors by the key of a picture, as float16: a teacher's 4,096 numbers for 50,000 faces are then 0.4 GB."""
+    """A cache of vectors by picture. They are float16, so 50,000 faces with a teacher's 4,096 numbers take 0.4 GB."""
     from platformdirs import user_cache_path
 
     return RowCache(recipe, folder or user_cache_path("emoreason") / "exp-clip")
@@ -27,17 +27,19 @@ def vector_cache(recipe: str, folder: Path | None = None) -> RowCache:
 
 @dataclass(frozen=True)
 class VectorSource:
+    """A model that turns crops into vectors, with its cache."""
+
     cache: RowCache
-    see: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, width)
+    embed: Callable[[Sequence[Image.Image]], np.ndarray]  # B crops -> (B, width)
 
 
 @dataclass(frozen=True)
 class FaceVectors:
-    """A face."""
+    """A face with its vectors."""
 
     sample: Sample  # without its bytes
     key: bytes  # of its pixels
-    vectors: list[np.ndarray]  # one by each source
+    vectors: list[np.ndarray]  # one from each source
 
 
 def face_vectors(
@@ -47,7 +49,7 @@ def face_vectors(
     size: int,
     notify: Callable[[str], None],
 ) -> Iterator[FaceVectors]:
-    """Each face, at which each source looks once; `size` pictures are open at a time."""
+    """Yield each face with the vectors of all sources. `size` pictures are open at the same time."""
     done, lost = 0, 0
     while batch := list(islice(samples, size)):
         opened = [(sample, _opened(sample)) for sample in batch]
@@ -58,16 +60,16 @@ def face_vectors(
         crops = {key: found for key, image in new if (found := largest_crop(image, detector)) is not None}
         for source in sources:
             if missing := [key for key in crops if key not in source.cache]:
-                vectors = source.see([crops[key] for key in missing]).astype(np.float16)
+                vectors = source.embed([crops[key] for key in missing]).astype(np.float16)
                 source.cache.add({key: {"rows": vector} for key, vector in zip(missing, vectors, strict=True)})
         known = [(sample, key) for sample, key, _ in images if all(key in source.cache for source in sources)]
         for sample, key in known:
-            light = dataclasses.replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
-            yield FaceVectors(light, key, [_vector(source, key) for source in sources])
+            without_bytes = dataclasses.replace(sample, image=b"") if isinstance(sample.image, bytes) else sample
+            yield FaceVectors(without_bytes, key, [_vector(source, key) for source in sources])
         lost += len(batch) - len(known)
         done += len(batch)
         if done // 1000 > (done - len(batch)) // 1000:
-            notify(f"{done} faces looked at")
+            notify(f"{done} faces encoded")
     for source in sources:
         source.cache.flush()
         source.cache.prune()
@@ -77,7 +79,7 @@ def face_vectors(
 
 def _vector(source: VectorSource, key: bytes) -> np.ndarray:
     row = source.cache.get(key)
-    assert row is not None, "the file went away while it was used"
+    assert row is not None, "the cache file disappeared while it was in use"
     return row["rows"]
 
 

@@ -1,4 +1,4 @@
-"""From a finished run to a model folder: weights; calibration, points and abstention, fitted on held-out faces."""
+"""Turns a finished mini run into a model folder, with calibration and abstention fitted on held-out faces."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from emoreason.train.recipes.config import Config
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces
 from emoreason.train.recipes.mini_geometry import UNITS
 
-MEAN, STD = 0.5, 0.25  # of grey values in 0..1; written into the bundle, so that training and use cannot differ
-SELECTIVE_ACCURACY = 0.9  # of the answers that are given, on held-out faces, by the plainest protocol (argmax8)
+MEAN, STD = 0.5, 0.25  # of grey values in 0..1; stored in the model, so that training and use are the same
+SELECTIVE_ACCURACY = 0.9  # accuracy of the non-abstained answers on held-out faces, by the protocol argmax8
 
 
 def make_bundle(folder: Path, config: Config, holdout: FerplusFaces, prior: np.ndarray) -> None:
@@ -36,13 +36,13 @@ def make_bundle(folder: Path, config: Config, holdout: FerplusFaces, prior: np.n
         "headline": "",
         "calibration": {"labels": list(EMOTIONS), "prior": {}, "points": {"accurate": {}}, "abstain_below": 0.0},
     }
-    _write(folder, unfitted)  # so that the encoder can be loaded the way that users load it
+    _write(folder, unfitted)  # so that the encoder can be loaded as users load it
     logits = holdout_logits(folder, holdout, folder / "text_cache")
     _write(folder, unfitted | {"calibration": fit(logits, holdout, prior)})
 
 
 def holdout_logits(folder: Path, faces: FerplusFaces, cache: Path) -> np.ndarray:
-    """(n, 8) logits by the very path that answers users: crops through the encoder, prompts/labels.yaml."""
+    """(n, 8) logits, computed as for users: crops through the encoder, with the prompts of prompts/labels.yaml."""
     encoder = load_encoder(str(folder), device.choose("cpu"))
     zeroshot = ZeroShot(encoder, load_label_prompts(), TextCache(cache))
     pixels = np.repeat(faces.pixels[..., None], 3, axis=3)
@@ -51,9 +51,10 @@ def holdout_logits(folder: Path, faces: FerplusFaces, cache: Path) -> np.ndarray
 
 
 def fit(logits: np.ndarray, holdout: FerplusFaces, prior: np.ndarray) -> dict:
-    """Temperatures by the majority protocol, the balanced point by accuracy + UAR over all votes.
+    """Fit the calibration: temperatures, the balanced point, and the abstention threshold.
 
-    The threshold of abstention is chosen by selective accuracy.
+    Temperatures use the majority protocol, the balanced point maximises accuracy + UAR over all votes, and the
+    abstention threshold reaches SELECTIVE_ACCURACY.
     """
     points = fit_points(logits, holdout.majority, holdout.distribution, prior)
     probabilities = OperatingPoint(**points["accurate"]).probabilities(logits, prior)
@@ -77,6 +78,6 @@ def _count(weights: Path) -> int:
 
 
 def _write(folder: Path, spec: dict) -> None:
-    fresh = folder / "model.json.tmp"
-    fresh.write_text(json.dumps(spec, indent=2) + "\n")
-    fresh.replace(folder / "model.json")
+    temporary = folder / "model.json.tmp"
+    temporary.write_text(json.dumps(spec, indent=2) + "\n")
+    temporary.replace(folder / "model.json")

@@ -1,4 +1,4 @@
-"""The text side of encoder training: banks of embedded prompts and captions from `prompts/training.yaml`."""
+"""The text side of mini training: embedded prompts and captions from `prompts/training.yaml`."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces
 from emoreason.train.recipes.mini_geometry import UNITS
 
-VISIBLE = 0.4  # a unit above this intensity may stand in a caption
+VISIBLE = 0.4  # units above this intensity may be mentioned in a caption
 
 
 @dataclass(frozen=True)
 class PromptBank:
-    """Every template x word of every emotion, embedded once."""
+    """The embeddings of all templates x words of each emotion."""
 
     prompts: list[Tensor]  # per emotion (words * templates, D), unit length
 
     def prototypes(self, noise: float, rng: torch.Generator) -> Tensor:
-        """(8, D): per emotion the mean of one to eight prompts drawn anew, moved a little in a random direction."""
+        """(8, D): for each emotion the mean of one to eight random prompts, plus a little noise."""
         rows = []
         for bank in self.prompts:
             count = int(torch.randint(1, 9, (1,), generator=rng))
@@ -34,7 +34,7 @@ class PromptBank:
 
 
 def embed(texts: list[str], encode_text, tokenizer, bf16: bool = False, batch: int = 256) -> Tensor:
-    """Texts -> (n, D) unit length, longest first so that a batch wastes no padding."""
+    """Texts -> (n, D) of unit length. Sorts by length, so that little padding is wasted."""
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     result: list[Tensor] = [torch.empty(0)] * len(texts)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -53,7 +53,7 @@ def prompt_bank(training_text: dict, encode) -> PromptBank:
 
 
 def captions(faces: FerplusFaces, training_text: dict, rng: np.random.Generator) -> list[str]:
-    """One caption a face: a word of an emotion drawn from its votes, and up to two of its visible action units."""
+    """One caption per face: a word for an emotion drawn from its votes, and up to two of its visible action units."""
     joins = training_text["captions"]
     result = []
     for share, units in zip(faces.distribution, faces.units, strict=True):
@@ -70,6 +70,6 @@ def captions(faces: FerplusFaces, training_text: dict, rng: np.random.Generator)
 
 
 def caption_targets(distribution: Tensor, units: Tensor) -> Tensor:
-    """(B, 8), (B, U) -> (B, B) rows that sum to 1: how well the caption of face j would fit face i as well."""
+    """(B, 8), (B, U) -> (B, B), rows sum to 1: how well the caption of face j also fits face i."""
     described = torch.cat([distribution.sqrt(), 0.7 * units.nan_to_num()], dim=1)
     return F.softmax(-torch.cdist(described, described).square() / 0.1, dim=1)

@@ -1,4 +1,4 @@
-"""Train the mini encoder: faces against prompts, captions and action units, with soft targets from the ten votes."""
+"""Trains the mini encoder: faces against prompts, captions and action units, with soft targets from the ten votes."""
 
 import copy
 import dataclasses
@@ -36,15 +36,15 @@ from emoreason.train.recipes.mini_network import (
     unit_loss,
 )
 
-LOOK_EVERY = 3  # epochs
+SCORE_EVERY = 3  # epochs
 
 
 def train_encoder(config: Config) -> Path:
-    """The whole run: data, text, loop, weights. Returns the run folder.
+    """Train the encoder and write its model folder. Returns the folder.
 
-    A loop of its own and not train/loop.py: the shipped weights were made by it, draw by draw, and mixed batches,
-    averaged
-    weights and captions have no place in a loop of sums over rows. The checkpoint is the shared one."""
+    It has its own loop instead of train/loop.py, because the shipped weights come from exactly this sequence of random
+    numbers, and because mixed batches, averaged weights and captions do not fit a loop of sums over rows. It shares the
+    checkpoint functions."""
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -106,8 +106,8 @@ def train_encoder(config: Config) -> Path:
 
     pixels = torch.from_numpy(train.pixels)
     distribution, units = torch.from_numpy(train.distribution), torch.from_numpy(train.units)
-    kept = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    first, started = _resume(out, kept, rng), time.time()
+    state_parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first, started = _resume(out, state_parts, rng), time.time()
     for epoch in range(first, config.train.epochs):
         model.train()
         order = torch.randperm(len(train), generator=rng)[: steps * config.train.batch_size].view(steps, -1)
@@ -121,8 +121,8 @@ def train_encoder(config: Config) -> Path:
             faces = normalise(faces).to(memory_format=torch.channels_last)
             if teacher is not None:
                 with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    seen = teacher.logit_scale.exp() * teacher(faces)[0] @ teacher_prototypes.T
-                target = target + config.train.teacher_weight * (seen.float().softmax(1).clone() - target)
+                    teacher_logits = teacher.logit_scale.exp() * teacher(faces)[0] @ teacher_prototypes.T
+                target = target + config.train.teacher_weight * (teacher_logits.float().softmax(1).clone() - target)
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 embedding, unit_logits, helper_logits = model(faces)
             scale = model.logit_scale.exp().clamp(max=100)
@@ -131,8 +131,8 @@ def train_encoder(config: Config) -> Path:
             loss = loss + config.train.head_weight * soft_cross_entropy(helper_logits, target).mean()
             loss = loss + config.train.unit_weight * unit_loss(unit_logits, unit)
             if not mixed and config.train.caption_weight:
-                written = caption_sets[int(torch.randint(len(caption_sets), (1,), generator=rng))][rows]
-                pairs, wanted = scale * embedding @ written.T, text.caption_targets(target, unit)
+                captions = caption_sets[int(torch.randint(len(caption_sets), (1,), generator=rng))][rows]
+                pairs, wanted = scale * embedding @ captions.T, text.caption_targets(target, unit)
                 both_ways = soft_cross_entropy(pairs, wanted).mean() + soft_cross_entropy(pairs.T, wanted).mean()
                 loss = loss + config.train.caption_weight * both_ways / 2
             if not torch.isfinite(loss):
@@ -143,7 +143,7 @@ def train_encoder(config: Config) -> Path:
             optimizer.step()
             schedule.step()
             step = epoch * steps + len(losses)
-            decay = min(config.train.ema, (2 + step) / (11 + step))  # short at first, when the weights move far
+            decay = min(config.train.ema, (2 + step) / (11 + step))  # short at first, while weights change fast
             with torch.no_grad():
                 for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
                     mean.lerp_(now, 1 - decay) if mean.is_floating_point() else mean.copy_(now)
@@ -154,33 +154,35 @@ def train_encoder(config: Config) -> Path:
             "lr": schedule.get_last_lr()[0],
             "seconds": time.time() - started,
         }
-        if (epoch + 1) % LOOK_EVERY == 0 or epoch + 1 == config.train.epochs:
-            line |= _look(average, validation, bank.means(), unseen, bf16)
+        if (epoch + 1) % SCORE_EVERY == 0 or epoch + 1 == config.train.epochs:
+            line |= _score(average, validation, bank.means(), unseen, bf16)
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
-        _checkpoint(out, epoch + 1, kept, rng)
+        _checkpoint(out, epoch + 1, state_parts, rng)
     save_weights(average, out / "weights.safetensors")
     make_bundle(out, config, holdout, prior=train.distribution.mean(axis=0))
     return out
 
 
 def _unseen(bank: text.PromptBank, training_text: dict, encode) -> Tensor:
-    """(8, D): every emotion asked by its first held-out word."""
+    """(8, D): prototypes from the first held-out word of each emotion."""
     by_emotion = {e: w for w, e in reversed(training_text["held_out"].items())}
     rows = [encode([t.format(by_emotion[e]) for t in training_text["templates"]]).mean(dim=0) for e in EMOTIONS]
     return F.normalize(torch.stack(rows), dim=1)
 
 
-def _look(model: EncoderWithHeads, validation: FerplusFaces, seen: Tensor, unseen: Tensor, bf16: bool) -> dict:
-    """Validation scores of one epoch, by the prompt ensemble and by the held-out words."""
+def _score(model: EncoderWithHeads, validation: FerplusFaces, seen: Tensor, unseen: Tensor, bf16: bool) -> dict:
+    """Validation scores with the prompt ensemble and with the held-out words."""
     embedding, _ = embed_faces(model, validation.pixels, bf16)
-    asked = {"seen": seen, "unseen": unseen}
-    return {name: majority_scores((embedding @ prototypes.T).numpy(), validation) for name, prototypes in asked.items()}
+    by_name = {"seen": seen, "unseen": unseen}
+    return {
+        name: majority_scores((embedding @ prototypes.T).numpy(), validation) for name, prototypes in by_name.items()
+    }
 
 
 def majority_scores(logits: np.ndarray, faces: FerplusFaces) -> dict[str, float]:
-    """Accuracy and UAR by the majority protocol: for the log; `emoreason eval` is what reports."""
+    """Accuracy and UAR by the majority protocol, for the log only; `emoreason eval` makes the reports."""
     counts = faces.majority >= 0
     target, answer = faces.majority[counts], logits[counts].argmax(axis=1)
     recalls = [float((answer[target == c] == c).mean()) for c in np.unique(target)]
@@ -196,14 +198,14 @@ def _load_teacher(config: Config, model: EncoderWithHeads) -> EncoderWithHeads |
 
 
 def _checkpoint(out: Path, epoch: int, parts: dict[str, Any], rng: torch.Generator) -> None:
-    """Everything that an exact continuation needs."""
+    """Save everything needed to continue exactly."""
     state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
     state |= {"epoch": epoch, "rng": rng.get_state(), "torch_rng": torch.get_rng_state()}
     write_checkpoint(out / "checkpoint.pt", state)
 
 
 def _resume(out: Path, parts: dict[str, Any], rng: torch.Generator) -> int:
-    """The epoch to go on from: 0 unless the run folder holds a checkpoint."""
+    """Load the checkpoint, if there is one. Returns the epoch to continue from."""
     if (state := read_checkpoint(out / "checkpoint.pt")) is None:
         return 0
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""FER+ parquet files as arrays for training: faces, vote distributions, action-unit targets, and a held-out part."""
+"""Reads FER+ parquet files as arrays: faces, vote distributions, action-unit targets, and a held-out part."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ class FerplusFaces:
     names: np.ndarray  # (n,) FER+ file names
     pixels: np.ndarray  # (n, 48, 48) uint8
     votes: np.ndarray  # (n, 10) counts: the eight emotions, unknown, not_a_face
-    units: np.ndarray  # (n, len(geometry.UNITS)) 0..1, NaN where not determined
+    units: np.ndarray  # (n, len(geometry.UNITS)) in 0..1, NaN where undetermined
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,7 +37,7 @@ class FerplusFaces:
 
     @property
     def majority(self) -> np.ndarray:
-        """(n,) class numbers of the `majority` protocol, -1 where no emotion has more than half of the votes."""
+        """(n,) class numbers by the `majority` protocol, -1 if no emotion has more than half of the votes."""
         votes = np.where(self.votes > 1, self.votes, 0)
         clear = votes[:, :8].max(axis=1) > 0.5 * votes.sum(axis=1)
         return np.where(clear, votes[:, :8].argmax(axis=1), -1)
@@ -48,7 +48,7 @@ class FerplusFaces:
 
 
 def read_faces(parquet: Path, landmarks: Path | None = None) -> FerplusFaces:
-    """Read one parquet file, and action-unit targets where landmarks are given."""
+    """Read a parquet file, with action-unit targets if landmarks are given."""
     import pyarrow.parquet as pq
     from PIL import Image
 
@@ -69,7 +69,7 @@ def read_faces(parquet: Path, landmarks: Path | None = None) -> FerplusFaces:
 
 
 def neutral_yardstick(names: np.ndarray, votes: np.ndarray, landmarks: Path) -> geometry.Neutral:
-    """Fitted on those faces that at least eight people voted on and 80 % of them called neutral."""
+    """The neutral reference, fitted on faces with at least eight emotion votes, 80 % of them neutral."""
     return _fit_neutral(votes, *_landmarks(names, landmarks))
 
 
@@ -92,22 +92,24 @@ def _landmarks(names: np.ndarray, landmarks: Path) -> tuple[np.ndarray, np.ndarr
 
 
 def usable(faces: FerplusFaces) -> np.ndarray:
-    """(n,) bool: some emotion is left, and neither `unknown` nor `not a face` won."""
+    """(n,) bool: whether an emotion has votes left, and neither `unknown` nor `not a face` has more."""
     emotions = faces.votes[:, :8]
     return (faces.distribution.sum(axis=1) > 0) & (emotions.max(axis=1) >= faces.votes[:, 8:].max(axis=1))
 
 
 def split(train: FerplusFaces, held_out: set[str], holdout: int) -> tuple[FerplusFaces, FerplusFaces, dict[str, int]]:
-    """Drop unusable faces, those named in `held_out` (copies of validation faces) and doubles; then keep `holdout`
-    faces apart for calibration, by the hash of their pixels."""
-    digests, wanted, seen = train.digests, usable(train), set()
-    counts = {"unusable": int((~wanted).sum()), "copies_of_validation": 0, "doubles": 0}
-    for i in np.flatnonzero(wanted):
+    """Drop unusable faces, duplicates, and the faces named in `held_out` (copies of validation faces).
+
+    Then hold out `holdout` faces for calibration, chosen by the hash of their pixels. Returns train, holdout and the
+    number of dropped faces by reason."""
+    digests, is_usable, seen = train.digests, usable(train), set()
+    counts = {"unusable": int((~is_usable).sum()), "copies_of_validation": 0, "doubles": 0}
+    for i in np.flatnonzero(is_usable):
         if train.names[i] in held_out:
-            wanted[i], counts["copies_of_validation"] = False, counts["copies_of_validation"] + 1
+            is_usable[i], counts["copies_of_validation"] = False, counts["copies_of_validation"] + 1
         elif digests[i] in seen:
-            wanted[i], counts["doubles"] = False, counts["doubles"] + 1
+            is_usable[i], counts["doubles"] = False, counts["doubles"] + 1
         seen.add(digests[i])
-    kept = np.flatnonzero(wanted)
-    by_hash = kept[np.argsort([digests[i] for i in kept])]
+    rows = np.flatnonzero(is_usable)
+    by_hash = rows[np.argsort([digests[i] for i in rows])]
     return train.take(np.sort(by_hash[holdout:])), train.take(np.sort(by_hash[:holdout])), counts

@@ -1,18 +1,19 @@
 """Action-unit intensities from facial landmarks: the teacher of the mini encoder's action-unit head.
 
-No public action-unit model can be had offline, so intensities come from geometry, in three steps, each to be checked:
+No public action-unit model is available offline, so intensities come from geometry, in three steps that can be checked:
 
-1. **Pose.** The 478 FaceMesh points (x, y, depth) are rotated, scaled and moved onto a mean face by the points that no
-   expression moves (eye corners, nose bridge, forehead, temples). Unit of length: the distance of the outer eye
-   corners.
-2. **Measures.** Each unit is one or two distances of the aligned face ("how far do the lip corners stand above the
-   lips").
-3. **Against neutral faces.** What pose still explains is removed by a line fitted on *neutral* faces, and the rest is
-   divided by its robust spread there: a z-score, scaled so that at most one neutral face in twenty passes z = 1.645.
-   Intensity is 0 up to z = 1 and 1 from z = 4 on, so about one neutral face in twenty shows a unit above 0.2.
+1. **Pose.** The 478 FaceMesh points (x, y, depth) are rotated, scaled and moved onto a mean face, using the points that
+   no expression moves (eye corners, nose bridge, forehead, temples). The unit of length is the distance between the
+   outer eye corners.
+2. **Measures.** Each unit is measured by one or two distances on the aligned face, such as the height of the lip
+   corners above the lips.
+3. **Comparison with neutral faces.** A line fitted on *neutral* faces removes the remaining effect of pose. The
+   residual is divided by its robust spread there, which gives a z-score; at most one neutral face in twenty exceeds
+   1.645. The intensity is 0 up to z = 1 and 1 from z = 4 on, so about one neutral face in twenty shows a unit above
+   0.2.
 
-A face's own build (low brows, thin lips) cannot be told from an expression in one picture: an intensity is evidence and
-no FACS code. Units that geometry cannot defend are not here at all: see `UNDETERMINED`.
+One picture cannot separate the build of a face (low brows, thin lips) from an expression, so an intensity is evidence
+and not a FACS code. Units that geometry cannot determine are left out: see `UNDETERMINED`.
 """
 
 from dataclasses import dataclass
@@ -29,13 +30,13 @@ SUBNASALE, CHIN = 2, 152
 LIP_CORNERS, UPPER_LIP, LOWER_LIP, LIPS_INNER = (61, 291), (37, 0, 267), (84, 17, 314), (13, 14)
 RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 10, 127, 356, 234, 454, 109, 338)
 
-Z_ZERO, Z_ONE = 1.0, 4.0  # z-scores that become intensity 0 and 1
-MAX_YAW = 40.0  # degrees; beyond it the far half of the face is a guess
+Z_ZERO, Z_ONE = 1.0, 4.0  # z-scores of intensity 0 and 1
+MAX_YAW = 40.0  # degrees; beyond this, the landmarks of the far half of the face are guesses
 
 
 @dataclass(frozen=True)
 class Determined:
-    """One action unit as geometry sees it."""
+    """An action unit that geometry can determine."""
 
     code: str
     measures: tuple[tuple[str, float], ...]  # (name in MEASURES, sign): the mean of the signed z-scores
@@ -95,7 +96,7 @@ def _mean(points: np.ndarray, numbers) -> np.ndarray:
 
 
 def align(points: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 478, 3) pixels -> the same on the template's pose and scale; (n, 3) yaw, pitch, roll in degrees (Kabsch)."""
+    """(n, 478, 3) pixels -> points in the template's pose and scale; (n, 3) yaw, pitch, roll in degrees (Kabsch)."""
     rigid = points[:, RIGID]
     centre, target = rigid.mean(axis=1, keepdims=True), template[list(RIGID)]
     target_centre = target.mean(axis=0)
@@ -134,7 +135,7 @@ def _facing(face: np.ndarray) -> np.ndarray:
 
 
 def measures(aligned: np.ndarray) -> dict[str, np.ndarray]:
-    """(n, 478, 3) on the mean face's pose -> name -> (n,). The picture's y points down, so 'above' is a smaller y."""
+    """(n, 478, 3) in the mean face's pose -> name -> (n,). y points down, so 'above' means a smaller y."""
     sides = (RIGHT_EYE, LEFT_EYE)
     corners = [(aligned[:, e["outer"]] + aligned[:, e["inner"]]) / 2 for e in sides]
     upper = [_mean(aligned, e["upper"]) for e in sides]
@@ -164,30 +165,30 @@ def measures(aligned: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _pose_terms(pose: np.ndarray) -> np.ndarray:
-    """(n, 3) degrees -> (n, 5) regressors: what a head turn does to a distance that alignment did not undo."""
+    """(n, 3) degrees -> (n, 5) regressors for the effect of head pose that remains after alignment."""
     yaw, pitch = pose[:, 0] / 30, pose[:, 1] / 30
     return np.stack([np.ones_like(yaw), np.abs(yaw), yaw**2, pitch, pitch**2], axis=1)
 
 
 @dataclass(frozen=True)
 class Neutral:
-    """What neutral faces look like: the yardstick of every intensity."""
+    """The measures of neutral faces, the reference for all intensities."""
 
     template: np.ndarray  # (478, 3)
     lines: dict[str, np.ndarray]  # measure -> (5,) coefficients on the pose terms
-    spreads: dict[str, float]  # measure -> robust standard deviation of what is left
+    spreads: dict[str, float]  # measure -> robust standard deviation of the residual
     units: dict[str, tuple[float, float]]  # unit -> centre and spread of its mean z-score
 
 
 def _robust(values: np.ndarray) -> tuple[float, float]:
-    """Centre and spread; the spread also covers a heavy upper tail (parted lips are common in neutral faces)."""
+    """Robust centre and spread; the spread covers a heavy upper tail (parted lips are common in neutral faces)."""
     centre = float(np.median(values))
     mad = 1.4826 * float(np.median(np.abs(values - centre)))
     return centre, max(mad, (float(np.quantile(values, 0.95)) - centre) / 1.645)
 
 
 def fit_neutral(points: np.ndarray) -> Neutral:
-    """Fit the yardstick on the landmarks (n, 478, 3) of neutral faces."""
+    """Fit the reference on the landmarks (n, 478, 3) of neutral faces."""
     template = mean_face(points)
     aligned, pose = align(points, template)
     keep = np.abs(pose[:, 0]) < MAX_YAW
@@ -195,7 +196,7 @@ def fit_neutral(points: np.ndarray) -> Neutral:
     lines, spreads, scored = {}, {}, {}
     for name, values in measures(aligned[keep]).items():
         line = np.linalg.lstsq(terms, values, rcond=None)[0]
-        for _ in range(3):  # again without the outliers, so that a few non-neutral faces do not tilt the line
+        for _ in range(3):  # refit without outliers, so that a few non-neutral faces do not tilt the line
             rest = values - terms @ line
             spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
             inlier = np.abs(rest) < 3 * spread
@@ -211,7 +212,7 @@ def _mean_z(unit: Determined, scored: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def unit_scores(points: np.ndarray, neutral: Neutral) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 478, 3) found faces -> (n, len(UNITS)) z-scores against neutral faces, and the pose (n, 3) in degrees."""
+    """(n, 478, 3) -> (n, len(UNITS)) z-scores against neutral faces, and the pose (n, 3) in degrees."""
     aligned, pose = align(points, neutral.template)
     terms = _pose_terms(pose)
     scored = {k: (v - terms @ neutral.lines[k]) / neutral.spreads[k] for k, v in measures(aligned).items()}
@@ -223,7 +224,7 @@ def unit_scores(points: np.ndarray, neutral: Neutral) -> tuple[np.ndarray, np.nd
 
 
 def intensities(points: np.ndarray, neutral: Neutral) -> np.ndarray:
-    """(n, 478, 3) -> (n, len(UNITS)) in 0..1; a row is NaN where no face was found or it is turned too far."""
+    """(n, 478, 3) -> (n, len(UNITS)) in 0..1; a row is NaN if no face was found or it is turned too far."""
     result = np.full((len(points), len(UNITS)), np.nan, dtype=np.float32)
     found = ~np.isnan(points).any(axis=(1, 2))
     if not found.any():

@@ -1,4 +1,4 @@
-"""The mini's image tower with its heads, as it is trained, and its weights as a file."""
+"""The mini's image tower with its heads for training, and saving and loading of its weights."""
 
 import math
 from pathlib import Path
@@ -37,12 +37,12 @@ class EncoderWithHeads(nn.Module):
 
 
 def normalise(faces: Tensor) -> Tensor:
-    """Floats in 0..1 -> what the image tower sees; the same numbers stand in the model's preprocessing."""
+    """Normalise floats in 0..1 for the image tower; the model's preprocessing has the same numbers."""
     return (faces - MEAN) / STD
 
 
 def unit_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy on intensities, over the determined ones."""
+    """Binary cross-entropy with intensities, over the units that are determined."""
     known = ~target.isnan()
     return F.binary_cross_entropy_with_logits(logits[known], target[known]) if known.any() else logits.sum() * 0
 
@@ -63,11 +63,11 @@ def embed_faces(model: EncoderWithHeads, pixels: np.ndarray, bf16: bool, batch: 
 
 
 def save_weights(model: EncoderWithHeads, path: Path) -> None:
-    """What ships: no helper head, no counters."""
+    """Save the weights that are shipped, without the helper head and batch-norm counters."""
     from safetensors.torch import save_file
 
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k and "helper" not in k}
-    save_file(kept, path)
+    weights = {k: v.contiguous() for k, v in model.state_dict().items() if "num_batches" not in k and "helper" not in k}
+    save_file(weights, path)
 
 
 def load_weights(model: EncoderWithHeads, path: Path) -> None:

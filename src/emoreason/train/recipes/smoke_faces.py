@@ -1,4 +1,4 @@
-"""`--smoke` for what learns from faces: made-up ones, a few steps, the same code."""
+"""`--smoke` for recipes that learn from faces: runs the same code on made-up faces for a few steps."""
 
 import dataclasses
 import io
@@ -21,7 +21,7 @@ VOTES = 10
 
 
 def smoke_tune(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
-    """Two labels by the mouth; the mini in place of encoders that are not in the package."""
+    """Two labels that differ in the mouth, with the mini as the encoder."""
     for k, label in enumerate(("open", "closed")):
         (folder / "faces" / label).mkdir(parents=True)
         for i in range(EACH):
@@ -37,11 +37,11 @@ def smoke_tune(config: FinetuneConfig, folder: Path) -> FinetuneConfig:
 
 
 def smoke_encoder(config: Config, folder: Path) -> Config:
-    """A file in FER+'s layout, and landmarks that mean nothing."""
+    """A made-up file in FER+'s layout, with random landmarks."""
     write_ferplus(folder / "validation.parquet", seed=100)
     names = write_ferplus(folder / "train.parquet", seed=0)
     rng = np.random.default_rng(0)
-    points = rng.normal(24, 8, (478, 3)) + rng.normal(0, 0.5, (FERPLUS, 478, 3))  # one face, unsteadily drawn
+    points = rng.normal(24, 8, (478, 3)) + rng.normal(0, 0.5, (FERPLUS, 478, 3))  # one random face with noise
     np.savez_compressed(folder / "landmarks.npz", name=np.array(names), found=np.ones(FERPLUS, bool), points=points)
     return dataclasses.replace(
         config, out=str(folder / "run"), limit=0,
@@ -53,7 +53,7 @@ def smoke_encoder(config: Config, folder: Path) -> Config:
 
 
 def smoke_projection(config: ExpClipConfig, folder: Path) -> ExpClipConfig:
-    """The recipe with a tiny random BLIP-2, the mini and made-up faces: what is left runs the same code."""
+    """The recipe with a tiny random BLIP-2, the mini and made-up faces."""
     random = np.random.default_rng(0)
     for label in ("happiness", "sadness"):
         for name, n in (("train", 16), ("validation", 4)):
@@ -71,7 +71,7 @@ def smoke_projection(config: ExpClipConfig, folder: Path) -> ExpClipConfig:
 
 
 def face(seed: int, mouth: int) -> Image.Image:
-    """Each under a light of its own: alike, they would be taken for copies of each other and removed."""
+    """A drawn face with its own lighting, because similar faces would be removed as copies."""
     light = np.random.default_rng(seed).integers(60, 250, (6, 6), dtype=np.uint8)
     picture = Image.fromarray(light).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(picture)
@@ -82,6 +82,7 @@ def face(seed: int, mouth: int) -> Image.Image:
 
 
 def write_ferplus(path: Path, seed: int) -> list[str]:
+    """Write a made-up FER+ parquet file. Returns the file names in it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""`--smoke`: the whole path of a recipe in a minute, with a tiny random language model and made-up faces."""
+"""`--smoke` for explainer recipes: runs them in a minute, with a tiny random language model and made-up faces."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from emoreason.explain.sheet import Sheet
 from emoreason.train.text.config import ExplainerConfig
 
 FACES = 24
-# Enough to spell every label and heading in one or few tokens; single bytes spell the rest.
+# Enough for every label and heading to take few tokens; single characters spell the rest.
 WORDS = (
     "the a face shows expression is and with of to no not key observations overall emotional interpretation conclusion "
     "movements measured question answer shown none above threshold brows lips raised marked slight strong trace corner "
@@ -24,14 +24,14 @@ WORDS = (
 
 
 def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
-    """The recipe with everything large replaced: what is left runs the same code."""
+    """The recipe with small replacements for everything large; the code that runs is the same."""
     kind = next((name for name in ("qwen2", "llama") if name[:5] in config.language.lower()), "gemma3")
     kind = "llama" if "vicuna" in config.language.lower() else kind
     language = save_language(folder / "language", kind)
-    foreign = "described" not in config.data.train
+    other_layout = "described" not in config.data.train
     for name in ("train", "holdout", "validation"):
-        if foreign:
-            _describe_as_others(folder, name)
+        if other_layout:
+            _write_expllm(folder, name)
         else:
             write(_conversations(folder, name), folder / f"{name}.jsonl")
     few = {"steps": 4, "batch_size": 4, "verdict_batch": 4}
@@ -40,31 +40,31 @@ def smoke_config(config: ExplainerConfig, folder: Path) -> ExplainerConfig:
         config, encoder="mini", language=str(language), vocabulary="", start="", quantize="", out=str(folder / "run"),
         device="cpu",
         data=dataclasses.replace(config.data, train=str(folder / "train.jsonl"), holdout=str(folder / "holdout.jsonl"),
-                                 validation="" if foreign else str(folder / "validation.jsonl")),
+                                 validation="" if other_layout else str(folder / "validation.jsonl")),
         align=align, tune=tune,
         run=dataclasses.replace(config.run, look_faces=8, look_texts=4),
         loop=dataclasses.replace(config.loop, micro_batch=0, log_every=2, checkpoint_every=2),
     )  # fmt: skip
 
 
-def _describe_as_others(folder: Path, name: str) -> None:
-    """ExpLLM's layout: a label and a description of each face."""
+def _write_expllm(folder: Path, name: str) -> None:
+    """Write a file in ExpLLM's layout: a label and a description of each face."""
     rows = []
-    for made in _conversations(folder, name):
-        label = max(made.evidence["votes"], key=made.evidence["votes"].__getitem__)  # type: ignore[index]
-        text = f"**Key Observations:** {made.messages[1].content}\n\n**Conclusion:** {label}."
-        rows.append({"file_name": made.images[0], "emo": label, "au": [0.0] * 24, "description": text})
+    for talk in _conversations(folder, name):
+        label = max(talk.evidence["votes"], key=talk.evidence["votes"].__getitem__)  # type: ignore[index]
+        text = f"**Key Observations:** {talk.messages[1].content}\n\n**Conclusion:** {label}."
+        rows.append({"file_name": talk.images[0], "emo": label, "au": [0.0] * 24, "description": text})
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _conversations(folder: Path, name: str) -> list[Conversation]:
     from emoreason.knowledge.emotions import label_set
     from emoreason.train.recipes.mini_geometry import UNITS
-    from emoreason.train.text.describe import Plan, conversation
+    from emoreason.train.text.describe import Plan, write_conversation
 
     rng, labels = random.Random(name), label_set("ferplus8").labels
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    made = []
+    conversations = []
     for number in range(FACES):
         image = f"images/{name}-{number}.png"
         pixels = np.random.default_rng(number).integers(0, 255, (48, 48, 3), dtype=np.uint8)
@@ -72,12 +72,12 @@ def _conversations(folder: Path, name: str) -> list[Conversation]:
         weights = [rng.random() ** 4 for _ in labels]
         sheet = Sheet({unit.code: rng.random() for unit in UNITS},
                       {label: w / sum(weights) for label, w in zip(labels, weights, strict=True)})  # fmt: skip
-        made.append(conversation(f"{name}-{number}", sheet, dict(sheet.probabilities), image, Plan()))
-    return made
+        conversations.append(write_conversation(f"{name}-{number}", sheet, dict(sheet.probabilities), image, Plan()))
+    return conversations
 
 
 def save_language(folder: Path, kind: str = "gemma3", width: int = 32, window: int = 512) -> Path:
-    """A random causal language model with its tokenizer, as transformers keeps them: gemma3, qwen2 or llama."""
+    """Save a random causal language model (gemma3, qwen2 or llama) with its tokenizer, in transformers' layout."""
     import torch
     import transformers as hf
 
@@ -100,13 +100,13 @@ def save_language(folder: Path, kind: str = "gemma3", width: int = 32, window: i
     elif kind == "llama":
         model = hf.LlamaForCausalLM(hf.LlamaConfig(**common))
     else:
-        raise ValueError(f"no kind {kind!r}: gemma3, qwen2 and llama are known")
+        raise ValueError(f"unknown kind {kind!r}: expected gemma3, qwen2 or llama")
     model.save_pretrained(folder)
     return folder
 
 
 def save_blip2(folder: Path) -> Path:
-    """A random BLIP-2 with a T5, as transformers keeps it."""
+    """Save a random BLIP-2 with a T5, in transformers' layout."""
     import torch
     import transformers as hf
 
@@ -122,13 +122,13 @@ def save_blip2(folder: Path) -> Path:
     text = hf.T5Config(vocab_size=len(tokenizer), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
                        is_encoder_decoder=True, pad_token_id=0, eos_token_id=1)  # fmt: skip
     torch.manual_seed(0)
-    about = hf.Blip2Config(vision_config=vision, qformer_config=qformer, text_config=text, num_query_tokens=4)
-    hf.Blip2ForConditionalGeneration(about).save_pretrained(folder)
+    config = hf.Blip2Config(vision_config=vision, qformer_config=qformer, text_config=text, num_query_tokens=4)
+    hf.Blip2ForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
 
 def save_tokenizer(folder: Path, kind: str = "gemma3") -> Any:
-    """Byte pairs over a few words; single characters spell the rest. Spaces as Gemma and Llama write them, or Qwen."""
+    """Save a byte-pair tokenizer trained on a few words, with spaces encoded as in Gemma and Llama, or as in Qwen."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

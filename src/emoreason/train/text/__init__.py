@@ -1,1 +1,1 @@
-"""Language models: explainers, and texts of your own."""
+"""Trains explainers: language models that describe faces, from generated texts or your own."""

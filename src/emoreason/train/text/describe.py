@@ -1,9 +1,9 @@
-"""The chain-of-thought engine: faces with votes or labels -> conversations to train an explainer on.
+"""Writes conversations to train an explainer on, from faces with votes or labels.
 
-Each conversation follows the three steps that the explainer takes: observations from movements alone, the verdict, and
-only then the measured distribution with interpretation and conclusion; follow-up questions come after. Some sheets are
-changed on purpose, so that the words are learned from the sheet and not guessed from the picture; `provenance` says
-which.
+Each conversation follows the explainer's three steps: observations from movements alone, the verdict, and then the
+measured distribution with interpretation and conclusion. Follow-up questions come last. Some sheets are changed on
+purpose, so that the model learns to follow the sheet instead of guessing from the picture; `provenance` lists the
+changes.
 """
 
 import hashlib
@@ -36,15 +36,15 @@ class Plan:
     """What to write about each face."""
 
     turns: int = 1  # follow-up questions
-    vary: float = 0.5  # share of the sheets whose distribution is not what the encoder read
-    flip: float = 0.15  # share of the sheets with a movement added or taken away
+    vary: float = 0.5  # share of the sheets with a changed distribution
+    flip: float = 0.15  # share of the sheets with a movement added or removed
     seed: int = 7
 
 
 @dataclass(frozen=True)
 class Described:
-    written: dict[str, int]  # file -> conversations
-    dropped: dict[str, int]  # why -> faces
+    written: dict[str, int]  # file -> number of conversations
+    dropped: dict[str, int]  # reason -> number of faces
 
 
 def describe(
@@ -61,37 +61,40 @@ def describe(
 ) -> Described:
     """Write `folder/name.jsonl` (and `holdout.jsonl`) with the crops in `folder/images`.
 
-    without: ids to leave out. holdout: that many faces, by the hash of their pixels, go to a file of their own.
+    without: ids to leave out. holdout: this many faces, chosen by the hash of their pixels, go to holdout.jsonl.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    kept, dropped = _chosen(samples, without)
-    by_hash = sorted(kept, key=lambda digest: digest)
-    apart = set(by_hash[:holdout])
+    faces, dropped = _select_faces(samples, without)
+    by_hash = sorted(faces)
+    held_out = set(by_hash[:holdout])
     written = {}
     done = 0
-    as_read = replace(plan, vary=0.0, flip=0.0)  # what is measured on must be what users get
-    parts = ((name, plan, [d for d in kept if d not in apart]), ("holdout", as_read, [d for d in kept if d in apart]))
+    as_read = replace(plan, vary=0.0, flip=0.0)  # scores must be for unchanged sheets, as users get them
+    parts = (
+        (name, plan, [d for d in faces if d not in held_out]),
+        ("holdout", as_read, [d for d in faces if d in held_out]),
+    )
     for part, plan, digests in parts:
         if not digests:
             continue
 
         def conversations(digests: list[str] = digests, plan: Plan = plan) -> Iterator[Conversation]:
             nonlocal done
-            for face, sheet, votes, image in _read_in_batches([kept[d] for d in digests], reasoner, folder):
+            for face, sheet, votes, image in _read_in_batches([faces[d] for d in digests], reasoner, folder):
                 done += 1
                 progress(done)
-                made = conversation(face.id, sheet, votes, image, plan)
-                whose = {"source": face.source, "model": reasoner.name, "revision": reasoner.revision}
-                made = replace(made, provenance=made.provenance | whose)
-                yield rewrite(made, sheet) if rewrite else made
+                talk = write_conversation(face.id, sheet, votes, image, plan)
+                origin = {"source": face.source, "model": reasoner.name, "revision": reasoner.revision}
+                talk = replace(talk, provenance=talk.provenance | origin)
+                yield rewrite(talk, sheet) if rewrite else talk
 
         written[str(folder / f"{part}.jsonl")] = write(conversations(), folder / f"{part}.jsonl")
     return Described(written, dropped)
 
 
-def _chosen(samples: Iterable[Sample], without: frozenset[str]) -> tuple[dict[str, Sample], dict[str, int]]:
-    """Usable faces by the digest of their grey pixels, and how many were dropped for what."""
-    kept: dict[str, Sample] = {}
+def _select_faces(samples: Iterable[Sample], without: frozenset[str]) -> tuple[dict[str, Sample], dict[str, int]]:
+    """Usable faces by the digest of their grey pixels, and the number of dropped faces by reason."""
+    faces: dict[str, Sample] = {}
     dropped = dict.fromkeys(("broken", "no_emotion", "left_out", "doubles"), 0)
     for face in samples:
         if face.problem:
@@ -109,17 +112,17 @@ def _chosen(samples: Iterable[Sample], without: frozenset[str]) -> tuple[dict[st
             dropped["broken"] += 1
             continue
         digest = hashlib.sha256(grey.tobytes()).hexdigest()
-        if digest in kept:
+        if digest in faces:
             dropped["doubles"] += 1
         else:
-            kept[digest] = face
-    if not kept:
-        raise UsageError("no face is left to describe: check the source with `emoreason data check`")
-    return kept, dropped
+            faces[digest] = face
+    if not faces:
+        raise UsageError("no usable face is left to describe: check the source with `emoreason data check`")
+    return faces, dropped
 
 
 def _votes(face: Sample) -> dict[str, float] | None:
-    """The distribution of the votes, single ones taken as noise; None where no emotion won."""
+    """The distribution of the votes, without single votes, which are noise. None if no emotion has the most votes."""
     if not face.votes:
         return {face.label: 1.0} if face.label else None
     emotions = {k: v for k, v in face.votes.items() if k not in ("unknown", "not_a_face")}
@@ -146,12 +149,13 @@ def _read_in_batches(
             yield face, Sheet.of(analysis.faces[0].evidence), votes, name
 
 
-def conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, plan: Plan) -> Conversation:
-    """What is to be said about one face, in the order in which it is asked."""
+def write_conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, plan: Plan) -> Conversation:
+    """The training conversation about one face, in the order in which the explainer is asked."""
     rng, script = random.Random(f"{plan.seed}/{id}"), load_prompts()
     sheet, changed = vary(measured, votes, plan, rng)
     shares = [votes.get(label, 0.0) + 1e-6 for label in sheet.labels]
-    own = rng.choices(sheet.labels, shares)[0]  # somebody's honest verdict, so that disagreement is met in training
+    # The verdict is drawn from the votes, so that training includes disagreement with the sheet.
+    own = rng.choices(sheet.labels, shares)[0]
     reasoned = Reasoned({label: float(label == own) for label in sheet.labels})
     observed, read, concluded = (
         sample_text(node, rng)
@@ -182,10 +186,10 @@ def conversation(id: str, measured: Sheet, votes: dict[str, float], image: str, 
 
 
 def vary(sheet: Sheet, votes: dict[str, float], plan: Plan, rng: random.Random) -> tuple[Sheet, list[str]]:
-    """Now and then another distribution (the votes', or a label that is wrong) or one movement more or less."""
+    """Change some sheets: swap the top label, mix in the votes, or flip one movement. Returns the changes too."""
     units, probabilities, changed = dict(sheet.units), dict(sheet.probabilities), []
     drawn = rng.random()
-    if drawn < plan.vary / 3:  # a wrong label on top: the text has to follow what it is shown
+    if drawn < plan.vary / 3:  # a wrong label on top, because the text must follow the sheet
         first, other = sheet.label, rng.choice([label for label in sheet.labels if label != sheet.label])
         probabilities[first], probabilities[other] = probabilities[other], probabilities[first]
         changed.append("label swapped")

@@ -1,4 +1,4 @@
-"""Follow-up questions with their answers, sampled for training."""
+"""Samples follow-up questions with their answers for training."""
 
 import random
 
@@ -11,15 +11,15 @@ from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import ACTION_UNITS, REGIONS
 
 PEOPLE = {"she": "her", "he": "his", "this person": "this person's", "the person": "the person's"}
-CARELESS = 0.25  # share of questions typed without capital and mark
-CLAIMED = 0.2  # share of questions about a label that name the label of the face itself
-MEASURED = 0.8  # share of questions about a unit that name one which is measured
+CARELESS = 0.25  # share of questions in lower case and without a question mark
+CLAIMED = 0.2  # share of the questions about a label that name the face's own label
+MEASURED = 0.8  # share of the questions about a unit that name a measured one
 
 
 def training_turns(
     sheet: Sheet, reasoned: Reasoned | None, other: Sheet | None, rng: random.Random, n: int
 ) -> list[tuple[str, str]]:
-    """`n` questions about a face, of different kinds as long as there are kinds, each with an answer."""
+    """`n` questions about a face with their answers. A kind repeats only after all kinds were used."""
     kinds: list[str] = []
     while len(kinds) < n:
         kinds += rng.sample(KINDS, len(KINDS))
@@ -46,19 +46,19 @@ def _question(kind: str, sheet: Sheet, rng: random.Random) -> Intent:
 
 
 def ask(question: Intent, sheet: Sheet, rng: random.Random) -> str:
-    """An example of the question in words."""
+    """Phrase the question, by a random example sentence."""
     name = "unit_denied" if question.negated else question.kind
     sources = words()["questions"][name]
-    if question.kind in ("what_would_change", "insist"):  # some of their examples name no label and ask something else
+    if question.kind in ("what_would_change", "insist"):  # some of their examples name no label
         named = question.label is not None
         sources = [s for s in sources if named == ("{asked}" in s or "{adjective}" in s)]
     source = rng.choice(sources)
-    asked = question.label or rng.choice(sheet.labels)
+    label = question.label or rng.choice(sheet.labels)
     who, whose = rng.choice(list(PEOPLE.items()))
     slots: Slots = {
         "label": text("it" if sheet.abstained else sheet.label),
-        "asked": text(asked),
-        "adjective": text(rng.choice(words()["adjectives"].get(canonical(asked) or "", [asked]))),
+        "asked": text(label),
+        "adjective": text(rng.choice(words()["adjectives"].get(canonical(label) or "", [label]))),
         "who": text(who),
         "who_possessive": text(whose),
         "region": text(question.region or "mouth"),
@@ -75,5 +75,5 @@ def ask(question: Intent, sheet: Sheet, rng: random.Random) -> str:
             "are": text(are),
             "Are": text(are),
         }
-    written = sample(Sentence(template(source[:-1], **slots), source[-1]), rng)
-    return written[:-1].lower() if rng.random() < CARELESS else written
+    phrased = sample(Sentence(template(source[:-1], **slots), source[-1]), rng)
+    return phrased[:-1].lower() if rng.random() < CARELESS else phrased

@@ -1,7 +1,7 @@
-"""Conversations as numbers: which tokens are read, which are to be written, and where the verdict is asked.
+"""Encodes conversations as tokens: which ones the model reads, which it learns to write, and where the verdict comes.
 
-All conversations of a batch stand in one row, so that no work is spent on padding. Positions begin again with each of
-them, and the attention of train/packing.py lets no token look into another conversation.
+All conversations of a batch are packed into one row, so no work is spent on padding. Positions restart with each
+conversation, and the attention of packing.py keeps conversations apart.
 """
 
 import random
@@ -15,17 +15,17 @@ from emoreason.core.messages import IMAGE, Conversation
 from emoreason.explain.write.constrain import Atoms
 from emoreason.models.vlm import VisionLanguageModel
 
-VISUAL = -1  # stands for one visual token until the projector fills it in
+VISUAL = -1  # placeholder of a visual token, which the projector fills in
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation."""
+    """One conversation as tokens."""
 
     tokens: tuple[int, ...]
-    written: tuple[bool, ...]  # the token is the model's own word: it is learned
-    verdict: int | None  # index of the token after which the label comes
+    written: tuple[bool, ...]  # whether the model writes the token, so that it is learned
+    verdict: int | None  # index of the token before the label
     votes: dict[str, float] | None
 
     def __len__(self) -> int:
@@ -33,38 +33,40 @@ class Encoded:
 
     @property
     def learned(self) -> int:
-        """How many tokens are learned: the first one has nothing before it."""
+        """The number of learned tokens. The first token is never learned, since nothing comes before it."""
         return sum(self.written[1:])
 
     @property
-    def sees(self) -> bool:
+    def has_picture(self) -> bool:
         return VISUAL in self.tokens
 
 
 class Coder:
-    """Conversations -> tokens, for one tokenizer. The model's words are split as constrained generation writes them."""
+    """Turns conversations into tokens. Answers are split into tokens as in constrained generation."""
 
     def __init__(self, vlm: VisionLanguageModel, max_tokens: int, free: bool = False, verdicts: bool = True):
-        """free: answers end with the end token and are split as any text. verdicts: the label is learned by its
-        distribution; without, as a word."""
+        """free: answers are plain text that ends with the end token. verdicts: the label is learned as a distribution,
+        otherwise as a word."""
         self.tokenizer, self.visual, self.max_tokens = vlm.tokenizer, vlm.spec.grid**2, max_tokens
         self.free, self.verdicts = free, verdicts
         self.atoms = Atoms(vlm.tokenizer.encode)
         self.line = vlm.tokenizer.encode("\n")[0]
 
-    def conversation(self, given: Conversation) -> Encoded:
-        """Prompts and answers alternate; an answer is followed by the line break that begins the next prompt, or, where
-        it is free and may hold line breaks, by the end token."""
+    def conversation(self, talk: Conversation) -> Encoded:
+        """Encode prompts and answers in turn.
+
+        A line break ends an answer and begins the next prompt. A free answer may contain line breaks, so it ends with
+        the end token."""
         tokens, written = [self.tokenizer.bos], [False]
-        verdict_message = (given.evidence or {}).get("verdict_message") if self.verdicts else None
+        verdict_message = (talk.evidence or {}).get("verdict_message") if self.verdicts else None
         verdict = None
-        for i, message in enumerate(given.messages):
+        for i, message in enumerate(talk.messages):
             if message.role == "assistant":
                 new = self._free(message.content) if self.free else [*self._answer(message.content), self.line]
                 if i == verdict_message:
                     verdict = len(tokens) - 1
-                mine = i != verdict_message  # the label itself is learned by its distribution
-                flags = [mine] * len(new)
+                learned = i != verdict_message  # the label is learned as a distribution instead
+                flags = [learned] * len(new)
             else:
                 new = self._prompt(message.content)
                 if new[:1] == [self.line] and tokens[-1] == self.line:
@@ -75,20 +77,20 @@ class Coder:
                 break
             tokens += new
             written += flags
-        votes = (given.evidence or {}).get("votes")
+        votes = (talk.evidence or {}).get("votes")
         return Encoded(tuple(tokens), tuple(written), verdict, votes)
 
     def _cut(
         self, tokens: list[int], written: list[bool], new: list[int], flags: list[bool]
     ) -> tuple[list[int], list[bool]]:
-        """Too long: without this turn; but the first answer is cut, or nothing would be learned."""
+        """Leave out the turn that is too long. Only a first answer is cut instead, or nothing would be learned."""
         if any(written) or not any(flags):
             return tokens, written
         room = max(0, self.max_tokens - len(tokens))
         return tokens + new[:room], written + flags[:room]
 
     def verdict_only(self, sheet_text: str, verdict_text: str, votes: dict[str, float], picture: bool) -> Encoded:
-        """A face and the question for its label, without a word of text."""
+        """A face and the question for its label, without any text to learn."""
         tokens = [self.tokenizer.bos, *([VISUAL] * self.visual if picture else [])]
         tokens += self.tokenizer.encode(sheet_text + verdict_text)
         return Encoded(tuple(tokens), (False,) * len(tokens), len(tokens) - 1, votes)
@@ -105,7 +107,7 @@ class Coder:
         tokens: list[int] = []
         for i, part in enumerate(lines):
             heading, colon, words = part.partition(": ")
-            if i and colon:  # a section of its own: its heading is a prompt's text, written by the model too
+            if i and colon:  # a section: its heading is prompt text, although the model writes it too
                 tokens += [*self.tokenizer.encode(f"\n{heading}:"), *self.atoms.encode(words)]
             else:
                 tokens += self.atoms.encode(part)
@@ -114,13 +116,13 @@ class Coder:
 
 @dataclass(frozen=True)
 class Batch:
-    """R rows of n tokens: all conversations in one, or each in its own."""
+    """R rows of n tokens, with all conversations packed into one row or each in its own."""
 
     tokens: Tensor  # (R, n) right-padded, VISUAL where visual tokens go
     positions: Tensor  # (R, n) from 0 in every conversation; padding counts as one
-    targets: Tensor  # (R, n): the token that this place has to predict, or IGNORED
-    verdicts: list[tuple[int, int, int]]  # item, row, place after which its label is read
-    order: list[int]  # the items that see a picture, in the order in which they stand
+    targets: Tensor  # (R, n): the token to predict at this place, or IGNORED
+    verdicts: list[tuple[int, int, int]]  # item, row, and place before the label
+    order: list[int]  # the items with a picture, in order
 
 
 def collate(items: Sequence[Encoded], pad: int, packed: bool = False) -> Batch:
@@ -144,11 +146,11 @@ def collate(items: Sequence[Encoded], pad: int, packed: bool = False) -> Batch:
                 verdicts.append((i, at, start + item.verdict))
             start = end
         positions[at, start:] = torch.arange(length - start)
-    return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].sees])
+    return Batch(tokens, positions, targets, verdicts, [i for row in rows for i in row if items[i].has_picture])
 
 
 def one_pass(n: int, batch_size: int, seed: Sequence[int | str]) -> list[list[int]]:
-    """All rows once, shuffled, in batches; what does not fill one waits for the next pass."""
+    """All rows once, shuffled, in full batches; the rest is left to the next pass."""
     order = list(range(n))
     random.Random("/".join(map(str, seed))).shuffle(order)
     size = min(batch_size, n)

@@ -1,7 +1,6 @@
-"""Train an explainer: stage 1 aligns the projector, stage 2 tunes LoRA with it, both by train/loop.py.
+"""Trains an explainer with train/loop.py: stage 1 aligns the projector, stage 2 tunes LoRA and the projector.
 
-Everything random follows from seed and step. Step k of a stage is the same whatever came before it, so a run that was
-killed goes on exactly where it stood.
+All random numbers depend only on the seed and the step, so a killed run continues exactly where it stopped.
 """
 
 import dataclasses
@@ -23,28 +22,28 @@ from emoreason.models.encoder import Encoder, load_encoder
 from emoreason.models.language import load_language
 from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 from emoreason.train import loop
-from emoreason.train.processes import is_spread, make_accelerator
+from emoreason.train.processes import is_sharded, make_accelerator
 from emoreason.train.settings import LoraSettings
 from emoreason.train.text.config import ExplainerConfig
 from emoreason.train.text.encoding import Coder
-from emoreason.train.text.report import look, plot_log, write_card
+from emoreason.train.text.report import plot_log, score_validation, write_card
 from emoreason.train.text.steps import ExplainerTask
 from emoreason.train.text.texts import encode_set, read_texts
 from emoreason.train.text.verdict import calibrate
 
 STAGES = ("align", "tune")
-FITTED_ON = 20  # held-out faces; a verdict's temperature of fewer would be noise
+MIN_FITTED = 20  # held-out faces; a verdict's temperature fitted on fewer would be noise
 
 
 def label_tokens(vlm: VisionLanguageModel, labels: Iterable[str]) -> dict[str, list[int]]:
-    """label -> single tokens that ask for it, the label itself first; nothing where a label has none."""
+    """label -> its single tokens, the label first, then synonyms; {} unless every label has its own first token."""
     words = yaml.safe_load(resource("prompts/training.yaml").read_text())["words"]
-    found = {}
+    by_label = {}
     for label in labels:
         spelled = [vlm.tokenizer.encode(f" {word}") for word in (label, *words.get(label, ()))]
-        found[label] = list(dict.fromkeys(tokens[0] for tokens in spelled if len(tokens) == 1))
-    firsts = [tokens[0] for tokens in found.values() if tokens]
-    return found if len(set(firsts)) == len(found) else {}
+        by_label[label] = list(dict.fromkeys(tokens[0] for tokens in spelled if len(tokens) == 1))
+    firsts = [tokens[0] for tokens in by_label.values() if tokens]
+    return by_label if len(set(firsts)) == len(by_label) else {}
 
 
 class Trainer:
@@ -54,7 +53,7 @@ class Trainer:
         notify: Callable[[str], None] = lambda text: print(text, flush=True),
         encoder: Encoder | None = None,
     ):
-        """encoder: the loaded one, to share it."""
+        """encoder: share this loaded encoder instead of loading one."""
         self.config, self.out, self.notify = config, Path(config.out), notify
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -64,31 +63,31 @@ class Trainer:
         self.compute = device.choose(config.device)
         self.accelerator = make_accelerator(self.compute)
         self.vlm = build(config, self.compute, encoder)
-        self.labels = label_names(config.data.labels)
+        self.labels = parse_labels(config.data.labels)
         texts = read_texts(config.data.train, config.data.label_share, config.seed)
         self.free, self.question = texts.free, texts.question
         self.options = {} if self.free else label_tokens(self.vlm, self.labels)
         if not self.options and (config.align.verdict_every == 1 or config.tune.verdict_every == 1):
             raise EmoreasonError(
-                "a step of the verdict needs conversations of `emoreason data describe` and labels of one token each; "
-                "without it: --align.verdict_every 0 --tune.verdict_every 0"
+                "verdict steps need conversations of `emoreason data describe` and labels of one token each; to train "
+                "without them: --align.verdict_every 0 --tune.verdict_every 0"
             )
         self.coder = Coder(self.vlm, config.run.max_tokens, self.free, bool(self.options))
         self.train = encode_set(texts, self.coder, self.vlm.encoder)
         self.held, self.fitted_on = None, 0
         if config.data.holdout:
             held = read_texts(config.data.holdout)
-            self.fitted_on = len(held.given)  # the verdict; the loss is looked at on the first ones only
-            held = dataclasses.replace(held, given=held.given[: config.run.look_faces])
+            self.fitted_on = len(held.conversations)  # for the verdict; the loss uses only the first look_faces
+            held = dataclasses.replace(held, conversations=held.conversations[: config.run.look_faces])
             self.held = encode_set(held, self.coder, self.vlm.encoder)
         self.started = time.time()
 
     def fit(self) -> Path:
-        run_folder_text(self.out / "config.yaml", yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False))
+        _write_text(self.out / "config.yaml", yaml.safe_dump(dataclasses.asdict(self.config), sort_keys=False))
         stages = [name for name in STAGES if getattr(self.config, name).steps]
-        if len(stages) > 1 and is_spread(self.accelerator):
+        if len(stages) > 1 and is_sharded(self.accelerator):
             raise EmoreasonError(
-                "where the weights are spread over processes, a run has one stage: first --tune.steps 0, then "
+                "with weights sharded over processes, a run can only have one stage: first --tune.steps 0, then "
                 "--align.steps 0 --start FOLDER"
             )
         lines: list[dict[str, Any]] = []
@@ -96,15 +95,15 @@ class Trainer:
             fitted = self.fit_stage(name)
             lines += [{"stage": name, **_rounded(line)} for line in fitted.log]
             self.notify(f"{name}: {fitted.step} steps, {fitted.rows_per_second:.2f} conversations/s, "
-                     f"{fitted.peak_bytes / 2**30:.1f} GiB at most")  # fmt: skip
+                     f"{fitted.peak_bytes / 2**30:.1f} GiB at the peak")  # fmt: skip
         if self.accelerator.is_main_process:
-            run_folder_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            _write_text(self.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
             try:
                 self.save()
             except OSError as error:
                 raise EmoreasonError(
-                    f"{self.out} cannot be written: {error.strerror or error}; the checkpoints are whole: free space, "
-                    "start again, and it ends"
+                    f"{self.out} cannot be written: {error.strerror or error}. The checkpoints are intact: free some "
+                    "space and start again, and only this last part is repeated"
                 ) from None
         self.accelerator.wait_for_everyone()
         return self.out
@@ -116,18 +115,18 @@ class Trainer:
             self.vlm.language.gradient_checkpointing_enable({"use_reentrant": False})
         return work.train()
 
-    def fit_stage(self, name: str) -> loop.Fitted:
+    def fit_stage(self, name: str) -> loop.FitResult:
         work = self.work(name)
         folder = self.out / "checkpoints" / name
         folder.mkdir(parents=True, exist_ok=True)
         per_pass = max(1, len(self.train) // work.stage.batch_size)
         return loop.fit(work, work.stage.steps, per_pass, self.config.loop, folder, self.accelerator, self.config.seed,
-                        self.notify, lambda step: self._tell(name, step, work.stage.steps))  # fmt: skip
+                        self.notify, lambda step: self._log_progress(name, step, work.stage.steps))  # fmt: skip
 
-    def _tell(self, name: str, step: int, steps: int) -> None:
+    def _log_progress(self, name: str, step: int, steps: int) -> None:
         if step % self.config.loop.log_every == 0 or step == steps:
-            told = {"stage": name, "step": step, "of": steps, "seconds": round(time.time() - self.started, 1)}
-            self.notify(json.dumps(told))
+            line = {"stage": name, "step": step, "of": steps, "seconds": round(time.time() - self.started, 1)}
+            self.notify(json.dumps(line))
 
     def save(self) -> None:
         data, before = self.config.data, ExplainerSpec.read(Path(self.config.start)) if self.config.start else None
@@ -142,17 +141,22 @@ class Trainer:
             spec = dataclasses.replace(spec, verdict=before.verdict, prior=before.prior)
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out, torch.float16)
-        if self.held and self.options and self.fitted_on >= FITTED_ON and all(item.votes for item in self.held.encoded):
+        if (
+            self.held
+            and self.options
+            and self.fitted_on >= MIN_FITTED
+            and all(item.votes for item in self.held.encoded)
+        ):
             fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
             self.notify(f"the verdict, fitted on {data.holdout}: {fitted}")
         if data.validation and self.options:
             with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"validation": look(self.out, self.config)}) + "\n")
+                file.write(json.dumps({"validation": score_validation(self.out, self.config)}) + "\n")
         plot_log(self.out)
         write_card(self.out)
 
 
-def run_folder_text(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     from emoreason.core.files import write_atomically
 
     try:
@@ -166,17 +170,17 @@ def _rounded(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def build(config: ExplainerConfig, compute: device.Compute, encoder: Encoder | None = None) -> VisionLanguageModel:
-    """Base models by name, a fresh projector and a fresh adapter, or those of an earlier run."""
+    """Load the base models, with a new projector and adapter or those of an earlier run."""
     encoder = encoder or load_encoder(config.encoder, compute)
-    low = None
+    quantization = None
     if config.quantize:
         from emoreason.models.quantize import bitsandbytes_config
 
-        low = bitsandbytes_config(config.quantize, compute.torch_dtype)
+        quantization = bitsandbytes_config(config.quantize, compute.torch_dtype)
     folder = Path(config.vocabulary) if config.vocabulary else None
-    language = load_language(config.language, folder, low, compute.torch_dtype)
+    language = load_language(config.language, folder, quantization, compute.torch_dtype)
     vlm = VisionLanguageModel.create(ExplainerSpec(config.encoder, config.language, config.grid), encoder, language)
-    if low is None:
+    if quantization is None:
         vlm.to(compute.device)
     if config.start:
         vlm._load_parts(Path(config.start))
@@ -184,7 +188,7 @@ def build(config: ExplainerConfig, compute: device.Compute, encoder: Encoder | N
         vlm.add_lora(lora_config(config.lora))
     for key, parameter in vlm.language.named_parameters():
         if "lora_" in key:
-            parameter.data = parameter.data.float()  # small, and AdamW's steps are smaller than bfloat16 can hold
+            parameter.data = parameter.data.float()  # AdamW's steps are smaller than bfloat16 can represent
     vlm.projector.float()
     return vlm
 
@@ -197,10 +201,10 @@ def lora_config(lora: LoraSettings) -> Any:
                       task_type="CAUSAL_LM")  # fmt: skip
 
 
-def label_names(given: str) -> tuple[str, ...]:
-    if given in LABEL_SETS:
-        return LABEL_SETS[given].labels
-    return tuple(label.strip() for label in given.split(",") if label.strip())
+def parse_labels(names: str) -> tuple[str, ...]:
+    if names in LABEL_SETS:
+        return LABEL_SETS[names].labels
+    return tuple(label.strip() for label in names.split(",") if label.strip())
 
 
 def train_explainer(config: ExplainerConfig) -> Path:

@@ -1,4 +1,4 @@
-"""The words of `emoreason finetune --data`: projector and LoRA learn your texts, from the base model's explainer."""
+"""Trains the explainer in `emoreason finetune --data`: projector and LoRA learn your texts."""
 
 import dataclasses
 import shutil
@@ -19,32 +19,32 @@ from emoreason.models.bundle import PACKAGE_PREFIX, find_bundle
 from emoreason.models.vlm import ExplainerSpec
 from emoreason.reasoner import Reasoner
 from emoreason.train.processes import make_accelerator
-from emoreason.train.settings import LoopSettings, WordsSettings, one_of
-from emoreason.train.text import own_texts as words_data
-from emoreason.train.text.choose_steps import decide_steps
+from emoreason.train.settings import LoopSettings, WordsSettings, require_one_of
+from emoreason.train.text import user_texts
+from emoreason.train.text.choose_steps import choose_steps
 from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Run, Stage
 from emoreason.train.text.describe import Plan
 from emoreason.train.text.explainer import Trainer
-from emoreason.train.text.own_texts import FaceText
-from emoreason.train.text.own_texts_report import Written, table, theirs, written_by
 from emoreason.train.text.steps import ExplainerTask
 from emoreason.train.text.texts import Set, encode_set, read_texts
+from emoreason.train.text.user_texts import FaceText
+from emoreason.train.text.user_texts_report import TextScores, score_generated, score_references, table
 
-MIN_TEXTS = 8  # texts to learn from
-PRIVATE = "words"  # crops and conversations, while the run goes on; a finished run holds no face
+MIN_TEXTS = 8  # training texts
+PRIVATE = "words"  # folder of crops and conversations; deleted at the end, so a finished run holds no face
 PATIENCE = 3
 Notify = Callable[[str], None]
 
 
 def has_messages(source: str | Path) -> bool:
-    """Whether the file holds conversations about pictures and not a table. Only its first entry is looked at."""
+    """Whether the file has conversations about pictures instead of a table, by its first entry."""
     return messages.matches(Path(source))
 
 
 def check_words(settings: WordsSettings) -> None:
-    """Choices that nobody knows are told before anything is done."""
-    one_of("words.source", settings.source, ("auto", "engine", "none"))
-    one_of("words.form", settings.form, ("auto", "sections", "free"))
+    """Raise a UsageError for unknown choices, before any work is done."""
+    require_one_of("words.source", settings.source, ("auto", "engine", "none"))
+    require_one_of("words.form", settings.form, ("auto", "sections", "free"))
 
 
 def finetune_texts(
@@ -55,19 +55,19 @@ def finetune_texts(
     notify: Notify = lambda text: None,
     **more: Any,
 ) -> dict[str, Any] | None:
-    """Learn the texts of these faces, each with its part (train, holdout, report), into `folder/explainer`.
+    """Train `folder/explainer` on the texts of these faces, each with its part (train, holdout, report).
 
-    More: as of `learn`. -> what stands in metrics.json; None where there is nothing to learn from."""
+    more: keyword arguments of `finetune_explainer`. Returns the figures for metrics.json; None without enough texts."""
     check_words(settings)
     if settings.source == "none":
         return None
-    told = words_data.face_texts(rows, settings.source == "engine")
-    n = sum(face.part == "train" for face in told)
+    texts = user_texts.face_texts(rows, settings.source == "engine")
+    n = sum(face.part == "train" for face in texts)
     if n < MIN_TEXTS:
         if n or settings.source == "engine":
-            notify(f"the words are left as they are: {n} texts to learn from, {MIN_TEXTS} are needed")
+            notify(f"the explainer is not trained: {n} texts to learn from, {MIN_TEXTS} are needed")
         return None
-    return finetune_explainer(told, reasoner, settings, folder, notify, **more)
+    return finetune_explainer(texts, reasoner, settings, folder, notify, **more)
 
 
 def finetune_conversations(
@@ -78,12 +78,12 @@ def finetune_conversations(
     notify: Notify = lambda text: None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The same from a file of conversations (`messages` + `images` and the like); follow-up turns are learned too."""
-    told = words_data.face_texts_in(path)
-    n = sum(face.part == "train" for face in told)
+    """Train `folder/explainer` on a file of conversations, such as `messages` + `images`, including follow-up turns."""
+    texts = user_texts.face_texts_in(path)
+    n = sum(face.part == "train" for face in texts)
     if n < MIN_TEXTS:
         raise EmoreasonError(f"{path}: {n} conversations to learn from, {MIN_TEXTS} are needed")
-    return finetune_explainer(told, reasoner, settings, folder, notify, **more)
+    return finetune_explainer(texts, reasoner, settings, folder, notify, **more)
 
 
 def finetune_explainer(
@@ -100,31 +100,33 @@ def finetune_explainer(
     device: str = "auto",
     resume: bool = False,
 ) -> dict[str, Any]:
-    """detector: None for crops. labels: of sheets and verdict. model: whose explainer to go on from."""
+    """Train the explainer and score it on the report texts before and after.
+
+    detector: None for face crops. labels: for sheets and verdict. model: the model whose explainer to train further."""
     labels = tuple(labels) or reasoner.default_labels
     private, out = folder / PRIVATE, folder / OWN_FOLDER
     accelerator = make_accelerator(devices.choose(device))
     form = _form(faces, settings)
-    if accelerator.is_main_process:  # of those that `accelerate launch` started
+    if accelerator.is_main_process:  # under `accelerate launch` only the main process writes
         for old in () if resume else (private, out):
             shutil.rmtree(old, ignore_errors=True)
         plan = Plan(turns=settings.turns, seed=seed)
         try:
-            words_data.write(
+            user_texts.write(
                 faces, reasoner, detector, labels, private, form=form, question=settings.question, plan=plan
             )
         except OSError as error:
             raise EmoreasonError(f"{private} cannot be written: {error.strerror or error}") from None
     accelerator.wait_for_everyone()
-    counts = words_data.counts(private)
-    _told_counts(counts, form, notify)
+    counts = user_texts.counts(private)
+    _check_counts(counts, form, notify)
     config = _config(settings, private, out, labels, model, seed, device, counts)
     trainer = Trainer(config, notify, _shared(reasoner, config))
     report = encode_set(read_texts(str(private / "report.jsonl")), trainer.coder, trainer.vlm.encoder)
     first = accelerator.is_main_process
-    texts = written_by(config.start, reasoner, private, settings.look_texts) if config.start and first else None
-    before = Written(texts, _loss(trainer, report))
-    steps, why = decide_steps(trainer, settings, private, notify)
+    texts = score_generated(config.start, reasoner, private, settings.look_texts) if config.start and first else None
+    before = TextScores(texts, _loss(trainer, report))
+    steps, why = choose_steps(trainer, settings, private, notify)
     align = dataclasses.replace(config.align, steps=0 if config.start else steps // 4)
     trainer.config = dataclasses.replace(config, align=align, tune=dataclasses.replace(config.tune, steps=steps))
     started = time.monotonic()
@@ -133,13 +135,14 @@ def finetune_explainer(
     loss = _loss(trainer, report)
     figures: dict[str, Any] = {}
     if first:
-        after = Written(written_by(str(out), reasoner, private, settings.look_texts), loss)
+        after = TextScores(score_generated(str(out), reasoner, private, settings.look_texts), loss)
         figures = {
             "form": "free" if trainer.free else "sections", "counts": counts, "steps": steps, "why": why,
             "seconds": round(seconds, 1), "start": config.start and model, "language": config.language,
-            "before": before.figures(), "after": after.figures(), "theirs": theirs(private, settings.look_texts),
+            "before": before.figures(), "after": after.figures(),
+            "theirs": score_references(private, settings.look_texts),
         }  # fmt: skip
-        figures |= {"table": table(figures), "told": _sentence(figures)}
+        figures |= {"table": table(figures), "told": _summary(figures)}
         for finished in (private, out / "checkpoints"):
             shutil.rmtree(finished, ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -147,27 +150,27 @@ def finetune_explainer(
 
 
 def _form(faces: Sequence[FaceText], settings: WordsSettings) -> str:
-    if any(face.given is not None for face in faces):
+    if any(face.conversation is not None for face in faces):
         return "free"
     if all(face.text is None for face in faces):
         return "sections"
-    found = words_data.form_of(faces)
-    if settings.form == "sections" and found == "free":
+    form = user_texts.form_of(faces)
+    if settings.form == "sections" and form == "free":
         raise UsageError(
             "words.form sections: most texts do not have the three sections (Key observations: …, Overall emotional "
             "interpretation: …, Conclusion: …); --words.form free learns them as they are"
         )
-    return found if settings.form == "auto" else settings.form
+    return form if settings.form == "auto" else settings.form
 
 
-def _told_counts(counts: dict[str, int], form: str, notify: Notify) -> None:
+def _check_counts(counts: dict[str, int], form: str, notify: Notify) -> None:
     if min(counts["train"], counts["report"]) < 1 or counts["train"] < MIN_TEXTS:
         raise EmoreasonError(
-            f"too few texts whose picture shows a face: {counts}; {MIN_TEXTS} to train and one to report on"
+            f"too few texts whose picture shows a face: {counts}; {MIN_TEXTS} to train and one to report on are needed"
         )
     notify(
-        f"words: {counts['train']} texts to learn from, {counts['holdout']} to choose by, {counts['report']} for the "
-        f"report; form: {form}"
+        f"words: {counts['train']} texts to learn from, {counts['holdout']} held out to choose on, "
+        f"{counts['report']} for the report; form: {form}"
     )
 
 
@@ -175,7 +178,7 @@ def _config(
     settings: WordsSettings, private: Path, out: Path, labels: Sequence[str], model: str, seed: int, device: str,
     counts: dict[str, int],
 ) -> ExplainerConfig:  # fmt: skip
-    """From the model's own explainer, or a fresh one on the language model that the settings name."""
+    """Start from the model's own explainer, or from a new one on the language model that the settings name."""
     bundle = find_bundle(model)
     own = bundle.folder / OWN_FOLDER if bundle else None
     data = ExplainerData(
@@ -191,15 +194,15 @@ def _config(
         spec = ExplainerSpec.read(own)
         if spec.merged:
             raise UsageError(
-                f"{own} has its LoRA merged and cannot be trained on: train on the model that it came from"
+                f"{own} has its LoRA merged and cannot be trained further: train the model that it was made from"
             )
         vocabulary = str(own) if spec.language.startswith(PACKAGE_PREFIX) else ""
         common |= {"start": str(own), "vocabulary": vocabulary, "grid": spec.grid, "align": Stage(verdict_every=0)}
         return ExplainerConfig(name=model, encoder=spec.encoder, language=spec.language, **common)
     if not settings.language:
         raise UsageError(
-            f"{model} has no explainer to go on from: --words.language NAME names a transformers language model, "
-            "--words.source none leaves the words out"
+            f"{model} has no explainer to start from: give a transformers language model with --words.language NAME, "
+            "or skip the explainer with --words.source none"
         )
     common["align"] = Stage(lr=1e-3, batch_size=settings.batch_size, verdict_every=0)
     return ExplainerConfig(name=model, encoder=model, language=settings.language, **common)
@@ -212,7 +215,7 @@ def _shared(reasoner: Reasoner, config: ExplainerConfig) -> Any:
 
 @torch.no_grad()
 def _loss(trainer: Trainer, report: Set) -> float:
-    """Cross-entropy a token of the held-back answers."""
+    """Mean cross-entropy per token of the report answers."""
     work = ExplainerTask("tune", trainer.vlm, trainer.config, trainer.coder, report, report, {}).eval()
     total = 0.0
     for start in range(0, len(report), 16):
@@ -221,7 +224,7 @@ def _loss(trainer: Trainer, report: Set) -> float:
     return total / len(report)
 
 
-def _sentence(figures: dict[str, Any]) -> str:
+def _summary(figures: dict[str, Any]) -> str:
     how = f"LoRA and projector learned {figures['counts']['train']} texts in {figures['steps']} steps"
-    whence = f"from {figures['start']}'s own explainer" if figures["start"] else f"fresh, on {figures['language']}"
-    return f"{how}, {whence}; {figures['why']}. Texts of the form: {figures['form']}."
+    start = f"from {figures['start']}'s own explainer" if figures["start"] else f"new, on {figures['language']}"
+    return f"{how}, {start}; {figures['why']}. Texts of the form: {figures['form']}."

@@ -1,7 +1,7 @@
-"""Attention for texts that stand one behind the other in a row: each looks at itself alone.
+"""Attention for several texts packed into one row, where each text attends only to itself.
 
-Linear layers see one long row without padding. For the attention the texts are laid below one another, which is small;
-a mask over the long row would make it compute, and throw away, what each text has to do with all others.
+Linear layers see one long row without padding. For the attention, the texts are rearranged into a small batch with one
+text per row. A mask over the long row would instead compute the attention between all texts and throw it away.
 """
 
 from functools import lru_cache
@@ -15,12 +15,12 @@ NAME = "emoreason_packed"
 
 
 def use_packed(language: Any) -> bool:
-    """Whether this transformers model can take packed rows; if so it takes them from here on, and no masks."""
+    """Switch the model to packed rows, without masks, if it supports them. Returns whether it does."""
     from transformers import AttentionInterface
 
     causal = language.get_base_model() if hasattr(language, "get_base_model") else language  # without PEFT
     config = causal.config
-    kinds = set(getattr(config, "layer_types", None) or ())  # other kinds of layers carry a state from text to text
+    kinds = set(getattr(config, "layer_types", None) or ())  # other layers would carry state between texts
     if not getattr(causal, "_supports_attention_backend", False) or kinds - {"full_attention", "sliding_attention"}:
         return False
     if hasattr(config, "attention_chunk_size"):
@@ -61,9 +61,9 @@ def attention(
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, near: Tensor | None, scaling: float | None) -> Tensor:
-    """The same by two matrix products, three times as fast on a processor for texts as short as these.
+    """The same with two matrix products, three times as fast on a CPU for such short texts.
 
-    q (N, H, L, D), k and v (N, K, L, D), near (L, L) -> (N, H, L, D). The heads of one key stand below one another."""
+    q (N, H, L, D), k and v (N, K, L, D), near (L, L) -> (N, H, L, D). The query heads of one key head are stacked."""
     texts, heads, length, width = q.shape
     groups = k.shape[1]
     if near is None:
@@ -76,10 +76,11 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, near: Tensor | None, scaling: float 
     return out.view(texts, heads, length, width)
 
 
-@lru_cache(maxsize=2)  # once for all layers; a tensor is known by its identity
+@lru_cache(maxsize=2)  # computed once for all layers; tensors are hashed by identity
 def _places(position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, L) where each text stands in the flattened rows, and (R * n,) the way back. What is beyond a text's end is
-    its last token again: nothing before it sees that, and nobody reads it."""
+    """(N, L) the index of each text's tokens in the flattened rows, and (R * n,) the inverse index.
+
+    Short texts are padded with their last token. Earlier tokens cannot attend to this padding, and nothing reads it."""
     flat = position_ids.flatten()
     starts = (flat == 0).nonzero()[:, 0]
     lengths = torch.diff(starts, append=starts.new_tensor([len(flat)]))

@@ -1,4 +1,4 @@
-"""What a finished explainer run leaves for people: a look at validation, a curve, a card."""
+"""Reports a finished explainer run: validation scores, loss.png and README.md."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ from emoreason.train.text.config import ExplainerConfig
 BATCH = 16
 
 
-def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
-    """Verdict scores on some validation faces, and the checks of some texts, with and without the grammar."""
+def score_validation(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
+    """Score verdicts on some validation faces, and check some generated texts, with and without the grammar."""
     path = Path(config.data.validation)
     vlm = VisionLanguageModel.from_pretrained(folder)
-    found = list(messages.read(path))[: config.run.look_faces]
+    conversations = list(messages.read(path))[: config.run.look_faces]
     subjects, votes = [], []
-    for conversation in found:
+    for conversation in conversations:
         evidence = conversation.evidence or {}
         sheet = Sheet(evidence["units"], evidence["probabilities"])
         subjects.append(Subject(sheet, Image.open(path.parent / conversation.images[0]).convert("RGB")))
@@ -39,22 +39,25 @@ def look(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
         "both": scored([combine(s.sheet.probabilities, r.probabilities, "both", weight) for s, r in rows], votes),
     }
     for name, constrained in (("texts", True), ("free texts", False)):
-        writing = LocalExplainer(vlm, config.name, constrained=constrained)
+        writer = LocalExplainer(vlm, config.name, constrained=constrained)
         checks = [
-            made.checks for part in _parts(subjects[: config.run.look_texts]) for made in consume(writing.explain(part))
+            written.checks
+            for part in _parts(subjects[: config.run.look_texts])
+            for written in consume(writer.explain(part))
         ]
-        known = [c.evidence_precision for c in checks if c.evidence_precision is not None]
-        named = [c.evidence_recall for c in checks if c.evidence_recall is not None]
+        precisions = [c.evidence_precision for c in checks if c.evidence_precision is not None]
+        recalls = [c.evidence_recall for c in checks if c.evidence_recall is not None]
         scores[name] = {
             "n": len(checks), "parsed": float(np.mean([c.parsed for c in checks])),
             "leaking": float(np.mean([bool(c.leaks) for c in checks])),
-            "precision": float(np.mean(known)) if known else None, "recall": float(np.mean(named)) if named else None,
+            "precision": float(np.mean(precisions)) if precisions else None,
+            "recall": float(np.mean(recalls)) if recalls else None,
         }  # fmt: skip
     return scores
 
 
 def scored(answers: list[dict[str, float]], votes: list[dict[str, float]]) -> dict[str, Any]:
-    """Accuracy and UAR over the faces that have a clear majority."""
+    """Accuracy and UAR over the faces with a clear majority of votes."""
     clear = [(max(a, key=a.__getitem__), max(v, key=v.__getitem__)) for a, v in zip(answers, votes, strict=True)
              if max(v.values()) > 0.5]  # fmt: skip
     if not clear:
@@ -71,7 +74,7 @@ def _parts(subjects: list[Subject]) -> list[list[Subject]]:
 
 
 def plot_log(folder: Path) -> None:
-    """loss.png: text, verdict and the held-out texts over the steps of both stages."""
+    """Write loss.png: text, verdict and held-out loss over the steps of both stages."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if "stage" in line]
     before = {"align": 0, "tune": max((line["step"] for line in lines if line["stage"] == "align"), default=0)}
@@ -83,7 +86,7 @@ def plot_log(folder: Path) -> None:
 
 
 def write_card(folder: Path) -> None:
-    """README.md: what the folder is, how to use it, what was measured on it."""
+    """Write README.md: what the model is, how to use it, and its scores."""
     spec = ExplainerSpec.read(folder)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     measured = next((line["validation"] for line in reversed(log) if "validation" in line), None)
@@ -91,14 +94,14 @@ def write_card(folder: Path) -> None:
         f"# An emoreason explainer for {spec.encoder}",
         "",
         f"LoRA on {spec.language}, a projector of {spec.grid}x{spec.grid} visual tokens.",
-        f"Labels: {', '.join(spec.labels)}." if spec.labels else "It writes texts of a form of its own.",
+        f"Labels: {', '.join(spec.labels)}." if spec.labels else "It writes texts in a free form.",
         f"Trained on {spec.trained_on.get('conversations')} conversations "
         f"(SHA-256 {str(spec.trained_on.get('data_sha256'))[:12]}, seed {spec.trained_on.get('seed')}); config.yaml, "
         "log.jsonl and loss.png are beside this file.",
         "",
         f"    emoreason explain photo.jpg --explainer {folder.as_posix()}",
         "",
-        "It speaks of the expression that is shown, not of what a person feels. Not for use at work or in education, "
+        "It describes the expression that is shown, not what a person feels. Not for use at work or in education, "
         "not a lie detector, not a diagnosis.",
     ]
     if measured:

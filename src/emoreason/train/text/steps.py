@@ -1,4 +1,4 @@
-"""What a step of an explainer's training computes: the loss on the model's own words, and on its verdict."""
+"""The training steps of an explainer: the loss of the text that it writes, and of its verdict."""
 
 import random
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from emoreason.train.text.token_loss import token_loss
 
 
 class ExplainerTask(Trainable):
-    """One stage: align (the projector learns) or tune (LoRA learns with it)."""
+    """One stage of training: align (only the projector) or tune (projector and LoRA)."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class ExplainerTask(Trainable):
         held: Set | None,
         options: dict[str, list[int]],
     ):
-        """options: label -> single tokens that ask for it; without any the verdict is not trained."""
+        """options: label -> its single tokens; without options the verdict is not trained."""
         super().__init__()
         self.name, self.vlm, self.config, self.coder = name, vlm, config, coder
         self.packed = use_packed(vlm.language)
@@ -45,7 +45,7 @@ class ExplainerTask(Trainable):
         self.passes = lru_cache(maxsize=2)(self._pass)
 
     def set_trained(self) -> None:
-        """The projector, and in stage 2 LoRA."""
+        """Make the projector trainable, and LoRA in stage `tune`."""
         self.vlm.requires_grad_(False)
         self.vlm.projector.requires_grad_(True)
         for key, parameter in self.vlm.language.named_parameters():
@@ -59,7 +59,7 @@ class ExplainerTask(Trainable):
         ]
 
     def learned_names(self) -> set[str]:
-        """Not the language model's buffers: they never change."""
+        """The trainable parameters only; the buffers of the language model never change."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     # ---- which rows -----------------------------------------------------------------------------------------------
@@ -67,8 +67,8 @@ class ExplainerTask(Trainable):
     def step(self, number: int) -> Step:
         return self.plan(number)
 
-    def _asks(self, number: int) -> bool:
-        """Whether the step only asks for the verdict."""
+    def _is_verdict_step(self, number: int) -> bool:
+        """Whether this is a verdict step, which asks only for the verdict."""
         every = self.stage.verdict_every if self.options else 0
         return bool(every) and (every == 1 or number % every == 1)
 
@@ -76,34 +76,36 @@ class ExplainerTask(Trainable):
         return one_pass(len(self.train_set), size, [self.config.seed, self.name, kind, number])
 
     def _plan(self, number: int) -> Step:
-        """A function of seed, stage and number alone."""
-        asks = self._asks(number)
-        size = min(self.stage.verdict_batch if asks else self.stage.batch_size, len(self.train_set))
+        """The rows of a step. They depend only on seed, stage and number."""
+        verdict_only = self._is_verdict_step(number)
+        size = min(self.stage.verdict_batch if verdict_only else self.stage.batch_size, len(self.train_set))
         per_pass = len(self.train_set) // size
-        rows = self.passes("verdict" if asks else "text", size, number // per_pass)[number % per_pass]
+        rows = self.passes("verdict" if verdict_only else "text", size, number // per_pass)[number % per_pass]
         items = [self.train_set.encoded[row] for row in rows]
-        if asks:
+        if verdict_only:
             return Step(tuple(rows), {"verdict": float(len(rows))})
         voted = sum(_voted(item) for item in items)
         return Step(tuple(rows), {"text": float(max(1, sum(item.learned for item in items))),
                                   "verdict": float(max(1, voted))})  # fmt: skip
 
     def items(self, number: int, rows: Sequence[int]) -> list[Encoded]:
-        if not self._asks(number):
+        if not self._is_verdict_step(number):
             return [self.train_set.encoded[row] for row in rows]
-        return [self._question(number, row) for row in rows]
+        return [self._verdict_item(number, row) for row in rows]
 
-    def _question(self, number: int, row: int) -> Encoded:
+    def _verdict_item(self, number: int, row: int) -> Encoded:
         sheet, votes = self.train_set.sheets[row], self.train_set.encoded[row].votes
         if sheet is None or votes is None:
-            raise EmoreasonError("a verdict needs `evidence` with units, probabilities and votes in the training file; "
-                                 "without them: --align.verdict_every 0 --tune.verdict_every 0")  # fmt: skip
+            raise EmoreasonError(
+                "verdict steps need `evidence` with units, probabilities and votes in the training file; "
+                "to train without them: --align.verdict_every 0 --tune.verdict_every 0"
+            )
         script = load_prompts()
         drawn = random.Random(f"{self.config.seed}/{self.name}/{number}/{row}").random()
         hide_units = drawn < self.config.loss.drop_units
         hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture
-        told = "" if hide_units else script.measured_units(sheet)
-        return self.coder.verdict_only(told, script.verdict, votes, picture=not hide_picture)
+        sheet_text = "" if hide_units else script.measured_units(sheet)
+        return self.coder.verdict_only(sheet_text, script.verdict, votes, picture=not hide_picture)
 
     # ---- the loss -------------------------------------------------------------------------------------------------
 
@@ -119,10 +121,10 @@ class ExplainerTask(Trainable):
         draws = draw(len(step.rows), faces.shape[2], faces.shape[3], self.config.augment, noise)
         faces = apply(faces, draws.take(torch.tensor([step.rows.index(row) for row in rows])))
         text, verdict = self._sums(items, batch, faces, self._verdict_tokens(number))
-        return {"verdict": verdict} if self._asks(number) else {"text": text, "verdict": verdict}
+        return {"verdict": verdict} if self._is_verdict_step(number) else {"text": text, "verdict": verdict}
 
     def _held_sum(self, rows: Sequence[int]) -> Tensor:
-        """What the stage minimises, so scaled that the mean over all held-out rows is a loss a token and a verdict."""
+        """The held-out loss, scaled so that its mean over held-out rows is a loss per token plus one per verdict."""
         assert self.held_set is not None
         everything = self.held_set.encoded
         items = [everything[row] for row in rows]
@@ -134,16 +136,16 @@ class ExplainerTask(Trainable):
         return total if self.options and self.stage.verdict_every == 1 else total + text * (self.held / max(1, n_words))
 
     def _sums(self, items: list[Encoded], batch: Batch, faces: Tensor, tokens: list[int]) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the model's own words, and of its verdicts against the votes."""
+        """Summed cross-entropy of the learned tokens, and of the verdicts against the votes."""
         hidden = run_model(self.vlm, batch, self.vlm.encoder.patches(faces))
         targets = batch.targets.to(hidden.device)
         wanted = targets >= 0
         text = token_loss(self.vlm, hidden[wanted], targets[wanted])
-        asked = [(votes, row, at) for i, row, at in batch.verdicts if tokens and (votes := items[i].votes)]
-        if not asked:
+        verdicts = [(votes, row, at) for i, row, at in batch.verdicts if tokens and (votes := items[i].votes)]
+        if not verdicts:
             return text, hidden.sum() * 0.0
-        target = torch.tensor([[votes.get(label, 0.0) for label in self.options] for votes, _, _ in asked])
-        at = torch.stack([hidden[row, place] for _, row, place in asked])
+        target = torch.tensor([[votes.get(label, 0.0) for label in self.options] for votes, _, _ in verdicts])
+        at = torch.stack([hidden[row, place] for _, row, place in verdicts])
         logits = self.vlm.head(at)[:, tokens]  # (A, L)
         target = (target / target.sum(dim=1, keepdim=True).clamp(min=1e-9)).to(logits.device)
         return text, -(target * logits.log_softmax(dim=1)).sum()
@@ -163,7 +165,7 @@ def _voted(item: Encoded) -> bool:
 
 
 def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor:
-    """(R, n) tokens with visual tokens filled in -> (R, n, H)."""
+    """Fill in the visual tokens and run the language model: (R, n) tokens -> (R, n, H)."""
     tokens = batch.tokens.to(vlm.device)
     embedded = vlm.embed(tokens.clamp(min=0))  # (R, n, H)
     visual = vlm.project(patches)  # (B, V, H)
@@ -171,5 +173,5 @@ def run_model(vlm: VisionLanguageModel, batch: Batch, patches: Tensor) -> Tensor
         shown = visual[torch.tensor(batch.order, device=visual.device)].reshape(-1, visual.shape[2])
         embedded = embedded.masked_scatter((tokens == VISUAL).unsqueeze(2), shown.to(embedded.dtype))
     else:
-        embedded = embedded + 0.0 * visual.sum()  # the projector takes part in every step: DDP waits for it
+        embedded = embedded + 0.0 * visual.sum()  # DDP needs the projector in every step
     return vlm.hidden(embedded, None, batch.positions.to(vlm.device))

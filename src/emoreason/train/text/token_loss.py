@@ -1,7 +1,7 @@
-"""Cross-entropy of the words that are learned, without ever holding the logits of all of them.
+"""Cross-entropy of the learned tokens in small chunks, so that the logits of all tokens never exist at once.
 
-A vocabulary is wide: for 1,200 words of 27,870 possible ones, logits, their logarithms and two gradients are half a
-gigabyte. A frozen head needs none of them after the loss: what goes back into the language model is (m, H).
+Vocabularies are large: for 1,200 tokens out of 27,870, the logits, their logarithms and two gradients take half a
+gigabyte. With a frozen head none of this is needed after the loss; the gradient for the language model is only (m, H).
 """
 
 from typing import Any
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from emoreason.models.vlm import VisionLanguageModel
 
-AT_ONCE = 2**22  # logits: 16 MiB in float32
+AT_ONCE = 2**22  # logits per chunk: 16 MiB in float32
 
 
 def token_loss(vlm: VisionLanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    """hidden (m, H), targets (m,) -> the sum over all words."""
+    """hidden (m, H), targets (m,) -> the loss summed over all tokens."""
     if any(parameter.requires_grad for parameter in vlm.language.get_output_embeddings().parameters()):
         return F.cross_entropy(vlm.head(hidden), targets, reduction="sum")
     return _Loss.apply(hidden, targets, vlm)
 
 
 class _Loss(torch.autograd.Function):
-    """The gradient is computed with the loss, some words at a time, and waits until it is asked for."""
+    """Computes the gradient together with the loss, chunk by chunk, and keeps it for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, vlm: VisionLanguageModel) -> Tensor:

@@ -1,4 +1,4 @@
-"""The verdict's temperature, prior and weight, fitted on faces that nothing was trained on."""
+"""Fits the temperature, prior correction and weight of the verdict on faces outside the training set."""
 
 import dataclasses
 from pathlib import Path
@@ -18,34 +18,34 @@ from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.heads.operating_points import soft_scores
 
 BATCH = 32
-LOST = 0.01  # accuracy that rare labels may cost
+MAX_ACCURACY_LOST = 0.01  # accuracy that may be lost in favour of rare labels
 GRID = np.round(np.linspace(0, 1, 21), 2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
-    """Row by row: what the model, the evidence and the voters say."""
+class Verdicts:
+    """Verdicts of the model, the evidence and the voters, face by face."""
 
-    scores: np.ndarray  # (n, L) log p of the model's label continuations, as they come
+    scores: np.ndarray  # (n, L) log-probabilities of the labels as continuations, uncalibrated
     evidence: np.ndarray  # (n, L) the evidence's probabilities
     votes: np.ndarray  # (n, L)
 
 
-def read_verdicts(vlm: VisionLanguageModel, path: Path, labels: tuple[str, ...]) -> Read:
-    """The verdict behind the observations of each conversation, as the explainer would read it there."""
-    waiting = list(messages.read(path))
-    if not waiting:
-        raise EmoreasonError(f"{path} holds no conversation to fit the verdict on")
+def read_verdicts(vlm: VisionLanguageModel, path: Path, labels: tuple[str, ...]) -> Verdicts:
+    """Compute the verdict after the observations of each conversation, as the explainer does in use."""
+    conversations = list(messages.read(path))
+    if not conversations:
+        raise EmoreasonError(f"{path} has no conversation to fit the verdict on")
     scores = []
-    for start in range(0, len(waiting), BATCH):
-        chunk = waiting[start : start + BATCH]
+    for start in range(0, len(conversations), BATCH):
+        chunk = conversations[start : start + BATCH]
         session = Session(vlm, len(chunk))
         crops = [Image.open(path.parent / conversation.images[0]).convert("RGB") for conversation in chunk]
         session.read([_before_verdict(conversation) for conversation in chunk], list(vlm.see(crops)))
         scores.append(session.score(labels).cpu().numpy())
-    evidence = np.array([[_evidence(c)["probabilities"][label] for label in labels] for c in waiting])
-    votes = np.array([[_evidence(c)["votes"].get(label, 0.0) for label in labels] for c in waiting])
-    return Read(np.concatenate(scores), np.clip(evidence, 1e-6, 1), votes / votes.sum(axis=1, keepdims=True))
+    evidence = np.array([[_evidence(c)["probabilities"][label] for label in labels] for c in conversations])
+    votes = np.array([[_evidence(c)["votes"].get(label, 0.0) for label in labels] for c in conversations])
+    return Verdicts(np.concatenate(scores), np.clip(evidence, 1e-6, 1), votes / votes.sum(axis=1, keepdims=True))
 
 
 def _evidence(conversation: Conversation) -> dict:
@@ -58,32 +58,33 @@ def _before_verdict(conversation: Conversation) -> str:
     return f"{script.opening(sheet)} {conversation.messages[1].content}{script.verdict}"
 
 
-def fit(read: Read, prior: np.ndarray) -> dict[str, float]:
-    """How much of the prior to take out, by accuracy + UAR over all votes while accuracy loses no more than a point.
+def fit(verdicts: Verdicts, prior: np.ndarray) -> dict[str, float]:
+    """Fit the prior correction, then the temperature, then the weight of the verdict.
 
-    The temperature by the clear majorities; the verdict's weight in the product by the same sum, among those that
-    are no worse than the evidence alone in either.
+    The prior correction maximises accuracy + UAR over all votes, with at most one point of accuracy lost. The
+    temperature is fitted on the clear majorities. The weight maximises the same sum, among the weights that are no
+    worse than the evidence alone in both.
     """
-    clear = read.votes.max(axis=1) > 0.5
-    target = read.votes.argmax(axis=1)
-    scores = [soft_scores(correct_prior(read.scores, prior, strength), read.votes) for strength in GRID]
-    strength = _best(scores, scores[0][0] - LOST, 0.0)
-    corrected = correct_prior(read.scores, prior, strength)
+    clear = verdicts.votes.max(axis=1) > 0.5
+    target = verdicts.votes.argmax(axis=1)
+    scores = [soft_scores(correct_prior(verdicts.scores, prior, strength), verdicts.votes) for strength in GRID]
+    strength = _best(scores, scores[0][0] - MAX_ACCURACY_LOST, 0.0)
+    corrected = correct_prior(verdicts.scores, prior, strength)
     temperature = fit_temperature(corrected[clear], target[clear])
     own = corrected / temperature
     own = own - np.log(np.exp(own).sum(axis=1, keepdims=True))
-    mixed = [soft_scores((1 - w) * np.log(read.evidence) + w * own, read.votes) for w in GRID]
+    mixed = [soft_scores((1 - w) * np.log(verdicts.evidence) + w * own, verdicts.votes) for w in GRID]
     return {"temperature": round(temperature, 4), "prior_strength": strength, "weight": _best(mixed, *mixed[0])}
 
 
 def _best(scores: list[tuple[float, float]], accuracy: float, uar: float) -> float:
-    """The place on the grid with the largest accuracy + UAR among those that reach both; the first one reaches them."""
+    """The grid value with the largest accuracy + UAR among those that reach both minimums; the first always does."""
     sums = [a + u if a >= accuracy and u >= uar else -1.0 for a, u in scores]
     return float(GRID[int(np.argmax(sums))])
 
 
 def calibrate(folder: Path, holdout: Path, training: Path, labels: tuple[str, ...]) -> dict[str, float]:
-    """Fit on the holdout and write it into the folder's explainer.json."""
+    """Fit on the holdout file and write the result into explainer.json."""
     import json
 
     from emoreason.models.vlm import SPEC, ExplainerSpec

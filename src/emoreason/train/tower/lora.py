@@ -1,7 +1,8 @@
-"""The image tower with a label head, as it is fine-tuned: whole, or through LoRA.
+"""The image tower with a label head, fine-tuned as a whole or with LoRA.
 
-Batch norms are folded into their convolutions before anything is tuned, so that a batch's other faces have no say, and
-micro-batches and processes change nothing. Only a tower that starts from nothing keeps them, and is folded at its end.
+Batch norms are folded into their convolutions before tuning, so a face's result does not depend on the rest of its
+batch, and micro-batches and several processes give the same result. Only a tower trained from random weights keeps its
+batch norms; they are folded at the end.
 """
 
 import logging
@@ -22,8 +23,10 @@ from emoreason.train.heads.objectives import TowerOutput
 
 
 class Tower(nn.Module):
+    """An image tower, a linear label head on its embedding, and the base model's action-unit head."""
+
     def __init__(self, visual: Any, weight: np.ndarray, bias: np.ndarray, units: nn.Linear | None):
-        """weight: (L, D) with the logit scale in it, bias: (L,). units: the base model's head for action units."""
+        """weight: (L, D) including the logit scale; bias: (L,); units: the base model's action-unit head."""
         super().__init__()
         self.visual = visual
         self.head_weight = nn.Parameter(torch.from_numpy(weight).float())
@@ -31,7 +34,7 @@ class Tower(nn.Module):
         self.units = units
 
     def forward(self, faces: Tensor) -> TowerOutput:
-        """(B, 3, S, S), normalised."""
+        """faces: (B, 3, S, S), normalised."""
         visual = self.visual
         grid = None
         if isinstance(getattr(visual, "trunk", None), FaceNet):
@@ -45,7 +48,7 @@ class Tower(nn.Module):
 
 
 def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarray, bias: np.ndarray) -> Tower:
-    """The encoder's own tower, made trainable: `full` or `lora`. The encoder is changed by the training."""
+    """The encoder's own tower, made trainable as `full` or `lora`. Training changes the encoder."""
     visual: Any = encoder.visual.requires_grad_(what == "full")
     if what == "lora":
         visual = add_lora(visual, lora)
@@ -54,34 +57,34 @@ def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarr
 
 
 def fresh_tower(model: str, weight: np.ndarray, bias: np.ndarray) -> Tower:
-    """One of the same architecture that has seen nothing: for experiments, and for who has very many faces."""
+    """A tower of the same architecture with random weights, for experiments and for very large data sets."""
     bundle = find_bundle(model)
     clip, _ = create_clip(bundle.spec["clip"] if bundle else model.partition("/")[0])
     return Tower(clip.visual.requires_grad_(True), weight, bias, None)
 
 
 def add_lora(visual: nn.Module, settings: LoraSettings) -> Any:
-    """LoRA on all convolutions and linear layers, or on those that are named."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it; it misses kernels of GPUs
+    """Add LoRA to all convolutions and linear layers, or to the layers that settings.targets names."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it logs missing GPU kernels
     from peft import LoraConfig, get_peft_model
 
     kinds = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
     named = [name for name, module in visual.named_modules() if isinstance(module, kinds)]
-    inside = {name for name in named if any(name.startswith(f"{other}.") for other in named)}  # of an attention
+    inside = {name for name in named if any(name.startswith(f"{other}.") for other in named)}  # parts of an attention
     targets = [name for name in named if name not in inside]
     if settings.targets != "all-linear":
         wanted = [word.strip() for word in settings.targets.split(",")]
         targets = [name for name in targets if any(name == word or name.endswith(f".{word}") for word in wanted)]
     if not targets:
         raise UsageError(
-            f"lora.targets {settings.targets!r} names no layer of the image tower; it has {', '.join(named[:8])}"
+            f"lora.targets {settings.targets!r} matches no layer of the image tower; it has {', '.join(named[:8])}"
         )
     config = LoraConfig(r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets)
     return get_peft_model(visual, config)
 
 
 def merged(visual: Any) -> nn.Module:
-    """The tower as plain layers: LoRA added to them, batch norms folded into them."""
+    """The tower as plain layers, with LoRA merged and batch norms folded."""
     plain = visual.merge_and_unload() if hasattr(visual, "merge_and_unload") else visual
     plain = plain.eval()
     fold_batch_norm(plain)
@@ -89,6 +92,6 @@ def merged(visual: Any) -> nn.Module:
 
 
 def save_adapter(visual: Any, folder: Path) -> None:
-    """adapter/ in PEFT's own layout."""
+    """Save adapter/ in PEFT's layout."""
     visual.save_pretrained(str(folder), safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty template

@@ -1,4 +1,4 @@
-"""The image tower's training: faces from memory, augmented by draws of the whole step, through one objective."""
+"""The training steps of the image tower: faces from memory, augmented, through one objective."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,22 +18,24 @@ from emoreason.train.loop import Step, Trainable
 from emoreason.train.settings import AugmentConfig
 from emoreason.train.tower.lora import Tower
 
-STRONGER = 2.0  # the other augmentation, as a multiple of the usual one
+STRONGER = 2.0  # strength of the second augmentation, as a multiple of the first
 
 
 @dataclass(frozen=True)
 class Crops:
-    """n faces as the encoder takes them."""
+    """n faces in the encoder's input size."""
 
     pixels: np.ndarray  # (n, S, S, 3) uint8
-    targets: np.ndarray  # (n, L), all zero without a label
-    units: np.ndarray | None = None  # (n, U) what the base model's head says of them
+    targets: np.ndarray  # (n, L), all zero if the face has no label
+    units: np.ndarray | None = None  # (n, U) action units from the base model's head
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
 class TowerTask(Trainable):
+    """Trains the tower with the label loss, and keeps its action units close to the base model's."""
+
     def __init__(
         self, tower: Tower, train: Crops, holdout: Crops, config: FinetuneConfig, normalise: Callable[[Tensor], Tensor]
     ):
@@ -53,20 +55,20 @@ class TowerTask(Trainable):
         known = train.targets.sum(axis=1) > 0
         self.kinds = [rows for rows in (np.flatnonzero(known), np.flatnonzero(~known)) if len(rows)]
         if isinstance(self.objective, AdaptiveMargin):
-            self.objective.share = 1 / len(self.kinds)  # half of a batch has labels, however few there are
-        self.plan = lru_cache(maxsize=2)(self._plan)  # asked for by every part and every view of a step
+            self.objective.share = 1 / len(self.kinds)  # half of a batch has labels, however few faces have one
+        self.plan = lru_cache(maxsize=2)(self._plan)  # each part and view of a step asks for it
         self.pass_steps = max(1, max(map(len, self.kinds)) * len(self.kinds) // self.batch)
 
     def step(self, number: int) -> Step:
         return self.plan(number)
 
     def _plan(self, number: int) -> Step:
-        """A pass shows every face once; where some have labels and some not, the fewer ones several times."""
+        """The rows of a step. A pass shows every face once; with labeled and unlabeled faces, the fewer ones repeat."""
         rows: list[int] = []
-        for kind, those in enumerate(self.kinds):
-            share = max(1, min(len(those), self.batch // len(self.kinds)))
-            turn, place = divmod(number, max(1, len(those) // share))
-            order = np.random.default_rng([self.config.seed, turn] + [kind] * (kind > 0)).permutation(those)
+        for kind, kind_rows in enumerate(self.kinds):
+            share = max(1, min(len(kind_rows), self.batch // len(self.kinds)))
+            pass_number, place = divmod(number, max(1, len(kind_rows) // share))
+            order = np.random.default_rng([self.config.seed, pass_number] + [kind] * (kind > 0)).permutation(kind_rows)
             rows += order[place * share : (place + 1) * share].tolist()
         return Step(tuple(rows), dict.fromkeys(self.weights, float(len(rows))))
 
@@ -75,26 +77,26 @@ class TowerTask(Trainable):
             return {"held_out": self._held_out(rows)}
         pixels = self._faces(self.crops, rows)
         target = self._to(torch.from_numpy(self.crops.targets[list(rows)]).float())
-        seen: list[TowerOutput] = []
+        outputs: list[TowerOutput] = []
 
-        def see(faces: Tensor) -> TowerOutput:
-            found = self.tower(faces)
-            seen.append(found)
-            return found._replace(logits=found.logits + self.prior)
+        def model(faces: Tensor) -> TowerOutput:
+            output = self.tower(faces)
+            outputs.append(output)
+            return output._replace(logits=output.logits + self.prior)
 
         batch = FaceBatch(
             self._augmented(pixels, number, rows, 0, 1.0), target, torch.tensor(list(rows), device=target.device),
             again=lambda: self._augmented(pixels, number, rows, 1, STRONGER),
         )  # fmt: skip
-        sums = {"labels": self.objective(see, batch).float().sum()}
+        sums = {"labels": self.objective(model, batch).float().sum()}
         if "units" in self.weights and self.tower.units is not None and self.crops.units is not None:
-            logits = self.tower.units(seen[0].pooled[: len(rows)]).float()  # what the objective saw first
+            logits = self.tower.units(outputs[0].pooled[: len(rows)]).float()  # the first call of the objective
             wanted = self._to(torch.from_numpy(self.crops.units[list(rows)]).float())
             sums["units"] = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1).sum()
         return sums
 
     def train(self, mode: bool = True) -> "TowerTask":
-        """A tower that is tuned has no batch norms, and stays without dropout: its answers depend on the face alone."""
+        """A tuned tower stays in eval mode, without dropout, so its output depends only on the face."""
         super().train(mode)
         self.tower.train(mode and self.config.tower.fresh)
         return self
@@ -105,8 +107,8 @@ class TowerTask(Trainable):
     def groups(self) -> list[dict[str, Any]]:
         settings = self.config.tower
         head = [self.tower.head_weight, self.tower.head_bias]
-        known = {id(parameter) for parameter in head}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        head_ids = {id(parameter) for parameter in head}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in head_ids]
         return [
             {"params": [p for p in rest if p.ndim > 1], "lr": settings.lr, "weight_decay": settings.weight_decay},
             {"params": [p for p in rest if p.ndim <= 1], "lr": settings.lr, "weight_decay": 0.0},
@@ -122,7 +124,7 @@ class TowerTask(Trainable):
     def _held_out(self, rows: Sequence[int]) -> Tensor:
         logits = self.tower(self.normalise(self._faces(self.holdout, rows))).logits
         target = self._to(torch.from_numpy(self.holdout.targets[list(rows)]).float())
-        return self.objective.judged(logits + self.prior, target).sum()
+        return self.objective.validation_loss(logits + self.prior, target).sum()
 
     def _faces(self, crops: Crops, rows: Sequence[int]) -> Tensor:
         """(B, 3, S, S) floats in 0..1."""
@@ -130,11 +132,11 @@ class TowerTask(Trainable):
         return self._to(picked).permute(0, 3, 1, 2).float() / 255  # channels_last in memory
 
     def _augmented(self, faces: Tensor, number: int, rows: Sequence[int], view: int, strength: float) -> Tensor:
-        """What chance does to a face depends on the step and its place in it, not on who computes it."""
-        whole = self.step(number).rows
+        """The augmentation of a face depends on the step and its place in it, not on the process that computes it."""
+        all_rows = self.step(number).rows
         noise = torch.Generator().manual_seed(hash((self.config.seed, number, view)) % 2**31)
-        draws = draw(len(whole), faces.shape[2], faces.shape[3], _times(self.config.augment, strength), noise)
-        place = {row: i for i, row in enumerate(whole)}
+        draws = draw(len(all_rows), faces.shape[2], faces.shape[3], _scaled(self.config.augment, strength), noise)
+        place = {row: i for i, row in enumerate(all_rows)}
         mine = draws.take(torch.tensor([place[row] for row in rows]))
         return self.normalise(apply(faces, mine)).contiguous(memory_format=torch.channels_last)
 
@@ -142,7 +144,7 @@ class TowerTask(Trainable):
         return tensor.to(self.tower.head_weight.device)
 
 
-def _times(config: AugmentConfig, strength: float) -> AugmentConfig:
+def _scaled(config: AugmentConfig, strength: float) -> AugmentConfig:
     return config if strength == 1.0 else AugmentConfig(
         config.rotate * strength, config.scale * strength, config.shift * strength, config.brightness * strength,
         config.contrast * strength, min(1.0, config.blur * strength), 1.0,
@@ -151,10 +153,10 @@ def _times(config: AugmentConfig, strength: float) -> AugmentConfig:
 
 @torch.no_grad()
 def _width(tower: Tower, crops: Crops, normalise: Callable[[Tensor], Tensor]) -> int:
-    """F, found by looking at one face."""
-    was = tower.training
+    """F, the width of the pooled features, found by running one face through the tower."""
+    was_training = tower.training
     device = tower.head_weight.device
     face = torch.from_numpy(crops.pixels[:1]).to(device).permute(0, 3, 1, 2).float() / 255
     width = tower.eval()(normalise(face)).pooled.shape[1]
-    tower.train(was)
+    tower.train(was_training)
     return width

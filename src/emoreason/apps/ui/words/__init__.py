@@ -1,4 +1,4 @@
-"""Every text of the interface, one file a language: another language is another file."""
+"""All texts of the page. Each language has its own YAML file."""
 
 from functools import cache
 from importlib.resources import files
@@ -9,5 +9,5 @@ import yaml
 
 @cache
 def words(language: str = "en") -> dict[str, Any]:
-    """The texts as a nested dict, one section per module."""
+    """The texts as a nested dict, with one section per module."""
     return yaml.safe_load(files(__name__).joinpath(f"{language}.yaml").read_text(encoding="utf-8"))
