@@ -35,7 +35,7 @@ def as_json(conversation: "PageConversation") -> str:
         {
             "text": exchange.text,
             "pictures": list(exchange.names),
-            "settings": asdict(exchange.settings),
+            "settings": _json_settings(exchange.settings),
             "first": exchange.first,
             "analyses": [analysis.to_dict() for analysis in exchange.analyses],
             "answer": exchange.answer,
@@ -47,6 +47,12 @@ def as_json(conversation: "PageConversation") -> str:
     ]
     document = {"emoreason": __version__, "made": _now(), "exchanges": exchanges}
     return _utf8(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def _json_settings(settings: "Settings") -> dict[str, Any]:
+    """The style keeps its older name `manner`, since the file is read by others."""
+    values = asdict(settings)
+    return {("manner" if name == "style" else name): value for name, value in values.items()}
 
 
 def as_csv(conversation: "PageConversation") -> str:
