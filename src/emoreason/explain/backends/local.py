@@ -86,9 +86,7 @@ class LocalExplainer:
     ) -> Generator[Piece, None, list[Explanation]]:
         """Write texts in the form that the model learned, without sections and without reading a verdict."""
         if decide != "evidence":
-            raise UsageError(
-                f"--decide {decide} needs a verdict, but {self.name} writes free-form texts without one: use evidence"
-            )
+            raise UsageError(f"--decide {decide}: {self.name} writes free-form texts and has no verdict; use evidence")
         variant = str(style.variation) if style.variation else ""
         session, rngs = self._begin(subjects), [_seeded(subject, variant) for subject in subjects]
         session.read([self.script.turn(self.vlm.spec.question)] * len(rows))
