@@ -16,7 +16,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as chat_script
 from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems
-from emoreason.explain.backends.chat_sections import SectionStream, spoken, until
+from emoreason.explain.backends.chat_sections import SectionStream, until, without_thoughts
 from emoreason.explain.backends.endpoint import Endpoint, read_alternatives
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.check.explanations import check
@@ -301,8 +301,8 @@ def test_lists_become_sentences_and_other_sections_go():
     reader = SectionStream(HEADINGS[:1])
     raw = "**Key Observations**\n- The brows are lowered\n- The jaw drops.\n\n## Conclusion:\nIt is fear."
     assert reader.feed(raw) + reader.close() == " The brows are lowered. The jaw drops."
-    assert "".join(spoken(["<th", "ink>hm</thi", "nk>\n\nHello", " there"])) == "\n\nHello there"
-    assert "".join(spoken(["<b>", "x"])) == "<b>x"
+    assert "".join(without_thoughts(["<th", "ink>hm</thi", "nk>\n\nHello", " there"])) == "\n\nHello there"
+    assert "".join(without_thoughts(["<b>", "x"])) == "<b>x"
     assert "".join(until(["It is so.\nUs", "er: next"], ("\nUser:",))) == "It is so."
     assert "".join(until(["It is so.\nUs", "ual"], ("\nUser:",))) == "It is so.\nUsual"
 

@@ -118,7 +118,7 @@ def test_a_mistake_is_its_own_requests(engine, astronaut):
 
 
 def test_too_many_are_turned_away_and_those_who_wait_are_told(model, astronaut):
-    engine = Engine(lambda: model, "mini", together=1, most_waiting=2)
+    engine = Engine(lambda: model, "mini", together=1, max_waiting=2)
     seen = engine.caller().analyze(astronaut, explain=False)
     running = [engine.caller().explain([seen], style=Style(variation=n)) for n in range(2)]
     for pieces in running:

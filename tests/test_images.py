@@ -21,7 +21,7 @@ from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Picture
-from emoreason.media.images import UPRIGHT, Limits, find_pictures, natural, open_frames, open_picture
+from emoreason.media.images import UPRIGHT, Limits, find_pictures, natural_sort_key, open_frames, open_picture
 
 # Four quadrants of four colours: every turn and mirror image of it looks different.
 RED, GREEN, BLUE, GREY = (250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)
@@ -473,7 +473,7 @@ def test_many_files_take_little_memory(tmp_path):
 
 @given(st.lists(st.integers(0, 10**6), min_size=1), st.sampled_from(["", "0", "000"]))
 def test_natural_order_is_the_order_of_numbers(numbers, zeros):
-    names = sorted((f"img{zeros}{number}.png" for number in numbers), key=natural)
+    names = sorted((f"img{zeros}{number}.png" for number in numbers), key=natural_sort_key)
     assert [int(name[3:-4]) for name in names] == sorted(numbers)
 
 

@@ -21,7 +21,7 @@ from emoreason.models.bundle import SUMS, find_bundle, models_folder, read_bundl
 from emoreason.models.encoder import load_encoder
 from emoreason.models.files import model_files, verify
 from emoreason.models.gguf import read_gemma
-from emoreason.models.registry import add, card, every, remove, require
+from emoreason.models.registry import add, card, list_models, remove, require
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.finetune import finetune
 from emoreason.train.finetune_config import FinetuneConfig, FinetuneData, LoraSettings
@@ -95,7 +95,7 @@ def test_an_added_model_goes_by_its_name(run, kept, capsys):
 
 
 def test_the_mini_is_listed_with_both_figures():
-    (mini,) = every()
+    (mini,) = list_models()
     assert (mini.name, mini.accuracy, mini.uar) == ("mini", 86.8, 68.2) and len(mini.labels) == 8
     assert "# mini" in card("mini")
 

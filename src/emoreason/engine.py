@@ -127,10 +127,10 @@ class Engine:
         name: str,
         *,
         together: int = TOGETHER,
-        most_waiting: int = 200,
+        max_waiting: int = 200,
         on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
     ):
-        self.name, self.together, self.most_waiting, self.on_batch = name, together, most_waiting, on_batch
+        self.name, self.together, self.max_waiting, self.on_batch = name, together, max_waiting, on_batch
         self.state, self.problem = "loading", ""
         self._load = load
         self._reasoner: Reasoner | None = None
@@ -178,7 +178,7 @@ class Engine:
         with self._changed:
             if self.state == "closed":
                 raise Busy(f"{self.name} is shutting down")
-            if len(self._jobs) >= self.most_waiting:
+            if len(self._jobs) >= self.max_waiting:
                 raise Busy(f"{len(self._jobs)} requests are already waiting; try again in a moment")
             insort(self._jobs, job, key=lambda other: other.due)
             if job.kind != "measure":

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emoreason.data.duplicates import SIMILARITY, Fingerprint, exact_groups, fingerprints, is_missing, look_groups
+from emoreason.data.duplicates import SIMILARITY, Fingerprint, exact_groups, fingerprints, is_missing, near_groups
 from emoreason.data.duplicates import copies_in as copies_in
 from emoreason.data.duplicates import duplicate_groups as duplicate_groups
 from emoreason.data.duplicates import exact_key as exact_key
@@ -22,7 +22,7 @@ NO_LABEL, NO_SPLIT = "(no label)", "(no split)"
 
 
 @dataclass(frozen=True)
-class Trouble:
+class SampleProblem:
     """A sample that cannot be used, and why."""
 
     id: str
@@ -68,8 +68,8 @@ class DataReport:
     words: dict[str, tuple[str, ...]]  # label -> its spellings in the data, if they differ from it
     unknown_labels: dict[str, UnknownLabel]
     expected: tuple[str, ...]  # the labels that the caller named; empty: every emotion word
-    missing: tuple[Trouble, ...]  # files that do not exist
-    broken: tuple[Trouble, ...]  # rows and pictures that cannot be read
+    missing: tuple[SampleProblem, ...]  # files that do not exist
+    broken: tuple[SampleProblem, ...]  # rows and pictures that cannot be read
     repeated_ids: tuple[str, ...]
     exact: tuple[Copies, ...]
     near: tuple[Copies, ...]  # groups with at least one near copy, including exact copies of its members
@@ -191,8 +191,8 @@ def check_entries(
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     ids: Counter[str] = Counter()
-    missing: list[Trouble] = []
-    bad: list[Trouble] = []
+    missing: list[SampleProblem] = []
+    bad: list[SampleProblem] = []
     readable: list[tuple[str, str, str | None]] = []
     prints: list[Fingerprint] = []
     voted = 0
@@ -212,14 +212,14 @@ def check_entries(
             readable.append((sample.id, split, sample.label))
             prints.append(entry)
         else:
-            (missing if is_missing(sample) else bad).append(Trouble(sample.id, sample.split, entry))
+            (missing if is_missing(sample) else bad).append(SampleProblem(sample.id, sample.split, entry))
         if progress:
             progress(ids.total())
 
     def copies(positions: list[int]) -> Copies:
         return Copies(*zip(*(readable[i] for i in positions), strict=True))
 
-    looks = look_groups(prints, similarity) if similarity is not None else []
+    looks = near_groups(prints, similarity) if similarity is not None else []
     near = [group for group in looks if len({prints[i].key for i in group}) > 1]
     return DataReport(
         source=source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emoreason.data.check import NO_LABEL, Copies, DataReport, Trouble
+from emoreason.data.check import NO_LABEL, Copies, DataReport, SampleProblem
 from emoreason.data.schema import label_name
 
 MIN_FACES = 4  # of a label: two to train on, one to choose by, one for the report
@@ -97,7 +97,7 @@ def _cells(row: Sequence[int]) -> list[str]:
     return [f"{count:,}" for count in (*row, *([sum(row)] if len(row) > 1 else []))]
 
 
-def _troubles(kind: str, troubles: Sequence[Trouble], limit: int) -> list[str]:
+def _troubles(kind: str, troubles: Sequence[SampleProblem], limit: int) -> list[str]:
     return _some(kind, [f"{t.id}: {t.why}" for t in troubles], limit)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.check import Trouble
+from emoreason.data.check import SampleProblem
 from emoreason.data.duplicates import picture
 from emoreason.data.protocols import VOTES
 from emoreason.data.schema import Sample
@@ -32,7 +32,7 @@ class Converted:
     output: str
     kind: str
     counts: dict[str, int]  # file -> rows
-    skipped: tuple[Trouble, ...]
+    skipped: tuple[SampleProblem, ...]
 
     @property
     def written(self) -> int:
@@ -93,7 +93,7 @@ def convert(
     shape = Shape()
     for sample in read(source, format=format, split=split, **options):
         shape.add(sample)
-    skipped: list[Trouble] = []
+    skipped: list[SampleProblem] = []
     samples = _usable(read(source, format=format, split=split, **options), skipped, progress)
     output.parent.mkdir(parents=True, exist_ok=True)
     write = _write_parquet if to == "parquet" else _write_jsonl
@@ -104,7 +104,7 @@ def convert(
 
 
 def _usable(
-    samples: Iterator[Sample], skipped: list[Trouble], progress: Callable[[int], None] | None
+    samples: Iterator[Sample], skipped: list[SampleProblem], progress: Callable[[int], None] | None
 ) -> Iterator[Encoded]:
     """Samples with their original encoded bytes. Each picture is decoded once, so that no broken one is written."""
     for done, sample in enumerate(samples, 1):
@@ -112,7 +112,7 @@ def _usable(
             picture(sample)
             yield sample, sample.image if isinstance(sample.image, bytes) else Path(sample.image).read_bytes()
         except (EmoreasonError, OSError) as error:
-            skipped.append(Trouble(sample.id, sample.split, str(error)))
+            skipped.append(SampleProblem(sample.id, sample.split, str(error)))
         if progress:
             progress(done)
 

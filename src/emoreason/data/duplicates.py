@@ -89,7 +89,7 @@ def duplicate_groups(
 ) -> list[tuple[str, ...]]:
     """The ids of samples with the same picture. `similarity=None`: exact copies only. Skips unreadable pictures."""
     ids, prints = _readable(samples, workers)
-    found = exact_groups(prints) if similarity is None else look_groups(prints, similarity)
+    found = exact_groups(prints) if similarity is None else near_groups(prints, similarity)
     return [tuple(ids[i] for i in group) for group in found]
 
 
@@ -103,7 +103,7 @@ def copies_in(
     if similarity is None:
         keys = {p.key for p in others}
         return {id for id, p in zip(ids, prints, strict=True) if p.key in keys}
-    groups = look_groups([*prints, *others], similarity)
+    groups = near_groups([*prints, *others], similarity)
     return {ids[i] for group in groups if group[-1] >= first for i in group if i < first}
 
 
@@ -115,7 +115,7 @@ def exact_groups(prints: Sequence[Fingerprint]) -> list[list[int]]:
     return [group for group in by_key.values() if len(group) > 1]
 
 
-def look_groups(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) -> list[list[int]]:
+def near_groups(prints: Sequence[Fingerprint], similarity: float = SIMILARITY) -> list[list[int]]:
     """Groups of positions of exact and near copies, sorted. Near copies chain: a~b and b~c make one group of three."""
     first: dict[str, int] = {}
     parents = [first.setdefault(entry.key, position) for position, entry in enumerate(prints)]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoreason.data.textfile import csv_rows, header, opened
+from emoreason.data.textfile import csv_rows, header, open_text
 from emoreason.knowledge.facs import ACTION_UNITS
 
 log = logging.getLogger("emoreason")
@@ -87,7 +87,7 @@ def _unit_rows(file: Path) -> Iterator[Mapping[str, Any]]:
             for batch in table.iter_batches(columns=columns) if columns else ():
                 yield from batch.to_pylist()
         return
-    with opened(file) as text:
+    with open_text(file) as text:
         if suffix in (".jsonl", ".ndjson"):
             for line in text:
                 if re.search(r'"\s*a(u|ction)', line, re.IGNORECASE):

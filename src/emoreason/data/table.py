@@ -12,7 +12,7 @@ from emoreason.data.measures import file_scale
 from emoreason.data.protocols import VOTES
 from emoreason.data.rows import RowSource, find_columns, to_sample
 from emoreason.data.schema import Sample, broken, known_split
-from emoreason.data.textfile import csv_rows, header, is_open_ended, open_parquet, opened
+from emoreason.data.textfile import csv_rows, header, is_open_ended, open_parquet, open_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -46,7 +46,7 @@ def read_file(path: Path, split: str | None, source: str = "table", scale: float
 
 def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = RowSource(path.parent, path.name, source, split)
-    with opened(path) as file:
+    with open_text(path) as file:
         columns = find_columns(header(file)[0], str(path), scale=scale)
         for index, (line, row) in enumerate(csv_rows(file)):
             if is_open_ended(row):
@@ -58,7 +58,7 @@ def _read_csv(path: Path, split: str | None, source: str, scale: float) -> Itera
 
 def _read_jsonl(path: Path, split: str | None, source: str, scale: float) -> Iterator[Sample]:
     place = RowSource(path.parent, path.name, source, split)
-    with opened(path) as file:
+    with open_text(path) as file:
         for index, line in enumerate(file):
             if not line.strip():
                 continue
@@ -86,7 +86,7 @@ def _labels_pictures(file: Path) -> bool:
     """Whether the first row has an existing picture and a label or measurement. Tables that `emoreason label` wrote
     (column `source`) hold answers, so they only count as labels if the user names the file itself."""
     try:
-        with opened(file) as text:
+        with open_text(file) as text:
             if file.suffix.lower() in (".csv", ".tsv"):
                 names = header(text)[0]
             else:

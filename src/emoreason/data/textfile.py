@@ -17,7 +17,7 @@ MAX_CELL = 1 << 28  # a cell may hold a whole picture as a data URI
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path) -> Iterator[TextIO]:
     """The file as text. If it cannot be decoded, the error says how to save it."""
     with open(path, "rb") as raw:
         marked = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

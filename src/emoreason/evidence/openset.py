@@ -14,7 +14,7 @@ from emoreason.core.errors import EmoreasonError
 from emoreason.core.probabilities import softmax
 
 KEPT = 0.95  # share of the faces of known labels that stay below the limit
-WHY = "the face looks like none of the trained labels"
+UNKNOWN_REASON = "the face looks like none of the trained labels"
 
 
 def improbability(logits: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ class Reader:
         by_name = {label: float(p) for label, p in zip(labels, row, strict=True)}
         best = max(by_name, key=lambda label: by_name[label])
         valence, arousal = point or (None, None)
-        why = self._reason_to_abstain(by_name[best], limit, face) or (openset.WHY if is_unknown else "")
+        why = self._reason_to_abstain(by_name[best], limit, face) or (openset.UNKNOWN_REASON if is_unknown else "")
         return Evidence(
             by_name, best, by_name[best], limit is not None, units, valence, arousal, measured, bool(why), why
         )

@@ -95,7 +95,7 @@ def metrics(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def public(text: str, folder: Path) -> str:
+def hide_local_paths(text: str, folder: Path) -> str:
     """Shorten the absolute paths that a run's settings name to their last part, so that a text can be published."""
     for path, name in _local_paths(folder).items():
         text = text.replace(path, name)

@@ -17,7 +17,7 @@ import yaml
 
 from emoreason.core.errors import EmoreasonError, UsageError, first_line
 from emoreason.models.bundle import BUNDLES, HUB_PREFIX, PACKAGE_PREFIX, SUMS, Bundle, bundles, find_bundle
-from emoreason.models.files import HUB_NAMES, copy, metrics, model_files, public, write_sums
+from emoreason.models.files import HUB_NAMES, copy, hide_local_paths, metrics, model_files, write_sums
 from emoreason.models.registry import check
 
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -44,7 +44,7 @@ def stage(name: str, repo: str, target: Path, licence: str = "other") -> list[Pa
     for file in model_files(target):
         if file.suffix in TEXT_SUFFIXES and not file.name.startswith(("tokenizer", "vocab", "merges")):
             text = (target / file).read_text(encoding="utf-8")
-            (target / file).write_text(public(text, folder), encoding="utf-8")
+            (target / file).write_text(hide_local_paths(text, folder), encoding="utf-8")
     card = target / "README.md"
     body = card.read_text(encoding="utf-8") if card.is_file() else f"# {repo.split('/')[1]}\n"
     body = re.sub(r"\A---\n.*?\n---\n", "", body, flags=re.S)

@@ -36,7 +36,7 @@ def require(name: str) -> Bundle:
     """The model with this name or in this folder; an error with the nearest name if there is none."""
     if bundle := find_bundle(name):
         return bundle
-    known = [listed.name for listed in every()]
+    known = [describe_model.name for describe_model in list_models()]
     near = (difflib.get_close_matches(name, known, n=1) or known)[0]
     raise UsageError(f"no model {name!r}: expected a name of `emoreason models list` (did you mean {near}?) or a "
                      "folder with model.json")  # fmt: skip
@@ -123,17 +123,17 @@ def card(name: str) -> str:
                   file.read_text(encoding="utf-8"))  # fmt: skip
 
 
-def every() -> Iterator[Listed]:
+def list_models() -> Iterator[Listed]:
     """All models: those of the package, then the added ones."""
     for name, bundle in bundles().items():
-        yield listed(bundle, name)
+        yield describe_model(bundle, name)
     folder = models_folder()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if NAME.fullmatch(path.name) and (added := read_bundle(path)):
-            yield listed(added, path.name)
+            yield describe_model(added, path.name)
 
 
-def listed(bundle: Bundle, name: str) -> Listed:
+def describe_model(bundle: Bundle, name: str) -> Listed:
     spec = bundle.spec
     size = sum((bundle.folder / file).stat().st_size for file in model_files(bundle.folder))
     if bundle.base is None:
@@ -148,13 +148,13 @@ def listed(bundle: Bundle, name: str) -> Listed:
     return Listed(name, str(spec.get("what", "head")), base, tuple(spec["labels"]), accuracy, uar, where, size)
 
 
-def measured(name: str) -> dict[str, Any] | None:
+def measurements(name: str) -> dict[str, Any] | None:
     """What was measured before and after a model's training, without paths and names of pictures."""
     bundle = find_bundle(name)
     if bundle is None:
         return None
     if bundle.base is None:
-        line = listed(bundle, name)
+        line = describe_model(bundle, name)
         if line.accuracy is None or line.uar is None:
             return None
         figures = {"accuracy": line.accuracy / 100, "uar": line.uar / 100}

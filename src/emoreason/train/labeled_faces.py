@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.data.duplicates import Fingerprint, exact_groups, look_groups
+from emoreason.data.duplicates import Fingerprint, exact_groups, near_groups
 from emoreason.data.protocols import ferplus_target
 from emoreason.data.schema import Sample, label_name
 from emoreason.train.features import PictureFeatures
@@ -113,7 +113,7 @@ def copies_of(prints: Sequence[Fingerprint]) -> tuple[list[list[int]], int]:
 
     If one group of near copies is a large share of the data (frames of a film, one studio), keeping it on one side
     would spoil the split. Then it returns groups of exact copies only, and the size of that large group."""
-    near = look_groups(prints)
+    near = near_groups(prints)
     largest = max(map(len, near), default=0)
     exact = exact_groups(prints)
     if largest > max(MAX_GROUP_SHARE * len(prints), max(map(len, exact), default=0)):

@@ -55,7 +55,7 @@ def router(service: Service) -> APIRouter:
 def card(name: str) -> dict[str, Any]:
     """The base and the measured scores of a model, read without loading it. Cached until the server restarts."""
     from emoreason.models.bundle import find_bundle
-    from emoreason.models.registry import measured
+    from emoreason.models.registry import measurements
 
     bundle = find_bundle(name)
     base = None
@@ -63,7 +63,7 @@ def card(name: str) -> dict[str, Any]:
         spec = bundle.spec.get("merged_from", bundle.spec)
         path = Path(spec["base"])
         base = f"{path.name if path.is_absolute() else spec['base']} {spec['base_revision']}"
-    return {"base": base, "measured": measured(name)}
+    return {"base": base, "measured": measurements(name)}
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:

@@ -82,11 +82,11 @@ def print_report(report: dict[str, Any], folder: Path) -> None:
 def print_models() -> None:
     from rich.table import Table
 
-    from emoreason.models.registry import every
+    from emoreason.models.registry import list_models
 
     columns = ("model", "kind", "labels", "accuracy", "UAR", "measured on", "base", "size")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for model in every():
+    for model in list_models():
         labels = f"{len(model.labels)}: {', '.join(model.labels[:2])}{', …' if len(model.labels) > 2 else ''}"
         labels = labels if model.labels else "of the base"
         accuracy, uar = ("–" if figure is None else f"{figure:.1f} %" for figure in (model.accuracy, model.uar))

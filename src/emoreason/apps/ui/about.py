@@ -14,7 +14,7 @@ from emoreason.core import environment
 from emoreason.core.resources import resource
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.models.bundle import Bundle, bundles, read_bundle
-from emoreason.models.files import public
+from emoreason.models.files import hide_local_paths
 
 if TYPE_CHECKING:
     from emoreason.reasoner import Reasoner
@@ -83,7 +83,7 @@ def _card(reasoner: "Reasoner") -> str:
     if _shipped(reasoner):
         text = resource(f"model_cards/{reasoner.name}.md").read_text(encoding="utf-8")
     elif reasoner.folder and readme and readme.is_file() and _is_current(reasoner):
-        text = re.sub(r"!\[.*?\]\(.*?\)\n*", "", public(readme.read_text(encoding="utf-8"), reasoner.folder))
+        text = re.sub(r"!\[.*?\]\(.*?\)\n*", "", hide_local_paths(readme.read_text(encoding="utf-8"), reasoner.folder))
     else:
         return ""
     return re.sub(r"\A---\n.*?\n---\n|<!--.*?-->\n?", "", text, flags=re.S)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from emoreason.core.messages import Message
 from emoreason.explain.backends import chat_prompts
-from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
+from emoreason.explain.backends.chat_sections import SectionStream, one_line, without_thoughts
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, check_decide, combine
@@ -125,7 +125,7 @@ class ChatExplainer:
     ) -> Generator[Piece, None, str]:
         text, stream = f"{headings[0]}:", SectionStream(headings)
         yield Piece(row, text)
-        for piece in spoken(self.chat.complete(messages, images, style)):
+        for piece in without_thoughts(self.chat.complete(messages, images, style)):
             if ready := stream.feed(piece):
                 text += ready
                 yield Piece(row, ready)
@@ -146,7 +146,7 @@ class ChatExplainer:
             highest = max(scores)
             masses = [exp(score - highest) for score in scores]
             return Reasoned({k: mass / sum(masses) for k, mass in zip(labels, masses, strict=True)}), True
-        answer = one_line("".join(spoken(self.chat.complete(request, images))))
+        answer = one_line("".join(without_thoughts(self.chat.complete(request, images))))
         word = next((k for k in labels if k.casefold() == answer.strip(" .!\"'").casefold()), None)
         word = word or stated_label(answer, labels)
         if word is None:
@@ -185,7 +185,7 @@ class ChatExplainer:
             images = [picture for subject in subjects for picture in self._pictures(subject)]
             messages = _conversation(question)
             for attempt in range(2):
-                text = one_line("".join(spoken(self.chat.complete(messages, images, style))))
+                text = one_line("".join(without_thoughts(self.chat.complete(messages, images, style))))
                 problems = check_answer(text, intent, sheet, second_sheet, verdict)
                 if not problems:
                     return text

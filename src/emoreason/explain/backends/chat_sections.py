@@ -20,7 +20,7 @@ _BULLET = re.compile(r"\s*(?:[-*•+]\s+|\d{1,2}[.)]\s+)")
 _THINKS, _THOUGHT = "<think>", "</think>"
 
 
-def spoken(pieces: Iterable[str]) -> Iterator[str]:
+def without_thoughts(pieces: Iterable[str]) -> Iterator[str]:
     """Drop the <think> block that some models write first."""
     held, state = "", "start"
     for piece in pieces:

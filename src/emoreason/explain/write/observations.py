@@ -8,12 +8,12 @@ from emoreason.explain.sheet import Named, Sheet
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, seq, text
 from emoreason.explain.write.phrases import (
     blocked_words,
+    fill_template,
     general_nodes,
     load_phrases,
     thinned,
     unit_nodes,
     without,
-    written,
 )
 from emoreason.knowledge.facs import ACTION_UNITS, opposites
 
@@ -39,7 +39,9 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
         fewest, most = QUIET.get(len(named), (0, 0))
         quiet = _quiet_parts(sheet, rng, blocked)[: rng.randint(fewest, most)]
         if quiet and rng.random() < 0.3:  # "The lips are parted, but the jaw is not lowered."
-            bodies[-1] = seq(bodies[-1], written(load_phrases("observations")["joins"]["but"], {}, {}), quiet.pop(0))
+            bodies[-1] = seq(
+                bodies[-1], fill_template(load_phrases("observations")["joins"]["but"], {}, {}), quiet.pop(0)
+            )
     sentences: list[Node] = [Sentence(body) for body in (*bodies, *quiet)]
     if not sheet.units:
         sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
@@ -81,22 +83,22 @@ def _clauses(group: list[Named], rng: random.Random, blocked: frozenset[str], pl
     lead = rng.random() if roomy else 0.5
     first, rest = group[0], group[1:]
     if len(group) > 1 and lead < 0.1 and place == "all":  # "Two things stand out: ..., and ..."
-        announced = _unblocked(written(words["announced"][str(len(group))], words, {}), blocked)
+        announced = _unblocked(fill_template(words["announced"][str(len(group))], words, {}), blocked)
         return Seq((announced, _enumerated([part(unit, "counted") for unit in group], "last")))
     parts: list[Node] = []
     half = {"upper" if unit.region in words["upper"] else "lower" for unit in group}
     tail: list[Node] = []
     if place == "later" and lead < 0.12:
-        tail = [written(words["joins"]["as_well"], {}, {})]
+        tail = [fill_template(words["joins"]["as_well"], {}, {})]
     elif place == "later" and lead > 0.85:
-        parts += [written(words["openers"]["later"], words, {}), text(",")]
+        parts += [fill_template(words["openers"]["later"], words, {}), text(",")]
     elif len(half) == 1 and lead > 0.74:
-        parts += [written(words["places"][min(half)], words, {}), text(",")]
+        parts += [fill_template(words["places"][min(half)], words, {}), text(",")]
     elif place != "later" and rng.random() < 0.06:
         parts += [text(words["setting"]), text(",")]
     if len(group) == 2 and not parts and rng.random() < 0.2:  # "The face shows raised brows and parted lips"
-        both = seq(part(first, "things"), written(words["joins"]["things"], words, {}), part(rest[0], "things"))
-        return seq(_unblocked(written(words["shows"], words, {}), blocked), both)
+        both = seq(part(first, "things"), fill_template(words["joins"]["things"], words, {}), part(rest[0], "things"))
+        return seq(_unblocked(fill_template(words["shows"], words, {}), blocked), both)
     if len(group) == 2 and len(half) == 1 and rng.random() < 0.4:
         return seq(*parts, part(first, "counted"), words["joins"]["absolute"], part(rest[0], "absolute"))
     if len(group) == 2 and not parts and rng.random() < 0.1:
@@ -117,7 +119,7 @@ def _enumerated(clauses: Sequence[Node], pair: str = "two") -> Node:
     parts: list[Node] = []
     for i, clause in enumerate(firsts):
         parts += [text(joins["first"]), clause] if i else [clause]
-    between = [written(joins[pair if len(firsts) == 1 else "last"], {}, {})] if firsts else []
+    between = [fill_template(joins[pair if len(firsts) == 1 else "last"], {}, {})] if firsts else []
     return Seq((*parts, *between, last))
 
 

@@ -51,14 +51,14 @@ def articled(node: Node) -> Node:
             return node
 
 
-def written(source: str, words: Mapping[str, Any], values: Mapping[str, Node], many: bool = True) -> Node:
+def fill_template(source: str, words: Mapping[str, Any], values: Mapping[str, Node], many: bool = True) -> Node:
     """A template whose {slots} come from `values` or from the phrases `words`; `^verb` agrees in number."""
     slots = {name: values.get(name) or _entry(words[name], words, values, many) for name in _slots(source)}
     return template(_numbered(source, many), **slots) if slots else _plain(source, many)
 
 
 def _entry(source: str, words: Mapping[str, Any], values: Mapping[str, Node], many: bool) -> Node:
-    return written(source, words, values, many) if "{" in source else _plain(source, many)
+    return fill_template(source, words, values, many) if "{" in source else _plain(source, many)
 
 
 def _slots(source: str) -> list[str]:
@@ -134,7 +134,7 @@ def unit_nodes(code: str, band: str | None, frames: str, blocked: frozenset[str]
     slots = unit_slots(code, band)
     known = slots.keys() | words.keys()  # some slots are missing: not every band has a quantity
     usable = [source for source in (*words[frames], *own) if known >= set(_slots(source))]
-    return _allowed([written(source, words, slots, plural(code)) for source in usable], blocked)
+    return _allowed([fill_template(source, words, slots, plural(code)) for source in usable], blocked)
 
 
 def _own_frames(unit: Mapping[str, Any], band: str | None) -> list[str]:
@@ -148,7 +148,7 @@ def general_nodes(name: str, blocked: frozenset[str], region: str | None = None)
     entry = words["rest"][region] if region else {}
     many = "one" not in entry
     values = {"rested": _plain(entry["many" if many else "one"]), "way": _plain(entry["way"])} if region else {}
-    return _allowed([written(source, words, values, many) for source in words[name]], blocked)
+    return _allowed([fill_template(source, words, values, many) for source in words[name]], blocked)
 
 
 def _allowed(nodes: Sequence[Node], blocked: frozenset[str]) -> tuple[Node, ...]:
@@ -213,7 +213,7 @@ def _words(running: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", running)
 
 
-def spoken(label: str) -> Node:
+def label_phrases(label: str) -> Node:
     """The phrases a sentence may use for a label; each contains it verbatim."""
     known = canonical(label) == label and label not in ("positive", "negative", "other")
     kind = "neutral" if label == "neutral" else "noun" if known else "own"

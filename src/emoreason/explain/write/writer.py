@@ -13,7 +13,15 @@ from emoreason.core.probabilities import percent
 from emoreason.explain.sheet import Reasoned, Sheet, ranked
 from emoreason.explain.write.grammar import Choice, Node, Sentence, Seq, choice, sample, seq, text
 from emoreason.explain.write.observations import FRAMES, ROOMY, deniable, observations, plan_of
-from emoreason.explain.write.phrases import load_phrases, plural, spoken, thinned, unit_nodes, unit_slots, written
+from emoreason.explain.write.phrases import (
+    fill_template,
+    label_phrases,
+    load_phrases,
+    plural,
+    thinned,
+    unit_nodes,
+    unit_slots,
+)
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import prototypes_of, typical_units
 
@@ -29,7 +37,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
     """Which named units support the label, what speaks against it or for the runner-up, and how clear the case is."""
     rng = order or plan_of(sheet)
     words = load_phrases("interpretation")
-    slots = _voice(sheet.confidence) | {"label": spoken(sheet.label), "name": text(sheet.label)}
+    slots = _voice(sheet.confidence) | {"label": label_phrases(sheet.label), "name": text(sheet.label)}
     named = [unit.code for unit in sheet.named]
     typical = typical_units(sheet.label)
     support = [code for code in named if code in typical]
@@ -44,7 +52,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
         key, cited = "faint" if faint else "unsupported" if sheet.visible else "motionless", []
     sentences: list[Node] = [_sentence(words[key], rng, slots, sheet, cited)]
     if reasoned and reasoned.label != sheet.label:
-        sentences.append(_sentence(words["disagree"], rng, slots | {"other": spoken(reasoned.label)}))
+        sentences.append(_sentence(words["disagree"], rng, slots | {"other": label_phrases(reasoned.label)}))
     elif sheet.runner_up:
         sentences.append(_second(sheet, sheet.runner_up, rng, slots, named, typical))
     elif not sheet.brief:
@@ -70,7 +78,7 @@ def _rest(
             + ["unlike"] * bool(contrary and named)
             + ["unmoved"] * (not sheet.visible and bool(prototypes_of(second)))
         )
-        slots = slots | {"second": spoken(second)}
+        slots = slots | {"second": label_phrases(second)}
     kinds = (
         list(dict.fromkeys(rng.choices(kinds, k=rng.choice((0, 1, 1, 1, 1, 2) if len(named) < ROOMY else (0, 1)))))
         if kinds
@@ -90,7 +98,7 @@ def _rest(
                 filled, frames = slots | numbers, frames[how]
             case "where":
                 place = words["places"][_place(sheet, typical)]
-                filled = slots | {name: written(entry, words, {}) for name, entry in place.items()}
+                filled = slots | {name: fill_template(entry, words, {}) for name, entry in place.items()}
         sentences.append(_sentence(frames, rng, filled, sheet, aside if kind == "aside" else ()))
     return sentences
 
@@ -140,7 +148,7 @@ def _second(
 ) -> Node:
     """A sentence on the runner-up label."""
     words = load_phrases("interpretation")["second"]
-    slots = slots | {"second": spoken(second)}
+    slots = slots | {"second": label_phrases(second)}
     other = typical_units(second)
     shared = [code for code in named if code in other]
     lacking = [code for code in deniable(sheet) if code in other - typical]
@@ -148,7 +156,7 @@ def _second(
         return _sentence(words["lacking"] + words["unlike"], rng, slots | _missing(rng.choice(lacking)))
     sentence = _sentence(words["shared" if shared else "plain"], rng, slots, sheet, shared)
     if rng.random() < 0.4:  # "Even so, fear is also possible."
-        return Sentence(seq(written(load_phrases("interpretation")["contrast"], {}, {}), ",", _body(sentence)))
+        return Sentence(seq(fill_template(load_phrases("interpretation")["contrast"], {}, {}), ",", _body(sentence)))
     return sentence
 
 
@@ -157,12 +165,12 @@ def _voice(confidence: float) -> dict[str, Node]:
     words = load_phrases("interpretation")
     how = sureness(confidence)
     phrases = {
-        name: written(words[name][how], words, {}, many=False)
+        name: fill_template(words[name][how], words, {}, many=False)
         for name in ("suggest", "fits", "evidence", "reads", "hedge", "choose")
     }
     return phrases | {
-        "speak": written(words["speak"][how], words, {}),
-        "speak_one": written(words["speak"][how], words, {}, many=False),
+        "speak": fill_template(words["speak"][how], words, {}),
+        "speak_one": fill_template(words["speak"][how], words, {}, many=False),
     }
 
 
@@ -187,7 +195,7 @@ def _sentence(
             slots = slots | {"speak": slots["speak_one"]}
     chosen = rng.sample(frames, min(FRAMES, len(frames)))
     words = load_phrases("interpretation")
-    nodes = tuple(written(frame, words, slots, many) for frame in chosen)
+    nodes = tuple(fill_template(frame, words, slots, many) for frame in chosen)
     return Sentence(nodes[0] if len(nodes) == 1 else Choice(nodes))
 
 
@@ -224,9 +232,9 @@ def conclusion(sheet: Sheet, reasoned: Reasoned | None, order: random.Random | N
     frames = words["verdict"] + words["calibrated"] * 2 if sheet.calibrated else words["verdict"]
     apart = bool(sheet.runner_up) and sheet.calibrated and rng.random() < 0.5  # the runner-up gets its own sentence
     if not sheet.calibrated:  # an uncalibrated number does not tell how sure the model is
-        slots["rated"] = written(words["rated_only"], words, slots)
+        slots["rated"] = fill_template(words["rated_only"], words, slots)
     elif apart or not sheet.runner_up:
-        slots["rated"] = choice(*(written(words[name], words, slots) for name in ("rated", "rated_last")))
+        slots["rated"] = choice(*(fill_template(words[name], words, slots) for name in ("rated", "rated_last")))
     sentences = [_sentence(frames, rng, slots)]
     if sheet.runner_up:
         slots |= {"second": text(sheet.runner_up), "percent2": _percent(sheet.probabilities[sheet.runner_up])}

@@ -12,7 +12,7 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as script_of_chat
 from emoreason.explain.backends.chat_explainer import Chat, observation_problems
-from emoreason.explain.backends.chat_sections import SectionStream, one_line, spoken
+from emoreason.explain.backends.chat_sections import SectionStream, one_line, without_thoughts
 from emoreason.explain.check.answers import check_answer
 from emoreason.explain.check.explanations import check
 from emoreason.explain.prompts import load_prompts
@@ -105,7 +105,7 @@ class Teacher:
         self.counts[f"{kind} asked"] += 1
         talk = [Message("system", script_of_chat.words("rewrite_system")), Message("user", request)]
         try:
-            written = "".join(spoken(self.chat.complete(talk)))
+            written = "".join(without_thoughts(self.chat.complete(talk)))
         except EmoreasonError:
             self._failures_in_a_row += 1
             self.counts["failed"] += 1
