@@ -12,7 +12,7 @@ from emoreason.data.schema import Sample
 from emoreason.evidence.calibration import Calibration, fit_temperature, nll
 from emoreason.train.finetune_config import HeadTraining
 from emoreason.train.heads.crossfit import crossfit, folds, part_of
-from emoreason.train.heads.learned import Learned
+from emoreason.train.heads.label_model import LabelModel
 from emoreason.train.heads.training import train_head
 from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.report import ENOUGH, calibrate, protocol
@@ -28,8 +28,8 @@ def made(label: np.ndarray, unit: np.ndarray | None = None, features: np.ndarray
     return LabeledFaces(
         labels=tuple("abcdefgh"[:count]), samples=tuple(Sample(str(i), b"", "a") for i in range(n)),
         ids=tuple(map(str, range(n))), features=np.zeros((n, 4), np.float32) if features is None else features,
-        targets=np.eye(count, dtype=np.float32)[label], label=label, unit=np.arange(n) if unit is None else unit,
-        split=(None,) * n, keys=tuple(map(str, range(n))), subject="", left_out={}, alike=0,
+        targets=np.eye(count, dtype=np.float32)[label], label=label, group=np.arange(n) if unit is None else unit,
+        split=(None,) * n, keys=tuple(map(str, range(n))), subject="", left_out={}, near_copies=0,
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def test_no_face_is_judged_by_a_head_that_saw_it_or_its_person(seed, labels, n, 
     judged = np.concatenate([part for _, part in pairs]) if pairs else np.zeros(0, int)
     assert len(set(judged.tolist())) == len(judged) and set(judged.tolist()) <= set(rows.tolist())
     for learning, part in pairs:
-        assert not set(faces.unit[learning].tolist()) & set(faces.unit[part].tolist())
+        assert not set(faces.group[learning].tolist()) & set(faces.group[part].tolist())
         assert set(learning.tolist()) | set(part.tolist()) == set(rows.tolist())
         assert set(label[learning].tolist()) == set(label[rows].tolist())
 
@@ -70,11 +70,11 @@ def test_every_face_is_judged_once_and_every_fold_has_every_label():
 
 def test_what_is_said_of_a_person_does_not_hang_on_that_person():
     faces = drawn(12, 0)
-    faces = replace(faces, unit=np.arange(36) // 2)
+    faces = replace(faces, group=np.arange(36) // 2)
     parts = make_splits(faces, 0.2, 0.1, 7)
     mine = np.concatenate([parts.train, parts.holdout])
     face = int(parts.train[0])
-    person = np.flatnonzero(faces.unit == faces.unit[face])
+    person = np.flatnonzero(faces.group == faces.group[face])
     soft = faces.targets.copy()
     soft[person] = 0.6 * soft[person] + 0.4 / 3  # the same label, another teaching
     found = [
@@ -88,14 +88,14 @@ def test_what_is_said_of_a_person_does_not_hang_on_that_person():
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[tuple[LabeledFaces, Splits, Learned]]:
+def runs() -> list[tuple[LabeledFaces, Splits, LabelModel]]:
     found = []
     for seed in range(4):
         faces = drawn(25, seed)
         parts = make_splits(faces, 0.2, 0.1, 7)
         head, judged = crossfit(words(), SCALE, faces, parts, EAGER, 7)
         found.append(
-            (faces, parts, Learned("head", head.weight, head.bias, faces.features, head.epoch, head.log, {}, judged))
+            (faces, parts, LabelModel("head", head.weight, head.bias, faces.features, head.epoch, head.log, {}, judged))
         )
     return found
 

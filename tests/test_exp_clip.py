@@ -135,7 +135,8 @@ def test_the_teacher_sees_each_face_once(tmp_path: Path):
     train_exp_clip(config)
     taught = load_teacher(config.teacher, device.choose("cpu"))
     known = [k for k in (vector_cache(f"{taught.id} {dtype} whole") for dtype in ("float32", "bfloat16")) if k.places]
-    assert len(known) == 1 and len(known[0].rows) == 32 and next(iter(known[0].rows.values())).shape == (24,)
+    assert len(known) == 1 and len(known[0].places) == 32
+    assert known[0].get(next(iter(known[0].places)))["rows"].shape == (24,)
 
 
 def test_a_teacher_answers_by_the_face_and_by_the_instruction(tmp_path: Path):

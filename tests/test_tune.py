@@ -165,7 +165,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(data, tmp_path, module_cache, 
 def test_folders_are_not_written_over(run, data, tmp_path):
     weights = (run / "weights.safetensors").read_bytes()
     for resume in (False, True):
-        with pytest.raises(UsageError, match="is finished.*--overwrite"):
+        with pytest.raises(UsageError, match="finished.*--overwrite"):
             finetune(config(data, run), resume=resume)
     assert (run / "model.json").is_file() and (run / "weights.safetensors").read_bytes() == weights
     (tmp_path / "notes.txt").write_text("mine")

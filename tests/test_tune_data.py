@@ -196,9 +196,9 @@ def test_frames_of_one_film_do_not_swallow_the_data():
         return Sample(f"{i}", f"{i}", ("fear", "happiness")[i % 2]), PictureFeatures(print_, np.ones(4, np.float32))
 
     one_film = select_faces([entry(i, 0) for i in range(50)], FinetuneData(source="x"))
-    assert one_film.alike == 50 and len(set(one_film.unit)) == 50
+    assert one_film.near_copies == 50 and len(set(one_film.group)) == 50
     several = select_faces([entry(i, i // 6) for i in range(66)], FinetuneData(source="x"))
-    assert several.alike == 0 and len(set(several.unit)) == 11
+    assert several.near_copies == 0 and len(set(several.group)) == 11
 
 
 def test_crops_that_the_detector_does_not_know_are_helped_with():

@@ -186,16 +186,16 @@ def test_what_a_run_decided_is_kept_when_it_goes_on(rows, reasoner, settings, tm
     from emoreason.train.text.explainer import Trainer
 
     straight = finetune_texts(rows, reasoner, settings, tmp_path / "a", labels=LABELS, device="cpu")
-    tell = Trainer._tell
+    tell = Trainer._log_progress
 
     def killed(self, name, step, steps):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_tell", killed)
+    monkeypatch.setattr(Trainer, "_log_progress", killed)
     with pytest.raises(KeyboardInterrupt):
         finetune_texts(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu")
     assert (tmp_path / "b" / "words" / "train.jsonl").is_file()
-    monkeypatch.setattr(Trainer, "_tell", tell)
+    monkeypatch.setattr(Trainer, "_log_progress", tell)
     again = finetune_texts(rows, reasoner, settings, tmp_path / "b", labels=LABELS, device="cpu", resume=True)
     assert again["after"] == straight["after"] and again["steps"] == 2
     weights = [Path(tmp_path / run / "explainer" / "projector.safetensors").read_bytes() for run in "ab"]

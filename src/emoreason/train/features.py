@@ -200,6 +200,8 @@ def _key(sample: Sample) -> bytes:
 
 def _crop_settings() -> str:
     """The constants that decide how a face is cropped."""
-    names = ("MIN_SCORE", "LOOK", "LOOK_CLOSER", "SMALL", "TINY", "TINY_BORDER", "BOX_WIDTH", "BOX_HEIGHT",
-             "BOX_CENTRE", "LEVEL_FROM", "LEVEL_BELOW", "LEVEL_SIZE")  # fmt: skip
-    return repr([getattr(faces, name) for name in names])
+    search = [faces.MIN_SCORE, faces.SEARCH_SIZE, faces.FINE_SEARCH_SIZE, faces.SMALL_FACE]
+    tight = [faces.TIGHT_SIZE, faces.TIGHT_BORDER]
+    box = [faces.BOX_WIDTH, faces.BOX_HEIGHT, faces.BOX_CENTRE]
+    level = [faces.LEVEL_MIN_ROLL, faces.LEVEL_MAX_SCORE, faces.LEVEL_MIN_SIZE]
+    return repr([*search, *tight, *box, *level])

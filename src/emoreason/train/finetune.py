@@ -27,7 +27,7 @@ from emoreason.train import run_folder
 from emoreason.train.features import CROPS, choose_detector, compute_features, feature_cache
 from emoreason.train.finetune_config import FinetuneConfig, check_ranges
 from emoreason.train.heads.crossfit import FEW_FACES, crossfit, part_of
-from emoreason.train.heads.learned import Learned
+from emoreason.train.heads.label_model import LabelModel
 from emoreason.train.heads.measures import fit_measures
 from emoreason.train.heads.objectives import NAMES
 from emoreason.train.heads.training import train_head
@@ -223,7 +223,7 @@ def _train(
     out: Path,
     notify: Callable[[str], None],
     count: Count,
-) -> tuple[Learned, dict[str, np.ndarray]]:
+) -> tuple[LabelModel, dict[str, np.ndarray]]:
     """Train the head on frozen features and then, if `what` says so, the image tower with it.
 
     Returns the model and the tensors to save."""
@@ -247,7 +247,9 @@ def _train(
     notify(f"the head: {len(trained.log) - 1} epochs in {seconds:.1f} s; epoch {trained.epoch} is kept{chosen_by}")
     head = {"head.weight": trained.weight, "head.bias": trained.bias}
     if what == "head":
-        return Learned(what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, unseen), head
+        return LabelModel(
+            what, trained.weight, trained.bias, faces.features, trained.epoch, trained.log, {}, unseen
+        ), head
     from emoreason.train.processes import make_accelerator
 
     accelerator = make_accelerator(reasoner.compute)

@@ -28,12 +28,14 @@ class LabeledFaces:
     features: np.ndarray  # (n, D)
     targets: np.ndarray  # (n, L) rows that sum to 1
     label: np.ndarray  # (n,) class numbers, -1 if the annotators do not agree
-    unit: np.ndarray  # (n,) group number, shared by faces of one person and by copies of one picture
+    group: np.ndarray  # (n,) group number, shared by faces of one person and by copies of one picture
     split: tuple[str | None, ...]  # the split in the data
     keys: tuple[str, ...]  # hash of the pixels
     subject: str  # the column that names the person, "" if there is none
     left_out: dict[str, int]  # reason -> number of faces
-    alike: int  # size of a group of near copies that is too large to keep together (maybe frames of one film), else 0
+    near_copies: (
+        int  # size of a group of near copies that is too large to keep together (maybe frames of one film), else 0
+    )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,7 +88,7 @@ def select_faces(entries: Sequence[tuple[Sample, PictureFeatures | str]], config
         raise EmoreasonError(f"no face can be used: {_format_counts(left_out) or 'there is no picture'}{hint}")
     samples = [sample for sample, _, _ in usable]
     subject = _subject_column(samples, config.subject)
-    copies, alike = copies_of([features.fingerprint for _, features, _ in usable])
+    copies, near_copies = copies_of([features.fingerprint for _, features, _ in usable])
     return LabeledFaces(
         labels=names,
         samples=tuple(samples),
@@ -94,12 +96,12 @@ def select_faces(entries: Sequence[tuple[Sample, PictureFeatures | str]], config
         features=np.stack([features.embedding for _, features, _ in usable if features.embedding is not None]),
         targets=np.stack([row for _, _, row in usable]),
         label=np.array([_class_number(sample, row, class_of) for sample, _, row in usable]),
-        unit=group_numbers([sample.groups.get(subject) for sample in samples], copies),
+        group=group_numbers([sample.groups.get(subject) for sample in samples], copies),
         split=tuple(sample.split for sample in samples),
         keys=tuple(features.fingerprint.key for _, features, _ in usable),
         subject=subject,
         left_out=dict(left_out),
-        alike=alike,
+        near_copies=near_copies,
     )
 
 

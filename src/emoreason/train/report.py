@@ -20,7 +20,7 @@ from emoreason.evidence.reader import Reader
 from emoreason.models.encoder import Features
 from emoreason.train.features import PictureFeatures
 from emoreason.train.finetune_config import FinetuneConfig
-from emoreason.train.heads.learned import Learned
+from emoreason.train.heads.label_model import LabelModel
 from emoreason.train.heads.operating_points import fit_points
 from emoreason.train.label_choice import unknown_words
 from emoreason.train.labeled_faces import LabeledFaces
@@ -64,7 +64,7 @@ def data_summary(entries: Sequence[tuple[Sample, PictureFeatures | str]], config
     return lines
 
 
-def calibrate(learned: Learned, faces: LabeledFaces, parts: Splits, prior: np.ndarray) -> dict[str, Any]:
+def calibrate(learned: LabelModel, faces: LabeledFaces, parts: Splits, prior: np.ndarray) -> dict[str, Any]:
     """Fit temperatures and operating points on held-out faces.
 
     The abstention threshold stays 0, because the user decides about it."""
@@ -86,7 +86,7 @@ def calibrate(learned: Learned, faces: LabeledFaces, parts: Splits, prior: np.nd
     }
 
 
-def calibration_message(calibration: Mapping[str, Any], learned: Learned, parts: Splits) -> str:
+def calibration_message(calibration: Mapping[str, Any], learned: LabelModel, parts: Splits) -> str:
     """One line on how far the model's percentages can be trusted."""
     if calibration["labels"]:
         return f"confidence: calibrated on {calibration['fitted_on']}"
@@ -106,7 +106,7 @@ def data_hash(faces: LabeledFaces, parts: Splits) -> str:
     return hashlib.sha256("\n".join([json.dumps(faces.labels), *sorted(lines)]).encode()).hexdigest()
 
 
-def label_spec(learned: Learned, faces: LabeledFaces, parts: Splits, config: FinetuneConfig) -> dict[str, Any]:
+def label_spec(learned: LabelModel, faces: LabeledFaces, parts: Splits, config: FinetuneConfig) -> dict[str, Any]:
     """The part of model.json about the labels."""
     spec = {
         "what": learned.what,
@@ -120,7 +120,7 @@ def label_spec(learned: Learned, faces: LabeledFaces, parts: Splits, config: Fin
 def score_before_and_after(
     reader: Reader,
     spec: Mapping[str, Any],
-    learned: Learned,
+    learned: LabelModel,
     faces: LabeledFaces,
     parts: Splits,
     config: FinetuneConfig,
@@ -155,7 +155,7 @@ def score_before_and_after(
     return metrics, [dict(zip(faces.labels, map(float, row), strict=True)) for row in answers]
 
 
-def protocol(learned: Learned, faces: LabeledFaces, parts: Splits, calibrated: bool) -> str:
+def protocol(learned: LabelModel, faces: LabeledFaces, parts: Splits, calibrated: bool) -> str:
     """A paragraph for the card: what was trained, chosen and scored on which faces."""
     persons = f" Faces of one person ({faces.subject}) and" if faces.subject else ""
     fitted = "fitted temperature and operating points" if calibrated else "were too few to calibrate on"
@@ -174,7 +174,11 @@ def protocol(learned: Learned, faces: LabeledFaces, parts: Splits, calibrated: b
         f"{TRAINED[learned.what].format(n=len(parts.train))} {chose}"
         + f"The report is on {len(parts.report)} faces ({parts.report_name}) that no choice was based on."
         + (f"{persons} copies of a picture stay in one part." if persons else " Copies of a picture stay in one part.")
-        + (f" {faces.alike} pictures look nearly the same and may be in different parts." if faces.alike else "")
+        + (
+            f" {faces.near_copies} pictures look nearly the same and may be in different parts."
+            if faces.near_copies
+            else ""
+        )
         + (f" {parts.removed} training faces were removed for that." if parts.removed else "")
         + (f" Not touched: {', '.join(parts.untouched)}." if parts.untouched else "")
     )
@@ -207,9 +211,9 @@ def split_summary(faces: LabeledFaces, parts: Splits) -> list[str]:
     lines = [f"left out, {why}: {n}" for why, n in faces.left_out.items()]
     if faces.subject:
         lines.append(f"column {faces.subject}: each person stays in one part")
-    if faces.alike:
+    if faces.near_copies:
         lines.append(
-            f"{faces.alike} pictures look nearly the same and may be frames of one film: "
+            f"{faces.near_copies} pictures look nearly the same and may be frames of one film: "
             "a column group, with the film or the person, keeps them in one part"
         )
     if faces.labels:

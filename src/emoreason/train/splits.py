@@ -46,26 +46,26 @@ def share_of(
     wanted = np.where(counts > 0, np.maximum(1, np.round(share * counts)), 0)
     members: dict[int, list[int]] = {}
     for row in rows.tolist():
-        members.setdefault(int(faces.unit[row]), []).append(row)
-    label_counts = {unit: np.bincount(label_of[inside], minlength=labels) for unit, inside in members.items()}
+        members.setdefault(int(faces.group[row]), []).append(row)
+    label_counts = {group: np.bincount(label_of[inside], minlength=labels) for group, inside in members.items()}
     # Ordered by a hash of the picture, so that the order of the files does not matter.
-    order = sorted(members, key=lambda unit: _random_key(seed, min(faces.keys[row] for row in members[unit])))
+    order = sorted(members, key=lambda group: _random_key(seed, min(faces.keys[row] for row in members[group])))
     chosen: set[int] = set()
     for label in np.argsort(counts, kind="stable"):  # the rarest label first, while all groups are available
-        holding = [unit for unit in order if label_counts[unit][label]]
-        for unit in holding:
+        holding = [group for group in order if label_counts[group][label]]
+        for group in holding:
             if wanted[label] <= 0:
                 break
-            own = label_counts[unit]
+            own = label_counts[group]
             useful = np.minimum(own, np.maximum(wanted, 0)).sum()
-            if unit not in chosen and 2 * useful > own.sum():  # more than half of it is still wanted
-                chosen.add(unit)
+            if group not in chosen and 2 * useful > own.sum():  # more than half of it is still wanted
+                chosen.add(group)
                 wanted = wanted - own
-        if holding and not any(unit in chosen for unit in holding):  # only large groups have it: take the smallest
-            smallest = min(holding, key=lambda unit: label_counts[unit].sum())
+        if holding and not any(group in chosen for group in holding):  # only large groups have it: take the smallest
+            smallest = min(holding, key=lambda group: label_counts[group].sum())
             chosen.add(smallest)
             wanted = wanted - label_counts[smallest]
-    return np.array(sorted(row for unit in chosen for row in members[unit]), dtype=int)
+    return np.array(sorted(row for group in chosen for row in members[group]), dtype=int)
 
 
 def make_splits(faces: "LabeledFaces", validation: float, holdout: float, seed: int, limit: int = 0) -> Splits:
@@ -78,7 +78,7 @@ def make_splits(faces: "LabeledFaces", validation: float, holdout: float, seed: 
         report, train, name = rows[split == report_splits[0]], rows[split == "train"], report_splits[0]
         used = np.isin(split, ["train", report_splits[0]])
         untouched = dict(Counter(str(name) or "(no split)" for name in split[~used]))
-        remaining = train[~np.isin(faces.unit[train], faces.unit[np.isin(split, ["validation", "test"])])]
+        remaining = train[~np.isin(faces.group[train], faces.group[np.isin(split, ["validation", "test"])])]
         removed, train = len(train) - len(remaining), remaining
     else:
         report, name, removed = share_of(faces, rows, validation, seed), "a share of the faces", 0
@@ -106,7 +106,7 @@ def _check_counts(faces: "LabeledFaces", parts: Splits) -> None:
     others = [label for label in faces.labels if label not in too_few]
     persons = len({sample.groups.get(faces.subject) for sample in faces.samples})
     together = [f" (persons stay together: column {faces.subject}, {persons} of them)"] * bool(faces.subject)
-    together += [" (copies of a picture stay together)"] * (len(set(faces.unit)) < len(faces))
+    together += [" (copies of a picture stay together)"] * (len(set(faces.group)) < len(faces))
     advice = f", or leave them out: --labels {','.join(others)}" if len(others) > 1 else ""
     counted = ", ".join(f"{label} ({sum(c[label] for c in counts.values())})" for label in too_few)
     without_face = faces.left_out.get("no face found", 0)

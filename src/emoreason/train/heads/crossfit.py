@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreason.train.finetune_config import HeadTraining, LossSettings
-from emoreason.train.heads.learned import HeldOutLogits
+from emoreason.train.heads.label_model import HeldOutLogits
 from emoreason.train.heads.training import HeadData, TrainedHead, train_head
 from emoreason.train.splits import Splits, share_of
 

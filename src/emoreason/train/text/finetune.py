@@ -26,7 +26,7 @@ from emoreason.train.text.config import ExplainerConfig, ExplainerData, Loss, Ru
 from emoreason.train.text.describe import Plan
 from emoreason.train.text.explainer import Trainer
 from emoreason.train.text.steps import ExplainerTask
-from emoreason.train.text.texts import Set, encode_set, read_texts
+from emoreason.train.text.texts import ConversationSet, encode_set, read_texts
 from emoreason.train.text.user_texts import FaceText
 from emoreason.train.text.user_texts_report import TextScores, score_generated, score_references, table
 
@@ -214,7 +214,7 @@ def _shared(reasoner: Reasoner, config: ExplainerConfig) -> Any:
 
 
 @torch.no_grad()
-def _loss(trainer: Trainer, report: Set) -> float:
+def _loss(trainer: Trainer, report: ConversationSet) -> float:
     """Mean cross-entropy per token of the report answers."""
     work = ExplainerTask("tune", trainer.vlm, trainer.config, trainer.coder, report, report, {}).eval()
     total = 0.0

@@ -16,7 +16,7 @@ from emoreason.train.loop import Step, Trainable
 from emoreason.train.text.config import ExplainerConfig, Stage
 from emoreason.train.text.encoding import VISUAL, Batch, Coder, Encoded, collate, one_pass
 from emoreason.train.text.packing import use_packed
-from emoreason.train.text.texts import Set
+from emoreason.train.text.texts import ConversationSet
 from emoreason.train.text.token_loss import token_loss
 
 
@@ -29,8 +29,8 @@ class ExplainerTask(Trainable):
         vlm: VisionLanguageModel,
         config: ExplainerConfig,
         coder: Coder,
-        train: Set,
-        held: Set | None,
+        train: ConversationSet,
+        held: ConversationSet | None,
         options: dict[str, list[int]],
     ):
         """options: label -> its single tokens; without options the verdict is not trained."""

@@ -67,7 +67,7 @@ def read_texts(paths: str, label_share: float = 0.0, seed: int = 0) -> Texts:
 
 
 @dataclass(frozen=True)
-class Set:
+class ConversationSet:
     """Encoded conversations: crops in memory, texts as tokens."""
 
     pixels: np.ndarray  # (f, S, S, 3) uint8
@@ -84,7 +84,7 @@ class Set:
         return torch.from_numpy(self.pixels[[self.faces[row] for row in rows]]).permute(0, 3, 1, 2).float() / 255
 
 
-def encode_set(texts: Texts, coder: Coder, encoder: Encoder) -> Set:
+def encode_set(texts: Texts, coder: Coder, encoder: Encoder) -> ConversationSet:
     pixels: list[np.ndarray] = []
     index_of: dict[Path, int] = {}
     faces, encoded, sheets = [], [], []
@@ -104,7 +104,7 @@ def encode_set(texts: Texts, coder: Coder, encoder: Encoder) -> Set:
         sheets.append(sheet_of(conversation))
     if not encoded:
         raise EmoreasonError("no conversation is left: all questions are longer than run.max_tokens")
-    return Set(np.stack(pixels), faces, encoded, sheets, texts.digest)
+    return ConversationSet(np.stack(pixels), faces, encoded, sheets, texts.digest)
 
 
 def sheet_of(conversation: Conversation) -> Sheet | None:

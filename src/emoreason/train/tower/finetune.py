@@ -15,7 +15,7 @@ from emoreason.faces.detect import Detector
 from emoreason.models.encoder import Encoder, load_encoder
 from emoreason.train.features import face_pixels
 from emoreason.train.finetune_config import FinetuneConfig
-from emoreason.train.heads.learned import Learned
+from emoreason.train.heads.label_model import LabelModel
 from emoreason.train.heads.training import TrainedHead
 from emoreason.train.labeled_faces import LabeledFaces
 from emoreason.train.loop import FitResult, fit
@@ -58,7 +58,7 @@ def tune_tower(
     accelerator: Any,
     notify: Callable[[str], None],
     progress: Callable[[int], None] = lambda n: None,
-) -> tuple[Learned, Encoder, Tower]:
+) -> tuple[LabelModel, Encoder, Tower]:
     """Train the tower, starting its head from `head`. Returns the model, the tuned encoder and the tower to save."""
     encoder = load_encoder(config.model, compute)  # a fresh one, because training changes it
     rows = np.concatenate([parts.train, parts.holdout, parts.report])
@@ -105,7 +105,7 @@ def finish(
     rows: np.ndarray,
     faces: LabeledFaces,
     fitted: FitResult,
-) -> tuple[Learned, Encoder, Tower]:
+) -> tuple[LabelModel, Encoder, Tower]:
     """Merge the tower and compute the features of all faces with it."""
     tuned = encoder.with_tower(_copy_merged(tower), tower.units, encoder.revision)
     features = np.zeros((len(faces), faces.features.shape[1]), np.float32)
@@ -113,7 +113,7 @@ def finish(
         features[rows[start : start + 128]] = tuned.encode_pixels(pixels[start : start + 128]).embedding
     weight, bias = (p.detach().float().cpu().numpy() for p in (tower.head_weight, tower.head_bias))
     speed = {"rows_per_second": round(fitted.rows_per_second, 1), "peak_gb": round(fitted.peak_bytes / 1e9, 2)}
-    return Learned(what, weight, bias, features, fitted.step, fitted.log, speed), tuned, tower
+    return LabelModel(what, weight, bias, features, fitted.step, fitted.log, speed), tuned, tower
 
 
 def save_tower(what: str, tower: Tower, tuned: Encoder, out: Path) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ class HeldOutLogits:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LabelModel:
     """A trained label model: the head, and the features of its encoder."""
 
     what: str  # what was trained: head, lora or full
