@@ -1,6 +1,7 @@
 """Shared by all tests: small real models, real pictures, and the FER+ faces where they are at hand."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -44,16 +45,18 @@ def ferplus() -> Path:
 
 
 @pytest.fixture(scope="session")
-def emoreason_command() -> Iterator[list[str]]:
-    """The command line as a list to put arguments behind: faster than a new process (see fork_server.py)."""
+def command_folder() -> Iterator[str]:
+    """A folder with an `emoreason` to put on the path: the command line without new imports (see fork_server.py)."""
     with tempfile.TemporaryDirectory() as folder:  # not pytest's: the name of a socket must be short
-        path = f"{folder}/socket"
+        path, script = f"{folder}/socket", Path(folder, "emoreason")
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(command(path))} "$@"\n')
+        script.chmod(0o755)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         server = subprocess.Popen([sys.executable, ROOT / "tests" / "fork_server.py", path], env=environment,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
         assert server.stdout is not None and server.stdin is not None
         assert server.stdout.readline() == b"ready\n"
-        yield command(path)
+        yield folder
         server.stdin.close()
         server.wait(10)
 

@@ -8,7 +8,6 @@ import doctest
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, is_dataclass
@@ -97,12 +96,12 @@ def write_ferplus(folder: Path, crop: Image.Image) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "validation.parquet")
 
 
-def run_shell(page: Path, folder: Path, command: list[str]) -> str:
+def run_shell(page: Path, folder: Path, command_folder: str) -> str:
     """All shell blocks of the page in one bash that stops at the first command that fails."""
-    script = f'set -euo pipefail\nemoreason() {{ {shlex.join(command)} "$@"; }}\nexport -f emoreason\n'
+    script = "set -euo pipefail\n"
     for block in runnable(page, "bash", "sh"):
         script += f"echo '# {page.name}:{block.line}'\n{block.code}"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([command_folder, str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=600
     )
@@ -129,9 +128,9 @@ def run_python(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_block_runs(page, desk, monkeypatch, emoreason_command):
+def test_every_block_runs(page, desk, monkeypatch, command_folder):
     monkeypatch.chdir(desk)
-    printed = run_shell(page, desk, emoreason_command) if runnable(page, "bash", "sh") else ""
+    printed = run_shell(page, desk, command_folder) if runnable(page, "bash", "sh") else ""
     run_python(page)
     if page == README:
         shown = answer(
