@@ -263,7 +263,7 @@ def test_projection_refuses_what_is_no_probability(value):
 
 @pytest.mark.parametrize("labels", [[], ["fear", "fear"]])
 def test_projection_refuses_empty_and_repeated_labels(labels):
-    with pytest.raises(UsageError, match="at least one and all different"):
+    with pytest.raises(UsageError, match="at least one label to project on, all of them different"):
         project({"anger": 1.0}, labels)
 
 

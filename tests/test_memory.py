@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from importlib import import_module
 from inspect import signature
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 import uvicorn
@@ -99,7 +99,7 @@ def test_events_are_not_counted_for_a_page_that_nobody_opens(page):
 
 
 def test_what_is_remembered_by_a_users_words_has_an_end():
-    modules = [import_module(f"emoreason.explain.{found.name}") for found in iter_modules(explain.__path__)]
+    modules = [import_module(found.name) for found in walk_packages(explain.__path__, "emoreason.explain.")]
     kept = {f"{module.__name__}.{name}": function for module in modules for name, function in vars(module).items()
             if hasattr(function, "cache_parameters")}  # fmt: skip
     told = {"label", "labels", "word", "blocked", "text", "question"}

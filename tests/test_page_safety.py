@@ -213,13 +213,13 @@ def test_an_event_that_is_too_large_is_refused(visitor):
 def test_a_session_never_sees_anothers(site, visitor):
     other = Visitor(site.address)
     assert visitor.send("", visitor.upload(ASTRONAUT.read_bytes()))[0] == 200
-    assert "face.jpg" in kept(visitor.event("made_1")[1])  # it has something to be seen
-    for event in ("made", "made_1", "made_2", "retry", "undo"):
+    assert "face.jpg" in kept(visitor.event("download_1")[1])  # it has something to be seen
+    for event in ("made", "download_1", "made_2", "retry", "undo"):
         came = other.event(event)[1]
-        assert "face.jpg" not in (kept(came) if event.startswith("made") else json.dumps(came)), event
+        assert "face.jpg" not in (kept(came) if event.startswith("download") else json.dumps(came)), event
     assert "picture of a face first" in json.dumps(other.send("Why?")[1])
     other.event("clear")
-    assert "face.jpg" in kept(visitor.event("made_1")[1])  # what the other takes away is its own
+    assert "face.jpg" in kept(visitor.event("download_1")[1])  # what the other takes away is its own
     for made in (visitor, other):
         made.heart.close()
     wait_for(lambda: not site.uploads("face.jpg"), 20)

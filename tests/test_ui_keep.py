@@ -157,7 +157,7 @@ def test_json_round_trip(conversation, smile):
     first, question, own, last = read["exchanges"]
     assert first["analyses"] == [json.loads(smile.to_json())] and first["pictures"] == ["smile.jpg"]
     assert question["about"] == [1] and question["answer"].startswith("Quite")
-    assert own["settings"]["labels"] == ["bored", "<i>engaged</i>"] and own["settings"]["style"]["brief"] is True
+    assert own["settings"]["labels"] == ["bored", "<i>engaged</i>"] and own["settings"]["manner"]["brief"] is True
     assert own["text"] == HOSTILE and own["first"] == 2
     assert last["error"] == "the model was <busy>" and last["stopped"] is True
     assert set(first) == {

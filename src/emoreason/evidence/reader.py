@@ -123,7 +123,7 @@ class Reader:
         # without a calibration for these labels there is no limit: one fitted on eight labels says nothing about others
         limit = self.threshold if self.threshold is not None else limit or 0.0
         if confidence < limit:
-            return f"the best label has {percent(confidence)}, below the {percent(limit)} that was asked for"
+            return f"the best label has {percent(confidence)}, below the {limit:.0%} that was asked for"
         return ""
 
 
