@@ -214,7 +214,7 @@ def test_a_session_never_sees_anothers(site, visitor):
     other = Visitor(site.address)
     assert visitor.send("", visitor.upload(ASTRONAUT.read_bytes()))[0] == 200
     assert "face.jpg" in kept(visitor.event("download_1")[1])  # it has something to be seen
-    for event in ("made", "download_1", "made_2", "retry", "undo"):
+    for event in ("download", "download_1", "download_2", "retry", "undo"):
         came = other.event(event)[1]
         assert "face.jpg" not in (kept(came) if event.startswith("download") else json.dumps(came)), event
     assert "picture of a face first" in json.dumps(other.send("Why?")[1])

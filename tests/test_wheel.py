@@ -58,7 +58,8 @@ def test_the_wheel_holds_the_package_its_data_and_nothing_else(wheel):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"emoreason"}
     assert not [name for name in names if "test" in Path(name).name or name.endswith((".pyc", ".parquet", ".ipynb"))]
-    for needed in ("apps/cli/main.py", "weights/mini/weights.safetensors", "weights/mini/model.json", "models/model_configs/",
+    for needed in ("apps/cli/main.py", "weights/mini/weights.safetensors", "weights/mini/model.json",
+                   "models/model_configs/",
                    "_resources/prompts/labels.yaml", "_resources/eval/ferplus.yaml",
                    "_resources/examples/astronaut.jpg", "_resources/examples/two.jpg",
                    "apps/ui/page.css", "apps/ui/page.js",
