@@ -20,16 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FERPLUS = Path(os.environ.get("EMOREASON_FERPLUS") or "none")  # a folder with train.parquet and validation.parquet
 
 
-# Files that take long, so that no worker is left alone with one at the end.
-SLOW = {"test_docs", "test_tower", "test_train", "test_tune", "test_tune_more", "test_explainer_training", "test_cli",
-        "test_run_served", "test_words", "test_smoke", "test_label", "test_page", "test_page_look", "test_page_keep",
-        "test_page_safety"}  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in SLOW)
-
-
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache, and none can reach a hub."""
