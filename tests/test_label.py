@@ -23,7 +23,7 @@ from PIL import Image
 
 from emoreason.apps.cli.main import execute
 from emoreason.core.row_files import RowFile
-from emoreason.label import LabelJob, label_sources, made_with, row_columns, run
+from emoreason.label import LabelJob, label_sources, made_with, open_source, row_columns, run
 from emoreason.media.images import open_picture
 
 SIDE = 200  # a photograph small enough to be searched at once
@@ -447,3 +447,15 @@ def test_a_stream_of_png_bytes_is_what_an_export_gets(mini, crops):
     job = LabelJob((str(crops / "0.png"),), detect=False)
     (labeled,) = label_sources(mini, job, job.sources(), keep_crops=True)
     assert Image.open(io.BytesIO(labeled.crops[0])).size == (48, 48)
+
+
+def test_frames_are_reduced_one_by_one_and_a_failure_is_a_row(mini, tmp_path, monkeypatch):
+    """However many frames there are, one full picture is in memory; and what fails while reducing does not raise."""
+    frames = [Image.new("RGB", (64, 64), (n * 20, 0, 0)) for n in range(5)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    job = LabelJob((), detect=False, frames=True)
+    opened = open_source(mini, job, str(tmp_path / "a.gif"), keep_crops=True)
+    assert [picture.image.size for picture, _ in opened.opened.pictures] == [(1, 1)] * 5 and len(opened.crops) == 5
+    monkeypatch.setattr("emoreason.label._png", lambda crop: 1 / 0)
+    broken = open_source(mini, job, str(tmp_path / "a.gif"), keep_crops=True)
+    assert broken.opened.error == "ZeroDivisionError: division by zero" and broken.crops == []

@@ -117,10 +117,16 @@ class OpenedSource:
 
 def open_source(model: Labeler, job: LabelJob, source: Any, keep_crops: bool = False) -> OpenedSource:
     """Open a source and find its faces. Runs in a worker thread and never raises for a bad file."""
+    crops: list[bytes] = []
+
+    def reduce(picture: Picture, faces: list[Face]) -> tuple[Picture, list[Face]]:
+        if keep_crops:
+            crops.extend(_png(face.crop) for face in faces)
+        return pipeline.shrink(picture, faces, model.reader.zeroshot.encoder)
+
     find = partial(model.faces, detect=job.detect)
-    opened = pipeline.open_and_detect(source, find, job.limits, job.frames)
-    crops = [_png(face.crop) for _, faces in opened.pictures for face in faces] if keep_crops else []
-    return OpenedSource(pipeline.shrink(opened, model.reader.zeroshot.encoder), crops)
+    opened = pipeline.open_and_detect(source, find, job.limits, job.frames, reduce)
+    return OpenedSource(opened, crops if opened.error is None else [])
 
 
 def _png(crop: Image.Image) -> bytes:

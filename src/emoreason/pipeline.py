@@ -51,28 +51,28 @@ def largest(faces: Iterable[Face]) -> Face | None:
 
 
 def open_and_detect(
-    source: Any, find: Callable[[Picture], list[Face]], limits: Limits = Limits(), frames: bool = False
+    source: Any,
+    find: Callable[[Picture], list[Face]],
+    limits: Limits = Limits(),
+    frames: bool = False,
+    reduce: Callable[[Picture, list[Face]], tuple[Picture, list[Face]]] = lambda picture, faces: (picture, faces),
 ) -> Opened:
-    """Open one source and find its faces. Never raises: problems are reported in `error`."""
+    """Open one source and find its faces. Never raises: problems are reported in `error`.
+
+    reduce: what to keep of a picture and its faces, applied before the next frame is opened."""
     try:
         pictures = open_frames(source, limits) if frames else [open_picture(source, limits)]
-        return Opened(source, [(picture, find(picture)) for picture in pictures])
+        return Opened(source, [reduce(picture, find(picture)) for picture in pictures])
     except EmoreasonError as error:
         return Opened(source, error=one_line(str(error)))
     except Exception as error:  # no decoder error may end a job that runs for a day
         return Opened(source, error=one_line(f"{type(error).__name__}: {error}"))
 
 
-def shrink(opened: Opened, encoder: Encoder) -> Opened:
-    """Resize the crops to the encoder's input and drop the pictures, so that little memory waits for a batch."""
-    pictures = [
-        (
-            replace(picture, image=NO_PIXELS),
-            [replace(face, crop=Image.fromarray(encoder.pixels(face.crop))) for face in faces],
-        )
-        for picture, faces in opened.pictures
-    ]
-    return replace(opened, pictures=pictures)
+def shrink(picture: Picture, faces: list[Face], encoder: Encoder) -> tuple[Picture, list[Face]]:
+    """Resize the crops to the encoder's input and drop the picture, so that little memory waits for a batch."""
+    small = [replace(face, crop=Image.fromarray(encoder.pixels(face.crop))) for face in faces]
+    return replace(picture, image=NO_PIXELS), small
 
 
 def measure(

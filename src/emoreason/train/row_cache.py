@@ -1,14 +1,14 @@
 """A cache of arrays by content hash in the user's cache folder, so that nothing is computed twice for a picture."""
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
+from emoreason.core.files import write_atomically
 
 MAX_BYTES = 2 << 30  # of all cache folders together
 ROWS = 512  # minimum per file, except for the last file
@@ -82,16 +82,13 @@ def _read(path: Path) -> Row:
 
 
 def _write(folder: Path, columns: Row) -> Path | None:
-    """Write the columns atomically to a file named by its keys; None if the folder cannot be written."""
-    from safetensors.numpy import save_file
+    """Write the columns atomically to a file named by their keys; None if the folder cannot be written."""
+    from safetensors.numpy import save
 
     path = folder / f"{hashlib.sha256(columns['keys'].tobytes()).hexdigest()[:16]}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        os.close(handle)
-        save_file(columns, temporary)
-        os.replace(temporary, path)
+        write_atomically(path, save(columns))
     except OSError:  # full or read-only
         return None
     return path
