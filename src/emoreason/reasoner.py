@@ -13,6 +13,7 @@ from emoreason.core.errors import UsageError
 from emoreason.core.types import Face, Picture
 from emoreason.evidence.calibration import Calibration
 from emoreason.evidence.head import LabelHead
+from emoreason.evidence.meanings import Meanings
 from emoreason.evidence.measures import Measures
 from emoreason.evidence.reader import Reader
 from emoreason.evidence.zeroshot import TextCache, ZeroShot, check_labels, load_label_prompts
@@ -175,7 +176,7 @@ def load(
     prompts: Path | None = None,
     descriptors: bool = False,
     projection: Path | None = None,
-    point: str = "accurate",
+    point: str = "",
     threshold: float | None = None,
     explainer: str = "auto",
     explainer_model: str = "",
@@ -186,19 +187,17 @@ def load(
     explainer: auto (the model's own, if it has one), none, or any value of `--explainer`; it is loaded on first use.
     explainer_model: the name of the model, if the explainer is an endpoint.
     quantize: how to quantize the explainer's weights.
-    point: "accurate" or "balanced", the operating points of `mini`.
+    point: an operating point of the model; those of `mini` are "photo" (the default), "accurate" and "balanced".
     threshold: abstain below this confidence instead of the model's own threshold; 0 never abstains for low confidence.
     """
     compute = device.choose(device_name)
     named = find_bundle(model)
     head = LabelHead.load(named) if named and named.base is not None and named.spec["labels"] else None
     bundle = find_bundle(named.base) if named and named.base is not None else named
-    tuned = head is not None and named is not None and named.spec.get("what", "head") != "head"
-    # the base model's calibration does not hold for the embeddings of a fine-tuned encoder
-    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle and not tuned else Calibration()
+    base = Calibration.from_spec(bundle.spec["calibration"]) if bundle else Calibration()
     calibration = head.calibration if head else base
     known = tuple(calibration.points) or ("accurate",)
-    if point not in known:
+    if point and point not in known:
         raise UsageError(f"{model} has no operating point {point!r}; it has {', '.join(known)}")
     if head and projection is not None:
         raise UsageError(
@@ -210,7 +209,9 @@ def load(
         zeroshot = zeroshot.with_projection(projection)
     default = head.labels if head else calibration.labels or label_set(DEFAULT_LABELS).labels
     measures = Measures.load(named.folder) if named else None
-    reader = Reader(zeroshot, calibration, point, threshold, prompts is None and not descriptors, head, base, measures)
+    meanings = Meanings.load(bundle.folder, encoder) if bundle else None
+    own_prompts = prompts is None and not descriptors
+    reader = Reader(zeroshot, calibration, point, threshold, own_prompts, head, base, measures, meanings)
     if explainer == "auto":
         from emoreason.explain.backends.factory import OWN_FOLDER
 

@@ -27,7 +27,7 @@ def export(
     out: Path,
     *,
     dtype: str = "",
-    point: str = "accurate",
+    point: str = "",
     base: str = "",
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,

@@ -9,6 +9,7 @@ The file's metadata holds names and sizes. The graph includes normalisation and 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ import numpy as np
 from emoreason.core.device import Compute
 from emoreason.core.errors import EmoreasonError, missing
 from emoreason.core.files import write_atomically
+from emoreason.evidence.calibration import FARTHEST, USUAL, OperatingPoint
+from emoreason.evidence.reader import TURNED, TURNED_SHIFT
+from emoreason.knowledge.words import EMOTIONS
 from emoreason.models.encoder import load_encoder
 from emoreason.reasoner import load
 
@@ -27,7 +31,7 @@ OPSET = 20
 MAX_WEIGHT_BYTES = 1.9e9  # one ONNX file holds at most 2 GiB
 
 
-def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
+def write_onnx(name: str, out: Path, point: str = "") -> None:
     import torch
 
     try:
@@ -40,7 +44,7 @@ def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
     size = sum(p.numel() * 4 for p in encoder.visual.parameters())
     if size > MAX_WEIGHT_BYTES:
         raise EmoreasonError(f"the image tower of {name} has {size / 1e9:.1f} GB; one ONNX file holds less than 2 GB")
-    graph = _graph(encoder, *linear(reasoner.reader, reasoner.default_labels))
+    graph = _graph(encoder, reasoner.reader, reasoner.default_labels)
     outputs = ["probabilities", "embedding", *(["action_units"] if encoder.unit_codes else [])]
     example = torch.zeros(2, encoder.size, encoder.size, 3, dtype=torch.uint8)
     program = torch.onnx.export(
@@ -52,7 +56,7 @@ def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
     _remove_metadata(model.graph)
     metadata = {
         "model": reasoner.name, "revision": reasoner.revision, "labels": json.dumps(list(reasoner.default_labels)),
-        "action_units": json.dumps(list(encoder.unit_codes)), "operating_point": point, "size": str(encoder.size),
+        "action_units": json.dumps(list(encoder.unit_codes)), "operating_point": point or reasoner.reader.calibration.default, "size": str(encoder.size),
         "about": "The expression that is shown, not what a person feels. Not for use at work or in education "
                  "(EU AI Act, article 5(1)(f)).",
     }  # fmt: skip
@@ -65,24 +69,32 @@ def write_onnx(name: str, out: Path, point: str = "accurate") -> None:
         raise EmoreasonError(f"-o {out} cannot be written: {error.strerror or error}") from None
 
 
-def linear(reader: "Reader", labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (L, D) and bias (L,) from an embedding to the logits before the softmax, calibration included."""
+def _linear(reader: "Reader", labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, "OperatingPoint"]:
+    """Weight (L, D) and bias (L,) from what labels are read from to their logits, prior removed, and the operating point.
+
+    They are read from the embedding, or from the eight emotions if the model reads those off a face."""
+    emotions = reader.head is None and reader.meanings is not None
     if reader.head is not None:
         weight, bias = reader.head.weight, reader.head.bias
+    elif emotions:
+        weight, bias = np.eye(len(EMOTIONS))[[EMOTIONS.index(label) for label in labels]], np.zeros(len(labels))
     else:
         weight = reader.zeroshot.encoder.logit_scale * reader.zeroshot.prototypes(labels)
         bias = np.zeros(len(labels))
-    point = reader.calibration.points.get(reader.point)
-    if point is None:
-        return weight, bias
+    point = reader.calibration.points.get(reader.point or reader.calibration.default, OperatingPoint())
     if reader.calibration.covers(labels):
         prior = np.array([reader.calibration.prior[label] for label in labels])
         bias = bias - point.prior_strength * np.log(np.maximum(prior, 1e-6))
-    return weight / point.temperature, bias / point.temperature
+    return weight, bias, point if emotions else replace(point, shift_slope=0.0)
 
 
-def _graph(encoder: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
+def _graph(encoder: Any, reader: "Reader", labels: tuple[str, ...]) -> Any:
     import torch
+    from torch.nn.functional import normalize
+
+    weight, bias, point = _linear(reader, labels)
+    from_emotions = reader.head is None and reader.meanings is not None
+    measured = encoder.untuned or encoder  # the model whose features the read-out was fitted on
 
     class Graph(torch.nn.Module):
         mean: torch.Tensor
@@ -93,7 +105,8 @@ def _graph(encoder: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.visual: Any = encoder.visual
-            self.units: Any = encoder.unit_head
+            self.readout: Any = measured.readout
+            self.tower: Any = measured.visual.trunk if measured.readout is not None else None
             self.register_buffer("mean", encoder.mean)
             self.register_buffer("std", encoder.std)
             self.register_buffer("weight", torch.from_numpy(np.asarray(weight, dtype=np.float32)))
@@ -101,18 +114,27 @@ def _graph(encoder: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
 
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
             faces = pixels.permute(0, 3, 1, 2).float().div(255).sub(self.mean).div(self.std)
-            outputs = [self.encode_view(view) for view in ([faces, faces.flip(3)] if encoder.mirror else [faces])]
-            embedding = torch.nn.functional.normalize(torch.stack([e for e, _ in outputs]).mean(0), dim=1)
-            probabilities = (embedding @ self.weight.T + self.bias).softmax(dim=1)
-            if self.units is None:
-                return probabilities, embedding
-            return probabilities, embedding, torch.stack([u for _, u in outputs]).mean(0)
+            views = [faces, faces.flip(3)] if encoder.mirror else [faces]
+            grids = [self.tower.forward_features(view) for view in views] if self.readout is not None else []
+            if encoder.untuned is None and grids:
+                outputs = [self.visual.head(grid.mean(dim=(2, 3))) for grid in grids]
+            else:
+                outputs = [self.visual(view) for view in views]
+            embedding = normalize(torch.stack([normalize(output, dim=1) for output in outputs]).mean(0), dim=1)
+            if self.readout is None:
+                return self.probabilities(embedding, None), embedding
+            units, face = self.readout(grids)
+            if from_emotions:
+                turned = (face["pose"][:, 0].abs() > TURNED).float()
+                return self.probabilities(face["emotions"], face["shift"] + TURNED_SHIFT * turned), embedding, units
+            return self.probabilities(embedding, None), embedding, units
 
-        def encode_view(self, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            if self.units is None:
-                return torch.nn.functional.normalize(self.visual(faces), dim=1), faces
-            pooled = self.visual.trunk(faces)
-            return torch.nn.functional.normalize(self.visual.head(pooled), dim=1), self.units(pooled).sigmoid()
+        def probabilities(self, inputs: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+            temperature: Any = point.temperature
+            if shift is not None:
+                away = (shift - USUAL).clamp(0, FARTHEST)
+                temperature = (temperature * (point.shift_slope * away).exp()).unsqueeze(1)
+            return ((inputs @ self.weight.T + self.bias) / temperature).softmax(dim=1)
 
     return Graph().eval()
 

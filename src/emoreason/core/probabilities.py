@@ -10,8 +10,8 @@ def correct_prior(logits: np.ndarray, prior: Sequence[float] | np.ndarray, stren
     return logits - strength * np.log(np.maximum(np.asarray(prior, dtype=np.float64), 1e-6))
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(B, L) logits -> (B, L) rows that sum to 1."""
+def softmax(logits: np.ndarray, temperature: float | np.ndarray = 1.0) -> np.ndarray:
+    """(B, L) logits -> (B, L) rows that sum to 1. The temperature is one number or (B, 1)."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)

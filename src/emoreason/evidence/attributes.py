@@ -6,8 +6,10 @@ To add one (head pose, gaze, an age group), write one class here and add it to t
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from emoreason.core.types import Evidence, Face
-from emoreason.knowledge.facs import ACTION_UNITS, band
+from emoreason.core.types import POSE, Evidence, Face
+from emoreason.knowledge.facs import ACTION_UNITS, SIDED, band
+
+LEFT_RIGHT = ("left", "right")  # of the person
 
 
 class Attribute(Protocol):
@@ -70,7 +72,59 @@ class ValenceArousal:
         return f"{line} (derived from the labels)" if line and not evidence.point_measured else line
 
 
-ATTRIBUTES: list[Attribute] = [ActionUnits(), ValenceArousal()]  # in the order of the row columns
+class Sides:
+    name, title = "action_unit_sides", ""
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        return [f"au_{code}_{side}" for code in unit_codes if code in SIDED for side in ("left", "right")]
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        sides = evidence.sides.items()
+        return {f"au_{code}_{side}": round(x, 4) for code, pair in sides for side, x in zip(LEFT_RIGHT, pair, strict=True)}
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        sides = {code: dict(zip(LEFT_RIGHT, (round(x, 4) for x in pair), strict=True)) for code, pair in evidence.sides.items()}
+        return {"action_unit_sides": sides}
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        return ""  # a clear difference is among the notes
+
+
+class Pose:
+    name, title = "pose", "head"
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        return list(POSE)
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return dict(zip(POSE, (round(x, 1) for x in evidence.pose), strict=True)) if evidence.pose else dict.fromkeys(POSE)
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {"pose": self.cells(face, evidence) if evidence.pose else None}
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        if evidence.pose is None:
+            return ""
+        return ", ".join(f"{name} {x:+.0f}°" for name, x in zip(POSE, evidence.pose, strict=True))
+
+
+class Shift:
+    name, title = "shift", ""
+
+    def columns(self, unit_codes: Sequence[str]) -> list[str]:
+        return ["shift"]
+
+    def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {"shift": _rounded(evidence.shift)}
+
+    def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
+        return {"shift": _rounded(evidence.shift), "notes": list(evidence.notes)}
+
+    def describe(self, face: Face, evidence: Evidence) -> str:
+        return "\n".join(f"note: {note}" for note in evidence.notes)
+
+
+ATTRIBUTES: list[Attribute] = [ActionUnits(), Sides(), Pose(), Shift(), ValenceArousal()]  # in the order of the row columns
 
 
 def visible_units(evidence: Evidence) -> list[tuple[str, str, str]]:

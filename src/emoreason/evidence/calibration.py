@@ -10,6 +10,7 @@ import numpy as np
 
 from emoreason.core.probabilities import correct_prior, softmax
 
+USUAL, FARTHEST = 0.7, 2.0  # distances from the training faces: where the temperature starts to rise, and how far it goes
 SPREAD = 0.5  # standard deviation of the prior over the logarithm of the temperature
 
 
@@ -19,9 +20,17 @@ class OperatingPoint:
 
     temperature: float = 1.0
     prior_strength: float = 0.0  # share of the training prior that is removed
+    shift_slope: float = 0.0  # how fast the temperature rises with the distance from the training faces
 
-    def probabilities(self, logits: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        return softmax(correct_prior(logits, prior, self.prior_strength), self.temperature)
+    def probabilities(self, logits: np.ndarray, prior: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
+        """(B, L) logits, (L,) training prior, (B,) distances from the training faces -> (B, L)."""
+        return softmax(correct_prior(logits, prior, self.prior_strength), self.temperatures(shift))
+
+    def temperatures(self, shift: np.ndarray | None) -> np.ndarray | float:
+        if shift is None or not self.shift_slope:
+            return self.temperature
+        away = np.clip(np.asarray(shift, np.float64) - USUAL, 0, FARTHEST)
+        return (self.temperature * np.exp(self.shift_slope * away))[:, None]
 
 
 @dataclass(frozen=True)
@@ -32,23 +41,31 @@ class Calibration:
     prior: dict[str, float] = field(default_factory=dict)
     points: dict[str, OperatingPoint] = field(default_factory=dict)
     abstain_below: float = 0.0  # abstain below this confidence
+    default: str = "accurate"  # the operating point if none is asked for
+    home: float | None = None  # a face at a larger distance from the training faces is not called calibrated
     fitted_on: str = "held-out faces"  # a description to show: it says when there were only a few faces
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> "Calibration":
         points = {name: OperatingPoint(**values) for name, values in spec["points"].items()}
-        optional = {"fitted_on": spec["fitted_on"]} if "fitted_on" in spec else {}
+        optional = {name: spec[name] for name in ("fitted_on", "default", "home") if name in spec}
         return cls(tuple(spec["labels"]), spec["prior"], points, spec["abstain_below"], **optional)
 
     def covers(self, labels: tuple[str, ...]) -> bool:
         return bool(self.labels) and set(labels) <= set(self.labels)
 
-    def probabilities(self, logits: np.ndarray, labels: tuple[str, ...], point: str) -> np.ndarray:
+    def probabilities(
+        self, logits: np.ndarray, labels: tuple[str, ...], point: str, shift: np.ndarray | None = None
+    ) -> np.ndarray:
         """(B, L) logits -> (B, L) probabilities. Labels it does not cover get only the temperature."""
         chosen = self.points.get(point, OperatingPoint())
         if not self.covers(labels):
-            return softmax(logits, chosen.temperature)
-        return chosen.probabilities(logits, np.array([self.prior[label] for label in labels]))
+            return softmax(logits, chosen.temperatures(shift))
+        return chosen.probabilities(logits, np.array([self.prior[label] for label in labels]), shift)
+
+    def at_home(self, shift: np.ndarray) -> np.ndarray:
+        """(B,) whether each face looks like those that the calibration was fitted on."""
+        return np.ones(len(shift), bool) if self.home is None else shift <= self.home
 
 
 def nll(probabilities: np.ndarray, target: np.ndarray) -> float:

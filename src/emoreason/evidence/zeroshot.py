@@ -168,8 +168,9 @@ class ZeroShot:
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """Strip the labels and check that there are at least two different, non-empty ones."""
     cleaned = tuple(label.strip() for label in labels)
-    if len(cleaned) < 2 or not all(cleaned) or len(set(cleaned)) < len(cleaned):
+    if len(cleaned) < 2 or not all(cleaned) or len({label.casefold() for label in cleaned}) < len(cleaned):
         raise UsageError(
-            f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged"
+            f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged "
+            "(capitals do not make a word different)"
         )
     return cleaned

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from emoreason.core.types import Evidence
-from emoreason.knowledge.facs import ACTION_UNITS, REGIONS, band, opposites
+from emoreason.knowledge.emotions import canonical
+from emoreason.knowledge.facs import ABSENT, ACTION_UNITS, REGIONS, SURE, band, opposites
 
 MAX_NAMED = 5  # units that a full text names; a longer list would hide what stands out
 BRIEFLY_NAMED = 2  # units that a brief text names
@@ -37,11 +38,12 @@ class Sheet:
     abstained: bool = False
     why: str = ""
     brief: bool = False  # name at most BRIEFLY_NAMED units
+    notes: tuple[str, ...] = ()  # what must be said beside the label
 
     @classmethod
     def of(cls, evidence: Evidence, brief: bool = False) -> "Sheet":
         return cls(evidence.action_units, evidence.probabilities, evidence.calibrated, evidence.abstained,
-                   evidence.why, brief)  # fmt: skip
+                   evidence.why, brief, evidence.notes)  # fmt: skip
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,16 +73,21 @@ class Sheet:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Measured units below the lowest threshold."""
-        return tuple(code for code in self.units if code not in self.visible)
+        """Units measured so low that their absence may be claimed; between the two thresholds nothing is said."""
+        return tuple(code for code, intensity in self.units.items() if intensity < ABSENT)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the face may be called still: a neutral face, all of whose units may be called absent."""
+        return len(self.absent) == len(self.units) and canonical(self.label) == "neutral"
 
     @property
     def named(self) -> tuple[Named, ...]:
-        """The visible units that the observations name: the strongest, no two opposites, ordered from brow to jaw."""
+        """The units that the observations name: sure ones, the strongest, no two opposites, ordered from brow to jaw."""
         chosen: list[str] = []
         limit = BRIEFLY_NAMED if self.brief else MAX_NAMED
         for code in self.visible:
-            if len(chosen) < limit and not set(opposites(code)).intersection(chosen):
+            if self.units[code] >= SURE and len(chosen) < limit and not set(opposites(code)).intersection(chosen):
                 chosen.append(code)
         order = {code: i for i, code in enumerate(self.visible)}
         chosen.sort(key=lambda code: (REGIONS.index(ACTION_UNITS[code].region), order[code]))

@@ -5,6 +5,8 @@ Fixed boxes are enough because all crops are upright and framed like FER2013's. 
 
 import math
 
+import numpy as np
+
 from emoreason.core.types import Face
 from emoreason.knowledge.facs import REGIONS
 
@@ -32,3 +34,12 @@ def outline(face: Face, region: str) -> list[tuple[float, float]]:
         dx, dy = (across - 0.5) * side, (down - 0.5) * side
         corners.append((x + cosine * dx - sine * dy, y + sine * dx + cosine * dy))
     return corners
+
+
+def in_picture(points: np.ndarray, face: Face) -> np.ndarray | None:
+    """(n, 2) points in the crop, from -1 to 1 -> pixels of the picture; None if the crop's place is not known."""
+    if face.square is None:
+        return None
+    x, y, side, roll = face.square
+    cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    return points * (side / 2) @ np.array([[cosine, sine], [-sine, cosine]]) + (x, y)

@@ -18,6 +18,9 @@ REGIONS = ("brows", "eyes", "cheeks", "nose", "mouth", "chin", "jaw")  # top to 
 # Lower bounds of an intensity from 0 to 1; below the first bound, the unit counts as absent. FACS divides the scale
 # into fifths, A to E (trace, slight, marked, severe, maximum): trace is A, slight B, marked C and D, strong close to E.
 BANDS: tuple[tuple[str, float], ...] = (("trace", 0.2), ("slight", 0.4), ("marked", 0.6), ("strong", 0.85))
+SIDED = ("2", "4", "5", "7", "10", "12", "14", "15", "20", "43")  # units that a face can show on one side alone
+ABSENT = 0.1  # a unit below this intensity may be called absent; up to the first band it is undecided
+SURE = 0.4  # from here on a text may name a unit; below, it is shown as a number but may be wrong
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,8 @@ from emoreason.models.bundle import PACKAGE_PREFIX, Bundle, bundles, find_bundle
 
 if TYPE_CHECKING:
     import torch
+
+    from emoreason.models.face_readout import FaceFeatures, FaceReadout
 
 MODEL_CONFIGS = Path(__file__).parent / "model_configs"
 
@@ -81,7 +83,20 @@ class Features:
     """What the encoder computes for B crops."""
 
     embedding: np.ndarray  # (B, D) unit length, in CLIP's joint space
-    units: np.ndarray | None  # (B, U) action-unit intensities 0..1, if the model has that head
+    units: np.ndarray | None = None  # (B, U) action-unit intensities 0..1, if the model reads faces
+    face: "FaceFeatures | None" = None  # the other things it reads off a face
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Features]") -> "Features":
+        from emoreason.models.face_readout import FaceFeatures
+
+        units = [part.units for part in parts if part.units is not None]
+        faces = [part.face for part in parts if part.face is not None]
+        return cls(
+            np.concatenate([part.embedding for part in parts]),
+            np.concatenate(units) if units else None,
+            FaceFeatures.concatenate(faces) if faces else None,
+        )
 
 
 class Encoder:
@@ -95,13 +110,14 @@ class Encoder:
         revision: str,
         compute: device.Compute,
         mirror: bool = False,
-        unit_head: "torch.nn.Linear | None" = None,
+        readout: "FaceReadout | None" = None,
         unit_codes: tuple[str, ...] = (),
+        sided_codes: tuple[str, ...] = (),
     ):
         import torch
 
         self.name, self.revision, self.compute, self.mirror = name, revision, compute, mirror
-        self.tokenizer, self.unit_codes = tokenizer, unit_codes
+        self.tokenizer, self.unit_codes, self.sided_codes = tokenizer, unit_codes, sided_codes
         self.untuned: Encoder | None = None  # for a tuned model: its base, which explainers were trained with
         self.logit_scale = float(clip.logit_scale.exp())
         preprocess = clip.visual.preprocess_cfg
@@ -112,7 +128,7 @@ class Encoder:
         self.mean = torch.tensor(preprocess["mean"], device=compute.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocess["std"], device=compute.device).view(1, 3, 1, 1)
         self._clip = clip.to(compute.device)
-        self.unit_head = unit_head.to(compute.device).eval() if unit_head is not None else None
+        self.readout = readout.to(compute.device).eval() if readout is not None else None
         fold_batch_norm(clip.visual)
         clip.visual.to(memory_format=torch.channels_last)
 
@@ -121,16 +137,18 @@ class Encoder:
         """open_clip's image tower, with its batch norms folded."""
         return self._clip.visual
 
-    def with_tower(self, visual: Any, unit_head: "torch.nn.Linear | None", revision: str) -> "Encoder":
-        """The same model with a tuned image tower. The text tower is shared."""
+    def with_tower(self, visual: Any, revision: str) -> "Encoder":
+        """The same model with a tuned image tower. The text tower is shared, and faces are still read off the old tower's
+        features, which the read-out was fitted on."""
         import copy
 
         clip = copy.copy(self._clip)
         clip._modules = dict(self._clip._modules)  # the shallow copy shares this dict; it gets its own tower
         visual.preprocess_cfg = self._clip.visual.preprocess_cfg
         clip.visual = visual
-        codes = self.unit_codes if unit_head is not None else ()
-        tuned = Encoder(clip, self.tokenizer, self.name, revision, self.compute, self.mirror, unit_head, codes)
+        tuned = Encoder(
+            clip, self.tokenizer, self.name, revision, self.compute, self.mirror, None, self.unit_codes, self.sided_codes
+        )
         tuned.untuned = self
         return tuned
 
@@ -150,16 +168,31 @@ class Encoder:
         """(B, size, size, 3) uint8 -> features, averaged with those of the mirror image if the model uses it."""
         import torch
 
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             faces = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.compute.device)
             faces = self.normalise(faces.permute(0, 3, 1, 2).float().div(255))  # channels_last in memory
             views = [faces, faces.flip(3)] if self.mirror else [faces]
-            outputs = [self._encode_view(view) for view in views]
-            mean = torch.stack([e for e, _ in outputs]).mean(dim=0)
-            embedding = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
-            if self.unit_head is None:
-                return Features(embedding, None)
-            return Features(embedding, torch.stack([u for _, u in outputs if u is not None]).mean(dim=0).cpu().numpy())
+            if self.readout is not None:
+                return self._read_off(views)
+            with self._autocast():
+                outputs = [self._clip.encode_image(view).float() for view in views]
+            embedding = _mean_direction(outputs)
+            if self.untuned is None or self.untuned.readout is None:
+                return Features(embedding)
+            return replace(self.untuned._read_off(views), embedding=embedding)
+
+    def _read_off(self, views: "list[torch.Tensor]") -> Features:
+        """Features of a model with a read-out, from a batch and perhaps its mirror image."""
+        from emoreason.models.face_readout import FaceFeatures
+
+        assert self.readout is not None
+        visual = self._clip.visual
+        with self._autocast():
+            grids = [visual.trunk.forward_features(view) for view in views]
+            outputs = [visual.head(grid.mean(dim=(2, 3))).float() for grid in grids]
+        units, face = self.readout([grid.float() for grid in grids])
+        read = FaceFeatures(**{name: value.float().cpu().numpy() for name, value in face.items()})
+        return Features(_mean_direction(outputs), units.cpu().numpy(), read)
 
     def patches(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """(B, 3, S, S) floats in 0..1 -> the feature grid before pooling (B, C, h, w), the input of a projector."""
@@ -177,12 +210,12 @@ class Encoder:
 
     def encode_faces(self, crops: Sequence[Image.Image], batch_size: int = 128) -> Features:
         """Crops -> features, computed in batches."""
-        parts = [
-            self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
-            for start in range(0, len(crops), batch_size)
-        ]
-        units = [part.units for part in parts if part.units is not None]
-        return Features(np.concatenate([part.embedding for part in parts]), np.concatenate(units) if units else None)
+        return Features.concatenate(
+            [
+                self.encode_pixels(np.stack([self.pixels(crop) for crop in crops[start : start + batch_size]]))
+                for start in range(0, len(crops), batch_size)
+            ]
+        )
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:
         """Texts -> (n, D) of unit length. Computed in float32, because prompts decide the result.
@@ -202,21 +235,20 @@ class Encoder:
                 result[rows] = encoded
         return result
 
-    def _encode_view(self, faces: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor | None]":
-        """(B, 3, S, S) -> embedding (B, D) of unit length and, with a unit head, intensities (B, U)."""
-        import torch
-
-        if self.unit_head is None:
-            return torch.nn.functional.normalize(self._clip.encode_image(faces).float(), dim=1), None
-        pooled = self._clip.visual.trunk(faces)  # (B, F)
-        embedding = torch.nn.functional.normalize(self._clip.visual.head(pooled).float(), dim=1)
-        return embedding, self.unit_head(pooled).float().sigmoid()
-
     def _autocast(self):
         import torch
 
         device_type = self.compute.device.split(":")[0]
         return torch.autocast(device_type, self.compute.torch_dtype, enabled=self.compute.dtype != "float32")
+
+
+def _mean_direction(outputs: "list[torch.Tensor]") -> np.ndarray:
+    """Embeddings (B, D) of the views -> their mean direction, unit length."""
+    import torch
+    from torch.nn.functional import normalize
+
+    mean = torch.stack([normalize(output, dim=1) for output in outputs]).mean(dim=0)
+    return normalize(mean, dim=1).cpu().numpy()
 
 
 def _squared(crop: Image.Image) -> Image.Image:
@@ -287,11 +319,7 @@ def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
         visual = PeftModel.from_pretrained(visual, str(bundle.folder / "adapter")).merge_and_unload()
     else:
         visual.load_state_dict({k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")})
-    unit_head = None
-    if "units.weight" in tensors:  # a tower trained from scratch has no unit head
-        unit_head = torch.nn.Linear(tensors["units.weight"].shape[1], tensors["units.weight"].shape[0])
-        unit_head.load_state_dict({"weight": tensors["units.weight"], "bias": tensors["units.bias"]})
-    return base.with_tower(visual.eval().requires_grad_(False), unit_head, bundle.spec["sha256"][:12])
+    return base.with_tower(visual.eval().requires_grad_(False), bundle.spec["sha256"][:12])
 
 
 def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
@@ -302,7 +330,7 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
     bundle.verify()
     clip, tokenizer = create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
     tensors = load_file(bundle.weights)
-    units = {k.removeprefix("units."): tensors.pop(k) for k in list(tensors) if k.startswith("units.")}
+    read = {k.removeprefix("readout."): tensors.pop(k) for k in list(tensors) if k.startswith("readout.")}
     missing, unexpected = clip.load_state_dict(tensors, strict=False)
     has_text_tower = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else it comes from a package
     needed = [k for k in missing if has_text_tower or k.startswith("visual.")]
@@ -311,12 +339,15 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
         raise EmoreasonError(
             f"{bundle.weights} does not fit {spec['clip']}: missing {needed[:3]}, unexpected {unexpected[:3]}"
         )
-    head = None
-    if units:
-        head = torch.nn.Linear(units["weight"].shape[1], units["weight"].shape[0]).requires_grad_(False)
-        head.load_state_dict(units)
-    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"], head,
-                   tuple(spec["units"]))  # fmt: skip
+    units, sides = tuple(spec.get("units", ())), tuple(spec.get("sided_units", ()))
+    readout = None
+    if read:
+        from emoreason.models.face_readout import FaceReadout
+
+        rank = read["shift_whiten"].shape[1]
+        readout = FaceReadout(clip.visual.trunk.num_features, len(units), len(sides), rank).requires_grad_(False)
+        readout.load_state_dict(read)
+    return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"], readout, units, sides)
 
 
 def _from_open_clip(name: str, compute: device.Compute) -> Encoder:

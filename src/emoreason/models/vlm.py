@@ -69,6 +69,7 @@ class Projector(nn.Module):
     def __init__(self, channels: int, width: int, grid: int, scale: float):
         super().__init__()
         self.grid = grid
+        self.adapt: nn.Conv2d | None = None  # maps the features of a newer encoder to those it was trained with
         self.norm = nn.LayerNorm(4 * channels)
         self.inner = nn.Linear(4 * channels, 2 * width)
         self.outer = nn.Linear(2 * width, width)
@@ -77,6 +78,8 @@ class Projector(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, grid * grid, width)."""
+        if self.adapt is not None:
+            patches = self.adapt(patches)
         cells = F.adaptive_avg_pool2d(patches, 2 * self.grid)  # (B, C, 2g, 2g); no change if h = w = 2g
         cells = F.pixel_unshuffle(cells, 2).flatten(2).transpose(1, 2)  # (B, g*g, 4C): each token keeps its 2x2 corners
         return self.out(self.outer(F.gelu(self.inner(self.norm(cells)))))
@@ -222,7 +225,11 @@ class VisionLanguageModel(nn.Module):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # transformers warns about its own names
                 self.language = PeftModel.from_pretrained(self.language, str(folder))
-        self.projector.load_state_dict(load_file(folder / PROJECTOR, device=str(self.device)))
+        state = load_file(folder / PROJECTOR, device=str(self.device))
+        if "adapt.weight" in state:
+            channels = state["adapt.weight"].shape[0]
+            self.projector.adapt = nn.Conv2d(channels, channels, 1).to(self.device)
+        self.projector.load_state_dict(state)
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
         """Upload the model to a Hub repository without asking; returns its URL. Log in first with `hf auth login`."""

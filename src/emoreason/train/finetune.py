@@ -168,7 +168,7 @@ def _base_units(
     config: FinetuneConfig, encoder: Encoder, faces: LabeledFaces, parts: Splits, detector: Detector | None
 ) -> dict[str, np.ndarray]:
     """The base model's own action units for the held-out and report faces; NaN for the others."""
-    if encoder.unit_head is None or not any(sample.units for sample in faces.samples):
+    if not encoder.unit_codes or not any(sample.units for sample in faces.samples):
         return {}
     rows = np.concatenate([parts.holdout, parts.report])
     source = config.data.source

@@ -72,8 +72,6 @@ class TowerTraining:
     lr: float = 0.0003
     head_lr: float = 0.001
     weight_decay: float = 0.01
-    units: float = 1.0
-    """Weight of the loss that preserves the base model's action units, which explanations rely on."""
     fresh: bool = False
     """Start the image tower from random weights instead of the model's (full only)."""
     checkpointing: bool = False
@@ -116,7 +114,7 @@ def check_ranges(config: FinetuneConfig) -> None:
     }  # fmt: skip
     not_negative = {
         "data.limit": config.data.limit, "loop.micro_batch": config.loop.micro_batch, "train.balance": train.balance,
-        "train.weight_decay": train.weight_decay, "tower.weight_decay": tower.weight_decay, "tower.units": tower.units,
+        "train.weight_decay": train.weight_decay, "tower.weight_decay": tower.weight_decay,
         "loss.warmup": config.loss.warmup,
     }  # fmt: skip
     positive = {"train.lr": train.lr, "tower.lr": tower.lr, "tower.head_lr": tower.head_lr}

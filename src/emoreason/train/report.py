@@ -143,7 +143,7 @@ def score_before_and_after(
     if config.openset > 0:
         withheld = OpenSet.from_spec(spec["openset"]).unknown(learned.logits(rows))  # type: ignore[union-attr]
         figures["after"]["looks_like_no_label"] = round(float(withheld.mean()), 4)
-    answers, _ = after.distribution(Features(learned.features, None), faces.labels)
+    answers = after.distribution(Features(learned.features), faces.labels).probabilities
     metrics = {
         "what": learned.what,
         "loss": config.loss.name,
@@ -185,7 +185,7 @@ def protocol(learned: LabelModel, faces: LabeledFaces, parts: Splits, calibrated
 
 
 def _score(reader: Reader, features: np.ndarray, faces: LabeledFaces, rows: np.ndarray, seed: int) -> dict[str, Any]:
-    probabilities, _ = reader.distribution(Features(features[rows], None), faces.labels)
+    probabilities = reader.distribution(Features(features[rows]), faces.labels).probabilities
     predictions = [
         Prediction(
             faces.ids[row], "ok", faces.labels[int(p.argmax())], dict(zip(faces.labels, map(float, p), strict=True)),

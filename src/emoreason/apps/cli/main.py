@@ -100,7 +100,7 @@ def explain(
     prompts: PromptFile = None,
     descriptors: Descriptors = False,
     projection: Projection = None,
-    operating_point: Point = "accurate",
+    operating_point: Point = "",
     threshold: Threshold = None,
     explainer: ExplainerName = "auto",
     explainer_model: ExplainerModel = "",
@@ -182,7 +182,7 @@ def label(
     prompts: PromptFile = None,
     descriptors: Descriptors = False,
     projection: Projection = None,
-    operating_point: Point = "accurate",
+    operating_point: Point = "",
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Also write an explanation for every face. Takes seconds per face."),
@@ -276,7 +276,7 @@ def evaluate(
     prompts: PromptFile = None,
     descriptors: Descriptors = False,
     projection: Projection = None,
-    operating_point: Point = "accurate",
+    operating_point: Point = "",
     explainer: ExplainerName = "auto",
     explainer_model: ExplainerModel = "",
     decide: Decide = "evidence",
@@ -490,7 +490,7 @@ def data_describe(
         from emoreason.train.text.teacher import load_teacher
 
         rewrite = load_teacher(teacher, teacher_model)
-    reasoner = load_reasoner(model, "auto", "auto", None, False, None, "accurate", None)
+    reasoner = load_reasoner(model, "auto", "auto", None, False, None, "", None)
     left_out = frozenset(copies_in(read(source, format=format, split=split), read(without))) if without else frozenset()
     with counting_bar("describing") as count:
         samples = islice(read(source, format=format, split=split), limit)

@@ -102,7 +102,7 @@ def models_export(
         str,
         typer.Option("--dtype", help="float32, bfloat16 or float16; gguf also takes q8_0. Default for gguf: float16."),
     ] = "",
-    operating_point: Point = "accurate",
+    operating_point: Point = "",
     base: Annotated[str, typer.Option("--base", help="peft: base model to name in the adapter.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:

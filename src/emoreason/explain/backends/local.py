@@ -140,6 +140,10 @@ class LocalExplainer:
         session.read([f" {verdict.label}{self.script.disclosure(sheet)}{self.script.interpretation}"
                       for verdict, sheet in zip(verdicts, decided, strict=True)])  # fmt: skip
         yield from section(1, planned(writer.interpretation, decided, verdicts))
+        for at, row in enumerate(rows):
+            if said := writer.notes(sheets[at]):
+                texts[at] += said
+                yield Piece(row, said)
         session.read([self.script.conclusion] * len(rows))
         yield from section(2, planned(writer.conclusion, decided, verdicts))
         return [

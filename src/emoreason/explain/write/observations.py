@@ -45,8 +45,10 @@ def observations(sheet: Sheet, order: random.Random | None = None) -> Node:
     sentences: list[Node] = [Sentence(body) for body in (*bodies, *quiet)]
     if not sheet.units:
         sentences.append(Sentence(pick(general_nodes("unmeasured", blocked), rng)))
-    elif not named:
+    elif not named and sheet.at_rest:
         sentences += _still(sheet, rng, blocked)
+    elif not named:
+        sentences.append(Sentence(pick(general_nodes("indistinct", blocked), rng)))
     return thinned(Seq(tuple(sentences)), rng)
 
 

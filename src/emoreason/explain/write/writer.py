@@ -42,7 +42,7 @@ def interpretation(sheet: Sheet, reasoned: Reasoned | None, order: random.Random
     typical = typical_units(sheet.label)
     support = [code for code in named if code in typical]
     if canonical(sheet.label) == "neutral":
-        key, cited = ("quiet", named) if named else ("faint" if sheet.visible or not sheet.units else "still", [])
+        key, cited = ("quiet", named) if named else ("still" if sheet.at_rest and sheet.units else "faint", [])
     elif not typical:
         key, cited = "own", []
     elif support:
@@ -76,7 +76,7 @@ def _rest(
         kinds += (
             ["alone"] * 2
             + ["unlike"] * bool(contrary and named)
-            + ["unmoved"] * (not sheet.visible and bool(prototypes_of(second)))
+            + ["unmoved"] * (sheet.at_rest and bool(prototypes_of(second)))
         )
         slots = slots | {"second": label_phrases(second)}
     kinds = (
@@ -261,7 +261,9 @@ def _percent(probability: float) -> Node:
 def explanation(sheet: Sheet, reasoned: Reasoned | None, rng: random.Random) -> str:
     """A sampled explanation of three lines."""
     nodes = (observations(sheet, rng), interpretation(sheet, reasoned, rng), conclusion(sheet, reasoned, rng))
-    return three_lines(*(sample(node, rng) for node in nodes))
+    sections = [sample(node, rng) for node in nodes]
+    sections[1] += notes(sheet)
+    return three_lines(*sections)
 
 
 def three_lines(*sections: str) -> str:
@@ -274,8 +276,19 @@ def abstention(sheet: Sheet) -> str:
     rng = plan_of(sheet)
     why = sheet.why or "no movement of the face was measured"
     keys = ["observations", "interpretation", "conclusion"]
+    if sheet.units:  # the face can be described; it is only the label that stays open
+        keys[1] = "described"
     slots: dict[str, Node] = {"why": text(why)}
     if found := _BELOW.fullmatch(why):  # a common reason, so it has several wordings
         keys[2] = "close"
         slots |= {"reached": text(found[1]), "limit": text(found[2])}
-    return three_lines(*(sample(_sentence(words[key], rng, slots), rng) for key in keys))
+    sections = [sample(_sentence(words[key], rng, slots), rng) for key in keys]
+    if sheet.units:
+        sections[0] = sample(observations(sheet, rng), rng)
+    sections[1] += notes(sheet)
+    return three_lines(*sections)
+
+
+def notes(sheet: Sheet) -> str:
+    """The sheet's notes as sentences that follow the interpretation."""
+    return "".join(f" {note[0].upper()}{note[1:]}." for note in sheet.notes)

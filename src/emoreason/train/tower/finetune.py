@@ -78,7 +78,6 @@ def tune_tower(
             "tower.fresh needs a single process: with several, each batch norm would see only the faces of one process"
         )
     torch.manual_seed(config.seed)  # initial values of LoRA or of a new tower
-    train = replace(train, units=units_of(encoder, train.pixels))  # before training changes the encoder
     tower = _tower(config, what, encoder, head)
     work = TowerTask(tower.to(compute.device), train, holdout, config, encoder.normalise)
     if config.tower.checkpointing:
@@ -107,7 +106,7 @@ def finish(
     fitted: FitResult,
 ) -> tuple[LabelModel, Encoder, Tower]:
     """Merge the tower and compute the features of all faces with it."""
-    tuned = encoder.with_tower(_copy_merged(tower), tower.units, encoder.revision)
+    tuned = encoder.with_tower(_copy_merged(tower), encoder.revision)
     features = np.zeros((len(faces), faces.features.shape[1]), np.float32)
     for start in range(0, len(rows), 128):
         features[rows[start : start + 128]] = tuned.encode_pixels(pixels[start : start + 128]).embedding
@@ -123,8 +122,6 @@ def save_tower(what: str, tower: Tower, tuned: Encoder, out: Path) -> dict[str, 
         save_adapter(tower.visual, out / "adapter")
     else:
         tensors |= {f"visual.{name}": value.float().cpu().numpy() for name, value in tuned.visual.state_dict().items()}
-    if tower.units is not None:
-        tensors |= {f"units.{name}": value.float().cpu().numpy() for name, value in tower.units.state_dict().items()}
     return tensors
 
 
@@ -170,8 +167,8 @@ def pixel_buffer(n: int, size: int) -> np.ndarray:
 
 
 def units_of(encoder: Encoder, pixels: np.ndarray) -> np.ndarray | None:
-    """(n, U) action units from the base model's head, as targets for the tuned one; None without such a head."""
-    if encoder.unit_head is None:
+    """(n, U) action units of the base model; None if it measures none."""
+    if not encoder.unit_codes:
         return None
     return np.concatenate([encoder.encode_pixels(pixels[i : i + 128]).units for i in range(0, len(pixels), 128)])
 

@@ -23,15 +23,14 @@ from emoreason.train.heads.objectives import TowerOutput
 
 
 class Tower(nn.Module):
-    """An image tower, a linear label head on its embedding, and the base model's action-unit head."""
+    """An image tower and a linear label head on its embedding."""
 
-    def __init__(self, visual: Any, weight: np.ndarray, bias: np.ndarray, units: nn.Linear | None):
-        """weight: (L, D) including the logit scale; bias: (L,); units: the base model's action-unit head."""
+    def __init__(self, visual: Any, weight: np.ndarray, bias: np.ndarray):
+        """weight: (L, D) including the logit scale; bias: (L,)."""
         super().__init__()
         self.visual = visual
         self.head_weight = nn.Parameter(torch.from_numpy(weight).float())
         self.head_bias = nn.Parameter(torch.from_numpy(bias).float())
-        self.units = units
 
     def forward(self, faces: Tensor) -> TowerOutput:
         """faces: (B, 3, S, S), normalised."""
@@ -52,15 +51,14 @@ def make_tower(encoder: Encoder, what: str, lora: LoraSettings, weight: np.ndarr
     visual: Any = encoder.visual.requires_grad_(what == "full")
     if what == "lora":
         visual = add_lora(visual, lora)
-    units = encoder.unit_head
-    return Tower(visual, weight, bias, None if units is None else units.requires_grad_(True)).float()
+    return Tower(visual, weight, bias).float()
 
 
 def fresh_tower(model: str, weight: np.ndarray, bias: np.ndarray) -> Tower:
     """A tower of the same architecture with random weights, for experiments and for very large data sets."""
     bundle = find_bundle(model)
     clip, _ = create_clip(bundle.spec["clip"] if bundle else model.partition("/")[0])
-    return Tower(clip.visual.requires_grad_(True), weight, bias, None)
+    return Tower(clip.visual.requires_grad_(True), weight, bias)
 
 
 def add_lora(visual: nn.Module, settings: LoraSettings) -> Any:

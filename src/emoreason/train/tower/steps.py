@@ -27,14 +27,13 @@ class Crops:
 
     pixels: np.ndarray  # (n, S, S, 3) uint8
     targets: np.ndarray  # (n, L), all zero if the face has no label
-    units: np.ndarray | None = None  # (n, U) action units from the base model's head
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
 class TowerTask(Trainable):
-    """Trains the tower with the label loss, and keeps its action units close to the base model's."""
+    """Trains the tower with the label loss."""
 
     def __init__(
         self, tower: Tower, train: Crops, holdout: Crops, config: FinetuneConfig, normalise: Callable[[Tensor], Tensor]
@@ -47,10 +46,7 @@ class TowerTask(Trainable):
         self.objective = make_objective(config.loss, targets, _width(tower, train, normalise))
         prior = targets.sum(dim=0) / targets.sum()
         self.register_buffer("prior", prior.clamp(min=1e-6).log() * config.train.balance, persistent=False)
-        keeps_units = train.units is not None and tower.units is not None and config.tower.units > 0
-        if tower.units is not None:
-            tower.units.requires_grad_(keeps_units)
-        self.weights = {"labels": 1.0} | ({"units": config.tower.units} if keeps_units else {})
+        self.weights = {"labels": 1.0}
         self.batch = min(config.tower.batch_size, len(train))
         known = train.targets.sum(axis=1) > 0
         self.kinds = [rows for rows in (np.flatnonzero(known), np.flatnonzero(~known)) if len(rows)]
@@ -77,23 +73,16 @@ class TowerTask(Trainable):
             return {"held_out": self._held_out(rows)}
         pixels = self._faces(self.crops, rows)
         target = self._to(torch.from_numpy(self.crops.targets[list(rows)]).float())
-        outputs: list[TowerOutput] = []
 
         def model(faces: Tensor) -> TowerOutput:
             output = self.tower(faces)
-            outputs.append(output)
             return output._replace(logits=output.logits + self.prior)
 
         batch = FaceBatch(
             self._augmented(pixels, number, rows, 0, 1.0), target, torch.tensor(list(rows), device=target.device),
             again=lambda: self._augmented(pixels, number, rows, 1, STRONGER),
         )  # fmt: skip
-        sums = {"labels": self.objective(model, batch).float().sum()}
-        if "units" in self.weights and self.tower.units is not None and self.crops.units is not None:
-            logits = self.tower.units(outputs[0].pooled[: len(rows)]).float()  # the first call of the objective
-            wanted = self._to(torch.from_numpy(self.crops.units[list(rows)]).float())
-            sums["units"] = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1).sum()
-        return sums
+        return {"labels": self.objective(model, batch).float().sum()}
 
     def train(self, mode: bool = True) -> "TowerTask":
         """A tuned tower stays in eval mode, without dropout, so its output depends only on the face."""
