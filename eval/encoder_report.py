@@ -33,8 +33,9 @@ def encode(reasoner: Reasoner, pixels: np.ndarray) -> Features:
     """(n, 48, 48) grey -> features, in batches."""
     encoder = reasoner.reader.zeroshot.encoder
     colour = np.repeat(pixels[..., None], 3, axis=3)
-    parts = [encoder.encode_pixels(colour[start : start + 128]) for start in range(0, len(colour), 128)]
-    return Features(np.concatenate([p.embedding for p in parts]), np.concatenate([p.units for p in parts]))
+    return Features.concatenate(
+        [encoder.encode_pixels(colour[start : start + 128]) for start in range(0, len(colour), 128)]
+    )
 
 
 def scores(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from emoreason.explain.write import writer
 from emoreason.explain.write.grammar import accepts, network, sample
 from emoreason.explain.write.phrases import forbidden, third_person
 from emoreason.knowledge.emotions import LABEL_SETS
-from emoreason.knowledge.facs import ACTION_UNITS, BANDS
+from emoreason.knowledge.facs import ACTION_UNITS, BANDS, SURE
 
 MEASURED = ("1", "2", "4", "5", "7", "12", "15", "24", "25", "26", "27", "43")
 KNOWN = tuple(dict.fromkeys(entry.labels for entry in LABEL_SETS.values()))
@@ -76,12 +76,28 @@ def test_observations_affirm_the_named_units_with_their_bands_and_nothing_else(s
 
 
 @pytest.mark.parametrize("code", ACTION_UNITS)
-@pytest.mark.parametrize("band", [name for name, _ in BANDS])
+@pytest.mark.parametrize("band", [name for name, lower in BANDS if lower >= SURE])
 def test_every_unit_can_be_written_in_every_band(code, band):
     sheet = Sheet({code: dict(BANDS)[band] + 0.01}, {"neutral": 0.5, "fear": 0.5})
     for seed in range(3):
         said = sample(writer.observations(sheet, random.Random(seed)), random.Random(seed))
         assert any(m.action_unit == code and m.band == band and m.present for m in mentions(said)), said
+
+
+def test_a_trace_is_not_sure_enough_to_be_named():
+    sheet = Sheet({"4": 0.3, "12": 0.05}, {"fear": 0.6, "neutral": 0.4})
+    for seed in range(5):
+        said = sample(writer.observations(sheet, random.Random(seed)), random.Random(seed))
+        assert not mentions(said) and "clear" in said, said
+
+
+def test_a_face_is_only_called_still_if_it_is_neutral_and_nothing_moved():
+    units = {"4": 0.02, "12": 0.05}
+    for label, still in (("neutral", True), ("anger", False)):
+        sheet = Sheet(units, {label: 0.6, "fear": 0.4})
+        assert sheet.at_rest is still
+        texts = [writer.explanation(sheet, None, random.Random(seed)) for seed in range(30)]
+        assert any(re.search("at rest|nothing moves|no movement|still", text) for text in texts) is still, texts
 
 
 @settings(max_examples=40, deadline=None)

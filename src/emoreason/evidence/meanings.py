@@ -4,6 +4,7 @@ A label is known if the lexicon has it. Another English word or phrase is answer
 sentence encoder. What is far from every entry (other languages, emoji, nonsense) is refused.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from emoreason.knowledge.words import EMOTIONS, Word, find_word, lexicon
 from emoreason.models.encoder import Encoder
 
 FILE = "words.safetensors"  # in the model's folder: the sentence encoder's vectors of all entries
-NEAR = 0.55  # cosine to the nearest entry below which a label is refused
+NEAR, VERY_NEAR = 0.45, 0.65  # cosine to the nearest entry that an English word needs, and one known only in pieces
 NEIGHBOURS, SHARPNESS = 8, 0.05  # entries that are averaged, and the temperature of their weights
 UNIT_WEIGHT, POINT_WEIGHT = 0.6, 1.0  # how much units and valence/arousal tell words of one emotion apart
 
@@ -64,17 +65,22 @@ class Meanings:
         missing = [label for label, word in zip(labels, found, strict=True) if word is None]
         vectors = iter(self.encoder.encode_texts([label.replace("_", " ") for label in missing]) if missing else ())
         return [
-            self._from_neighbours(label, next(vectors)) if word is None else _from_word(label, word)
+            self.from_neighbours(label, next(vectors)) if word is None else _from_word(label, word)
             for label, word in zip(labels, found, strict=True)
         ]
 
-    def _from_neighbours(self, label: str, vector: np.ndarray, excluded: frozenset[str] = frozenset()) -> Meaning | None:
+    def from_neighbours(
+        self, label: str, vector: np.ndarray, excluded: frozenset[str] = frozenset(), nearest_only: bool = False
+    ) -> Meaning | None:
+        """The meaning by the nearest entries; None if the label is strange, unless only the nearest are wanted.
+
+        excluded: entries that do not count, for measuring."""
         similarity = self.vectors @ vector
         if excluded:
             similarity = np.where([word.name in excluded for word in self._words], -1.0, similarity)
         nearest = np.argsort(-similarity)[:NEIGHBOURS]
-        best = similarity[nearest[0]]
-        if best < NEAR or not any(letter.isascii() and letter.isalpha() for letter in label):
+        best = float(similarity[nearest[0]])
+        if not nearest_only and best < self._needed(label):
             return None
         weights = np.exp((similarity[nearest] - best) / SHARPNESS)
         weights /= weights.sum()
@@ -83,6 +89,15 @@ class Meanings:
         point = weights @ np.array([(word.valence, word.arousal) for word in words])
         return Meaning(label, shares, float(point[0]), float(point[1]), frozenset(words[0].units),
                        all(word.validated for word in words[:3]), tuple(word.name for word in words[:3]))  # fmt: skip
+
+    def _needed(self, label: str) -> float:
+        """The cosine to the nearest entry that a label needs: higher if the sentence encoder knows its words only in
+        pieces, as it does those of other languages and made-up ones."""
+        words = re.findall(r"[^\W\d_]+", label.casefold())
+        if not words or not label.isascii():
+            return 1.0
+        pieces = max(len(self.encoder.tokenizer.tokenizer.tokenize(word)) for word in words)
+        return {1: NEAR, 2: (NEAR + VERY_NEAR) / 2}.get(pieces, VERY_NEAR)
 
 
 def _from_word(label: str, word: Word) -> Meaning:

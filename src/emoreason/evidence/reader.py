@@ -89,10 +89,15 @@ class Reader:
             of_face = {code: float(values[i]) for code, values in units.items()}
             look = _Look.of(features.face, i, face, of_face, self.zeroshot.encoder.sided_codes)
             best = max(by_name, key=lambda label: by_name[label])
-            why = answers.refused or look.refused or self._reason_to_abstain(by_name, answers.limit, face)
-            why = why or (openset.UNKNOWN_REASON if is_unknown[i] else "")
+            why = (
+                _unreadable(face)
+                or look.refused
+                or answers.refused
+                or self._too_unsure(by_name, answers.limit)
+                or (openset.UNKNOWN_REASON if is_unknown[i] else "")
+            )
             valence, arousal = point or (None, None)
-            if look.refused or face.quality.get("size", MIN_SIZE) < MIN_SIZE:
+            if look.refused or _unreadable(face):
                 look = replace(look, units={}, sides={})  # nothing can be said about what cannot be read
             found.append(
                 Evidence(
@@ -168,12 +173,7 @@ class Reader:
             probabilities = base_reader.distribution(features, labels).probabilities
         return [valence_arousal(dict(zip(labels, map(float, row), strict=True))) for row in probabilities]
 
-    def _reason_to_abstain(self, by_name: dict[str, float], limit: float | None, face: Face) -> str:
-        quality = face.quality
-        if quality.get("contrast", 1.0) < MIN_CONTRAST:
-            return "the picture is almost even: there is nothing to read"
-        if quality.get("size", MIN_SIZE) < MIN_SIZE:
-            return f"the face is {quality['size']:.0f} pixels wide, at least {MIN_SIZE} are needed"
+    def _too_unsure(self, by_name: dict[str, float], limit: float | None) -> str:
         # without a calibration for these labels there is no limit: one fitted on eight labels says nothing about others
         limit = self.threshold if self.threshold is not None else limit or 0.0
         first, second = sorted(by_name, key=lambda label: -by_name[label])[:2]
@@ -224,6 +224,16 @@ class _Look:
     @property
     def turned(self) -> bool:
         return self.pose is not None and abs(self.pose[0]) > TURNED
+
+
+def _unreadable(face: Face) -> str:
+    """Why nothing can be read from the crop, whatever it shows; empty if it can."""
+    quality = face.quality
+    if quality.get("contrast", 1.0) < MIN_CONTRAST:
+        return "the picture is almost even: there is nothing to read"
+    if quality.get("size", MIN_SIZE) < MIN_SIZE:
+        return f"the face is {quality['size']:.0f} pixels wide, at least {MIN_SIZE} are needed"
+    return ""
 
 
 def _one_sided(sides: dict[str, tuple[float, float]]) -> list[str]:

@@ -115,6 +115,19 @@ class ExplanationResponse(BaseModel):
     repaired: bool
 
 
+class Sides(BaseModel):
+    """Intensities on the person's left and right."""
+
+    left: Share
+    right: Share
+
+
+class Pose(BaseModel):
+    yaw: Annotated[float, Field(description="To the right of the picture.")]
+    pitch: Annotated[float, Field(description="Up.")]
+    roll: Annotated[float, Field(description="Clockwise.")]
+
+
 class FaceResponse(BaseModel):
     face_id: int
     box: Annotated[list[int] | None, Field(description="x, y, width, height in pixels; null for a whole picture.")]
@@ -130,6 +143,10 @@ class FaceResponse(BaseModel):
     arousal: float | None
     valence_arousal_source: Literal["derived", "measured"] | None
     action_units: Annotated[Shares, Field(description="Intensity by action unit code.")]
+    action_unit_sides: Annotated[dict[str, Sides], Field(description="By side, for units that one side can show alone.")]
+    pose: Annotated[Pose | None, Field(description="How the head is turned, in degrees.")]
+    shift: Annotated[float | None, Field(description="Distance from the training faces; ordinary faces stay below 1.")]
+    notes: Annotated[list[str], Field(description="What must be known beside the numbers.")]
     explanation: ExplanationResponse | None
     evidence: Annotated[
         ReasonedResponse | None, Field(description="The evidence's own distribution, if `decide` is not `evidence`.")

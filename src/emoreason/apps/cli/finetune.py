@@ -89,6 +89,15 @@ def _smoke_test(config: Any) -> None:
             from emoreason.train.text.explainer import train_explainer
 
             train_explainer(smoke_config(config, folder))
+        elif config.kind in ("eyes", "readout"):
+            from emoreason.train.recipes.mini_eyes import train_eyes
+            from emoreason.train.recipes.mini_readout import fit_readout
+            from emoreason.train.recipes.smoke_faces import smoke_eyes, smoke_readout
+
+            if config.kind == "eyes":
+                train_eyes(smoke_eyes(config, folder))
+            else:
+                fit_readout(smoke_readout(config, folder))
         elif config.kind == "exp-clip":
             from emoreason.train.recipes.exp_clip import train_exp_clip
 
@@ -110,6 +119,14 @@ def _train_recipe(config: Any) -> None:
         from emoreason.train.text.explainer import train_explainer
 
         note(f"trained: {train_explainer(config)}")
+    elif config.kind == "eyes":
+        from emoreason.train.recipes.mini_eyes import train_eyes
+
+        note(f"trained: {train_eyes(config)}; now fit what is read off it: emoreason finetune finetune/mini-readout.yaml")
+    elif config.kind == "readout":
+        from emoreason.train.recipes.mini_readout import fit_readout
+
+        note(f"fitted: {fit_readout(config)}")
     else:
         from emoreason.train.recipes.mini_encoder import train_encoder
 

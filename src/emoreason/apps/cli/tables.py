@@ -41,7 +41,7 @@ def _print_face(console: "Console", analysis: "FaceAnalysis") -> None:
     if evidence.abstained:
         console.print(f"{head}no answer, {evidence.why}")
     else:
-        note = "calibrated" if evidence.calibrated else "not calibrated for these labels"
+        note = "calibrated" if evidence.calibrated else "estimated"
         console.print(f"{head}{evidence.label}, {percent(evidence.confidence)} ({note})")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, p in sorted(evidence.probabilities.items(), key=lambda item: -item[1])[:8]:

@@ -74,11 +74,12 @@ class Config:
 def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.Any:
     """Read a YAML file and apply overrides such as {"train.lr": "1e-4"}. Unknown keys are errors with a suggestion.
 
-    The key `kind` decides the class: encoder (Config), explainer, head (FinetuneConfig) or exp-clip."""
+    The key `kind` decides the class: encoder (Config), eyes, readout, explainer, head (FinetuneConfig) or exp-clip."""
     import yaml
 
     from emoreason.train.finetune_config import FinetuneConfig
     from emoreason.train.recipes.exp_clip_config import ExpClipConfig
+    from emoreason.train.recipes.mini_eyes_config import EyesConfig, ReadoutConfig
     from emoreason.train.text.config import ExplainerConfig
 
     try:
@@ -90,7 +91,8 @@ def load_config(path: Path, overrides: dict[str, str] | None = None) -> typing.A
         raise UsageError(f"cannot read the configuration {path}: {error}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a mapping such as 'seed: 7' was expected, not {type(content).__name__}")
-    kinds = {"encoder": Config, "explainer": ExplainerConfig, "head": FinetuneConfig, "exp-clip": ExpClipConfig}
+    kinds = {"encoder": Config, "eyes": EyesConfig, "readout": ReadoutConfig, "explainer": ExplainerConfig,
+             "head": FinetuneConfig, "exp-clip": ExpClipConfig}  # fmt: skip
     kind = str(content.get("kind", "encoder"))
     if kind not in kinds:
         raise UsageError(f"{path}: kind {kind!r} is not one of {', '.join(kinds)}")

@@ -7,11 +7,12 @@ and on faces without votes from the encoder it started from. Some pictures are n
 
 import copy
 import dataclasses
+import hashlib
 import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_face
 from emoreason.train.recipes.mini_network import EncoderWithHeads, embed_faces, load_weights, normalise
 from emoreason.train.recipes.nonfaces import draw_nonfaces
 from emoreason.train.recipes.wild_faces import read_wild
+from emoreason.train.recipes.mini_eyes_config import EyesConfig, EyesTraining
 from emoreason.train.settings import AugmentConfig
 
 EYES = (33, 133, 362, 263, 159, 145, 386, 374)  # points around the eyes
@@ -50,69 +52,6 @@ MOUTH = (61, 291, 0, 17, 37, 267, 84, 314)
 MOUTH_SHAPES = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("mouth", "jaw"))]
 EYE_SHAPES = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("brow", "eye", "cheekSquint"))]
 SCORE_EVERY = 2  # epochs
-
-
-@dataclass
-class EyesData:
-    train: str = "ferplus/train.parquet"
-    """FER+ parquet of the training faces."""
-    validation: str = "ferplus/validation.parquet"
-    """Faces for scores in the log; their copies are removed from train."""
-    landmarks: str = "landmarks"
-    """Folder with train.npz, validation.npz and wild.npz of finetune/landmarks.py."""
-    wild: str = ""
-    """Parquet of faces of a real size, without labels: image and subject."""
-    pictures: str = ""
-    """Folder of pictures without faces."""
-    holdout: int = 1500
-    """Faces of train held out for calibration and the prior."""
-
-
-@dataclass
-class EyesTraining:
-    start: str = "runs/mini-2/weights.safetensors"
-    """weights.safetensors of the encoder to start from; its answers are the labels of faces without votes."""
-    epochs: int = 16
-    batch_size: int = 40
-    """FER+ faces in a step."""
-    wild_size: int = 18
-    """Faces without votes in a step."""
-    nonface_size: int = 6
-    """Pictures that are no face in a step."""
-    lr: float = 0.001
-    weight_decay: float = 0.05
-    warmup: float = 0.08
-    ema: float = 0.9985
-    clip_norm: float = 5.0
-    teacher_share: float = 0.3
-    """Share of the starting encoder's answer in the targets of faces with votes."""
-    caption_weight: float = 0.1
-    head_weight: float = 0.5
-    wild_weight: float = 0.5
-    points_weight: float = 8.0
-    blendshape_weight: float = 2.0
-    pose_weight: float = 1.0
-    seen_weight: float = 0.5
-    text_noise: float = 0.3
-    cover: float = 0.3
-    """Share of the faces that are partly covered."""
-    turned: float = 0.12
-    """Share of the faces that are turned in the picture by up to 40 degrees."""
-
-
-@dataclass
-class EyesConfig:
-    kind: str = "eyes"
-    name: str = "mini"
-    seed: int = 12
-    model: str = "emoreason-mini"
-    text: str = "prompts/training.yaml"
-    out: str = "runs/mini-3"
-    limit: int = 0
-    """Use at most this many training faces, for a quick try; 0 means all."""
-    data: EyesData = field(default_factory=EyesData)
-    train: EyesTraining = field(default_factory=EyesTraining)
-    augment: AugmentConfig = field(default_factory=lambda: AugmentConfig(12.0, 0.12, 0.08, 0.3, 0.3, 0.0, 0.0))
 
 
 class Eyes(nn.Module):
@@ -275,7 +214,6 @@ def _read(
     if config.data.wild:
         wild = read_wild(Path(config.data.wild), folder / "wild.npz", ranges)
         pixels, all_targets = [*pixels, wild.pixels], [targets, wild.targets]
-        np.savez(Path(config.out) / "ranges.npz", ranges=ranges)
     stacked = np.concatenate(pixels)
     embedding, _ = embed_faces(encoder, stacked, bf16)
     answers = (encoder.logit_scale.exp().detach() * embedding @ prototypes.T).float().softmax(dim=1)
@@ -283,8 +221,6 @@ def _read(
     labels = torch.cat([(1 - share) * votes + share * answers[: len(faces)], answers[len(faces) :]])
     columns = [np.concatenate([getattr(t, f.name) for t in all_targets]) for f in dataclasses.fields(FaceTargets)]
     data = TrainingSet(torch.from_numpy(stacked), labels, *(torch.from_numpy(c).float() for c in columns), len(faces))
-    import hashlib
-
     digest = hashlib.sha256("".join(sorted(faces.digests)).encode()).hexdigest()
     facts = {"data_sha256": digest, "train": len(faces), "holdout": len(holdout), "dropped": dropped,
              "wild": len(stacked) - len(faces), "teacher_found": int((~data.pose[:, 0].isnan()).sum())}  # fmt: skip

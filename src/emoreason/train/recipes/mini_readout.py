@@ -10,7 +10,7 @@ Linear maps of the same inputs (see models/face_readout.py), fitted in minutes:
 import csv
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from emoreason.train.recipes.coded_faces import UNITS, read_coded
 from emoreason.train.recipes.corruptions import corrupt, cover
 from emoreason.train.recipes.face_targets import Landmarks, blendshape_ranges, mirrored_blendshapes, mirrored_points
 from emoreason.train.recipes.mini_bundle import MEAN, SELECTIVE_ACCURACY, STD
-from emoreason.train.recipes.mini_eyes import EyesData
+from emoreason.train.recipes.mini_eyes_config import ReadoutConfig, ReadoutFit
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_faces, split
 from emoreason.train.recipes.mini_network import normalise
 from emoreason.train.recipes.wild_faces import read_wild
@@ -43,37 +43,6 @@ SIDE_SHAPES = {"2": "browOuterUp", "4": "browDown", "5": "eyeWide", "7": "eyeSqu
 POINTS = {"photo": 0.5, "accurate": 0.0, "balanced": 1.0}  # operating point -> share of the prior that is taken out
 DEFAULT = "photo"
 SLOPES, TEMPERATURES = np.arange(0, 2.6, 0.1), np.arange(0.5, 1.6, 0.05)
-
-
-@dataclass
-class ReadoutFit:
-    unit_penalty: float = 50.0
-    """Penalty on the squared weights of a unit, with the losses of all coded faces summed."""
-    emotion_penalty: float = 0.01
-    """Penalty on the squared weights of the emotions, with the mean loss of a face."""
-    sure: float = 0.98
-    """Precision that a unit needs to be named in a text."""
-    missed: float = 0.005
-    """Share of faces that may show a unit although a text may call it absent."""
-    shift_rank: int = 32
-    home: float = 0.97
-    """Share of the held-out faces that count as like the training faces."""
-
-
-@dataclass
-class ReadoutConfig:
-    kind: str = "readout"
-    name: str = "mini"
-    seed: int = 13
-    model: str = "emoreason-mini"
-    run: str = "runs/mini-3"
-    """The folder of the run of mini-eyes.yaml."""
-    out: str = "runs/mini"
-    codes: str = "eval/coded_faces"
-    """Folder with the faces coded by eye."""
-    limit: int = 0
-    data: EyesData = field(default_factory=EyesData)
-    fit: ReadoutFit = field(default_factory=ReadoutFit)
 
 
 @dataclass

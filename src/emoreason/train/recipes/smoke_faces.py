@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from emoreason.models.face_head import BLENDSHAPES, POINTS
 from emoreason.train.finetune_config import FinetuneConfig
 from emoreason.train.recipes.config import Config
 from emoreason.train.recipes.exp_clip_config import ExpClipConfig
+from emoreason.train.recipes.mini_eyes_config import EyesConfig, EyesData, ReadoutConfig
 from emoreason.train.recipes.mini_faces import EMOTIONS
 from emoreason.train.recipes.smoke_texts import save_blip2
 
@@ -49,6 +51,51 @@ def smoke_encoder(config: Config, folder: Path) -> Config:
                                  validation=str(folder / "validation.parquet"),
                                  landmarks=str(folder / "landmarks.npz")),
         train=dataclasses.replace(config.train, epochs=1, batch_size=16, start="", teacher=""),
+    )  # fmt: skip
+
+
+def smoke_eyes(config: EyesConfig, folder: Path) -> EyesConfig:
+    """A made-up file in FER+'s layout, a teacher's random answers, and an untrained encoder to start from."""
+    from emoreason.models.encoder import create_clip
+    from emoreason.train.recipes.mini_network import EncoderWithHeads, save_weights
+
+    write_ferplus(folder / "validation.parquet", seed=100)
+    names = write_ferplus(folder / "train.parquet", seed=0)
+    write_teacher(folder / "train.npz", names)
+    save_weights(EncoderWithHeads(create_clip(config.model)[0].visual), folder / "start.safetensors")
+    return dataclasses.replace(
+        config, out=str(folder / "run"), limit=0, data=_smoke_data(config.data, folder),
+        train=dataclasses.replace(config.train, start=str(folder / "start.safetensors"), epochs=1, batch_size=16),
+    )  # fmt: skip
+
+
+def smoke_readout(config: ReadoutConfig, folder: Path) -> ReadoutConfig:
+    """The read-outs of such a run, with made-up codes."""
+    from emoreason.train.recipes.mini_eyes import train_eyes
+
+    run = train_eyes(smoke_eyes(EyesConfig(), folder))
+    rows = [f"ferplus,made0-{i}.png,{'12 25' if i % 2 else '1 4? | x 43'}" for i in range(FERPLUS)]
+    (folder / "train.csv").write_text("\n".join(["source,name,codes", *rows]) + "\n")
+    return dataclasses.replace(
+        config, run=str(run), out=str(folder / "mini"), codes=str(folder), data=_smoke_data(config.data, folder),
+        fit=dataclasses.replace(config.fit, shift_rank=8),
+    )  # fmt: skip
+
+
+def _smoke_data(data: EyesData, folder: Path) -> EyesData:
+    return dataclasses.replace(data, train=str(folder / "train.parquet"), landmarks=str(folder), holdout=16,
+                               validation=str(folder / "validation.parquet"), wild="", pictures="")  # fmt: skip
+
+
+def write_teacher(path: Path, names: list[str]) -> None:
+    """A file as finetune/landmarks.py writes it, for one symmetric random face with noise."""
+    rng, n = np.random.default_rng(0), len(names)
+    half = rng.normal((8, 0, 0), (5, 8, 3), (POINTS // 2, 3))
+    face_points = np.concatenate([half, half * (-1, 1, 1)]) + (24, 24, 0)
+    points = face_points + rng.normal(0, 0.5, (n, POINTS, 3))
+    np.savez_compressed(
+        path, name=np.array(names), found=np.ones(n, bool), points=points, blendshapes=rng.random((n, len(BLENDSHAPES))),
+        blendshape_names=np.array(BLENDSHAPES), rotation=np.tile(np.eye(3), (n, 1, 1)),
     )  # fmt: skip
 
 
