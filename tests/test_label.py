@@ -134,7 +134,8 @@ def test_good_broken_faceless_and_several_faces_give_the_right_rows_and_exit_cod
     assert all(list(row) == expected for row in rows)
     face_columns = ["face_id", "x", "y", "w", "h", "face_score", "status", "label", "confidence"]
     assert expected[:12] == ["source", "frame", "time_s", *face_columns]
-    assert expected[-7:] == ["valence", "arousal", "explanation", "error", "model", "revision", "prompt_id"]
+    assert expected[-8:] == ["valence", "arousal", "notes", "explanation", "error", "model", "revision", "prompt_id"]
+    assert expected[-12:-8] == ["yaw", "pitch", "roll", "shift"] and {"au_12", "au_12_left", "au_12_right"} <= set(expected)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -294,9 +295,12 @@ def label(capsys, *arguments: object, code: int = 0) -> list[dict]:
 
 
 def test_labels_label_sets_and_prompts_are_asked_for_by_name(mini, crops, capsys):
-    rows = label(capsys, crops, "--no-detect", "--limit", 2, "--labels", "bored, engaged,très heureux")
-    assert [key for key in rows[0] if key.startswith("p_")] == ["p_bored", "p_engaged", "p_très heureux"]
-    assert all(row["label"] in ("bored", "engaged", "très heureux") and row["status"] == "ok" for row in rows)
+    rows = label(capsys, crops, "--no-detect", "--limit", 2, "--labels", "bored, engaged,très content")
+    assert [key for key in rows[0] if key.startswith("p_")] == ["p_bored", "p_engaged", "p_très content"]
+    assert all(row["status"] == "abstained" and "“très content”" in row["error"] for row in rows)
+    rows = label(capsys, crops, "--no-detect", "--limit", 2, "--labels", "bored, engaged,Over the Moon")
+    assert all(row["label"] in ("bored", "engaged", "Over the Moon") and row["status"] == "ok" for row in rows)
+    assert all("not validated: no data checks bored, engaged" in row["notes"] for row in rows)
     rows = label(capsys, crops, "--no-detect", "--limit", 1, "--label-set", "ekman6")
     assert {key[2:] for key in rows[0] if key.startswith("p_")} == {
         "anger", "disgust", "fear", "happiness", "sadness", "surprise",

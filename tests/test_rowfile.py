@@ -83,7 +83,7 @@ def read(path: Path) -> list[dict]:
     whole = ("x", "y", "w", "h", "face_id")
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     for record in records:
-        record |= {name: record[name] or "" for name in ("explanation", "error")}
+        record |= {name: record[name] or "" for name in ("notes", "explanation", "error")}
     return [{k: int(v) if k in whole and v is not None else v for k, v in record.items()} for record in records]
 
 

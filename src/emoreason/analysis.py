@@ -130,6 +130,7 @@ class Analysis:
                     status=found.status, label=evidence.label, confidence=round(evidence.confidence, 6),
                     probabilities=evidence.probabilities,
                     attributes=_merged(attribute.cells(found.face, evidence) for attribute in ATTRIBUTES),
+                    notes="; ".join(evidence.notes),
                     explanation=found.explanation.text if found.explanation else "", error=evidence.why, **made_by)
             )  # fmt: skip
         return rows
@@ -151,18 +152,18 @@ def row(*, source: str, frame: int | None = None, time_s: float | None = None, f
         x: int | None = None, y: int | None = None, w: int | None = None, h: int | None = None,
         face_score: float | None = None, status: str, label: str | None = None, confidence: float | None = None,
         probabilities: dict[str, float] | None = None, attributes: dict[str, Any] | None = None,
-        explanation: str = "", error: str = "",
+        notes: str = "", explanation: str = "", error: str = "",
         model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
     """One output row, with its columns in the documented order. Labels appear by name, never by index.
 
-    `explanation` and `error` are empty strings, not None: readers infer a column's type from the start of a file, and
+    `notes`, `explanation` and `error` are empty strings, not None: readers infer a column's type from the start of a file, and
     after 20,000 rows of None the error of one broken picture would not fit the column.
     """
     head = {"source": source, "frame": frame, "time_s": time_s, "face_id": face_id, "x": x, "y": y, "w": w, "h": h,
             "face_score": face_score, "status": status, "label": label, "confidence": confidence}  # fmt: skip
     middle: dict[str, Any] = {f"p_{name}": round(p, 6) for name, p in (probabilities or {}).items()}
     middle |= dict.fromkeys(_attribute_columns(())) if attributes is None else attributes
-    tail = {"explanation": explanation, "error": error,
+    tail = {"notes": notes, "explanation": explanation, "error": error,
             "model": model, "revision": revision, "prompt_id": prompt_id}  # fmt: skip
     return head | middle | tail
 

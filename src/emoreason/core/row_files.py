@@ -18,8 +18,8 @@ Row = dict[str, Any]
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 INTEGERS = ("frame", "face_id", "x", "y", "w", "h")
-TEXTS = ("source", "status", "label", "explanation", "error", "model", "revision", "prompt_id")
-NEVER_NULL = ("explanation", "error")  # see analysis.row
+TEXTS = ("source", "status", "label", "notes", "explanation", "error", "model", "revision", "prompt_id")
+NEVER_NULL = ("notes", "explanation", "error")  # see analysis.row
 
 
 def check_target(path: Path, resume: bool, overwrite: bool) -> None:

@@ -109,7 +109,7 @@ class Pose:
 
 
 class Shift:
-    name, title = "shift", ""
+    name, title = "shift", "unlike the training faces"
 
     def columns(self, unit_codes: Sequence[str]) -> list[str]:
         return ["shift"]
@@ -121,7 +121,7 @@ class Shift:
         return {"shift": _rounded(evidence.shift), "notes": list(evidence.notes)}
 
     def describe(self, face: Face, evidence: Evidence) -> str:
-        return "\n".join(f"note: {note}" for note in evidence.notes)
+        return f"{evidence.shift:.1f} (ordinary faces are below 1)" if evidence.shift and evidence.shift > 1 else ""
 
 
 ATTRIBUTES: list[Attribute] = [ActionUnits(), Sides(), Pose(), Shift(), ValenceArousal()]  # in the order of the row columns

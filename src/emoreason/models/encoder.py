@@ -331,6 +331,7 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
     clip, tokenizer = create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
     tensors = load_file(bundle.weights)
     read = {k.removeprefix("readout."): tensors.pop(k) for k in list(tensors) if k.startswith("readout.")}
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("units.")}  # the first training's own unit head
     missing, unexpected = clip.load_state_dict(tensors, strict=False)
     has_text_tower = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else it comes from a package
     needed = [k for k in missing if has_text_tower or k.startswith("visual.")]

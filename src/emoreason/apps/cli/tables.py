@@ -49,6 +49,8 @@ def _print_face(console: "Console", analysis: "FaceAnalysis") -> None:
     console.print(table)
     for attribute, line in analysis.described():
         console.print(f"{attribute.title}: {line}" if attribute.title else line)
+    for text in evidence.notes:
+        console.print(f"note: {text}", soft_wrap=True)
     if (measured := analysis.measured) is not None:
         console.print(f"the evidence alone: {measured.label}, {percent(measured.confidence)}")
     if analysis.explanation is not None:

@@ -98,6 +98,7 @@ def _answer(number: int, face: FaceAnalysis, texts: Mapping[str, str]) -> str:
         text = texts["measured"].format(label=measured.label, confidence=percent(measured.confidence))
         notes.append(_note("info", text))
     notes += _verdicts(face, texts)
+    notes += [_note("warn", text) for text in evidence.notes]
     notes += [_note("warn", text) for text in _quality_warnings(face.face.quality, texts)]
     title = f'{escape(texts["face"].format(number=number))}: <span class="er-label">{escape(head)}</span>'
     return f'<div class="er-answer"><h3>{title}</h3><ul class="er-badges">{"".join(notes)}</ul></div>'

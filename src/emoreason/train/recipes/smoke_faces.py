@@ -88,11 +88,9 @@ def _smoke_data(data: EyesData, folder: Path) -> EyesData:
 
 
 def write_teacher(path: Path, names: list[str]) -> None:
-    """A file as finetune/landmarks.py writes it, for one symmetric random face with noise."""
+    """A file as finetune/landmarks.py writes it, for one random face with noise."""
     rng, n = np.random.default_rng(0), len(names)
-    half = rng.normal((8, 0, 0), (5, 8, 3), (POINTS // 2, 3))
-    face_points = np.concatenate([half, half * (-1, 1, 1)]) + (24, 24, 0)
-    points = face_points + rng.normal(0, 0.5, (n, POINTS, 3))
+    points = rng.normal(24, 8, (POINTS, 3)) + rng.normal(0, 0.5, (n, POINTS, 3))
     np.savez_compressed(
         path, name=np.array(names), found=np.ones(n, bool), points=points, blendshapes=rng.random((n, len(BLENDSHAPES))),
         blendshape_names=np.array(BLENDSHAPES), rotation=np.tile(np.eye(3), (n, 1, 1)),
