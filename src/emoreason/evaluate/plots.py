@@ -1,4 +1,4 @@
-"""Draws the three pictures of a report as PNG bytes. Blue and vermilion of Okabe and Ito suit colour-blind readers."""
+"""Draws the pictures of the reports as PNG bytes. Blue and vermilion of Okabe and Ito suit colour-blind readers."""
 
 from __future__ import annotations
 
@@ -141,6 +141,44 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     axes.legend(loc="upper left", handletextpad=0.2)
     _title(axes, report, f"AURC {report['aurc']:.4f}, {report['n']} faces")
     return figure
+
+
+@_as_png
+def robustness(report: Mapping[str, Any]) -> Figure:
+    """Accuracy, ECE and false sentences against severity, a small plot for each corruption; severity 0 is clean."""
+    from matplotlib.figure import Figure
+
+    clean, *conditions = report["conditions"]
+    kinds = list(dict.fromkeys(row["corruption"] for row in conditions))
+    columns = min(5, len(kinds))
+    lines = -(-len(kinds) // columns)
+    figure = Figure(figsize=(0.8 + 2.1 * columns, 0.9 + 1.8 * lines))
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, kind in zip(axes, kinds, strict=False):
+        rows = [row for row in conditions if row["corruption"] == kind]
+        severity = [0, *(row["severity"] for row in rows)]
+        false = [row for row in rows if row["false_sentences"] is not None]
+        axis.axhline(clean["accuracy"]["value"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        axis.plot(severity, [row["accuracy"]["value"] for row in (clean, *rows)], "o-", color=BLUE, markersize=3.5)
+        axis.plot(severity, [_or_nan(row["ece"]) for row in (clean, *rows)], "o-", color=VERMILION, markersize=3.5)
+        axis.plot([r["severity"] for r in false], [r["false_sentences"] for r in false], "x:", color=INK, markersize=4)
+        axis.set(xlim=(-0.3, 5.3), ylim=(0, 1.02), xticks=range(6))
+        axis.set_title(kind, fontsize=9.5, pad=4)
+    for axis in axes[len(kinds) :]:
+        axis.set_visible(False)
+    names = {"accuracy, clean": (GREY, "--"), "accuracy": (BLUE, "o-"), "ECE": (VERMILION, "o-"),
+             "false sentences": (INK, "x:")}  # fmt: skip
+    handles = [axes[0].plot([], [], style, color=colour, label=name)[0] for name, (colour, style) in names.items()]
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=4)
+    figure.supxlabel("severity", fontsize=9, y=0.035)
+    title = f"{report['model']}: {report['n']} faces, clean and corrupted"
+    figure.suptitle(title, fontsize=10.5, fontweight="bold", x=0.02, ha="left")
+    figure.tight_layout()
+    return figure
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

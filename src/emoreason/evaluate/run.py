@@ -100,7 +100,7 @@ def run(
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     _write_info(info, out)
-    counter, begin = _Counter(), time.monotonic()
+    counter, begin = SampleCounter(), time.monotonic()
     with (out / "predictions.jsonl").open("w", encoding="utf-8") as file:
         for row in _predicted(counter.count(samples), benchmark, protocol, labels, predict):
             file.write(row.to_json() + "\n")
@@ -246,7 +246,7 @@ def _predicted(
         yield complete(Prediction(id=sample.id, status="error", error=why), sample)
 
 
-class _Counter:
+class SampleCounter:
     """Counts and hashes the samples that pass. The hash depends neither on their order nor on the file format."""
 
     def __init__(self) -> None:

@@ -242,13 +242,15 @@ def label(
         "eval ferplus --predictions results/predictions.jsonl -o results/",
         "eval explanations --data ferplus/validation.parquet --limit 1000 -o battery/",
         "eval explanations --texts expllm.json -o theirs/",
+        "eval robustness --data ferplus/validation.parquet --limit 500 -o robustness/",
     ),
 )
 def evaluate(
     benchmark: Annotated[
         str,
         typer.Argument(
-            help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, or explanations."
+            help="ferplus, fer2013, rafdb, affectnet7, affectnet8, sfew, folder, your own YAML, explanations, "
+            "or robustness."
         ),
     ],
     data: Annotated[str | None, typer.Option("--data", help="The data set: a folder or a file.")] = None,
@@ -283,7 +285,14 @@ def evaluate(
     quantize: Quantize = None,
     texts: Annotated[Path | None, typer.Option("--texts", help="explanations: score texts of another system.")] = None,
     parts: Annotated[
-        str | None, typer.Option("--parts", help="explanations: run only these parts, such as form,evidence.")
+        str | None,
+        typer.Option(
+            "--parts", help="explanations, robustness: run only these parts, such as form,evidence or blur,mask."
+        ),
+    ] = None,
+    nonfaces: Annotated[
+        Path | None,
+        typer.Option("--nonfaces", help="robustness: a folder of more pictures without a human face, such as animals."),
     ] = None,
     free: Annotated[bool, typer.Option("--free", help="explanations: also generate without the grammar.")] = False,
     most: Annotated[
@@ -296,6 +305,7 @@ def evaluate(
     """Evaluate a model on a benchmark. Writes report.json, report.md, plots, and predictions you can score again.
 
     `explanations` tests the texts: whether they match the evidence, and whether they change when the evidence does.
+    `robustness` damages and covers the faces, and shows the model pictures without a face.
     """
     if benchmark == "explanations":
         reasoner = None
@@ -307,6 +317,15 @@ def evaluate(
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
                  batch_size=min(batch_size, 16),
                  options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
+        return
+    if benchmark == "robustness":
+        if data is None:
+            raise UsageError("--data is missing: emoreason eval robustness --data DIR")
+        reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None)
+        _robustness(reasoner, data, split, format, output, labels=chosen_labels(labels, None), nonfaces=nonfaces,
+                    protocol=protocol or "majority", parts=parts.split(",") if parts else None, detect=detect,
+                    limit=limit, seed=seed, batch_size=batch_size,
+                    settings=_settings(reasoner, operating_point, detect, projection))  # fmt: skip
         return
     from emoreason.evaluate import load_benchmark, rescore, run
 
@@ -322,8 +341,7 @@ def evaluate(
         from emoreason.evaluate.predict import predictor
 
         reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None)
-        settings = {"operating_point": operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
-                    "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
+        settings = _settings(reasoner, operating_point, detect, projection)
         with counting_bar("evaluating") as count:
             report = run(
                 definition,
@@ -520,6 +538,27 @@ def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, f
     from emoreason.apps.cli.tables import stdout
 
     stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)
+
+
+def _settings(reasoner: "Reasoner", point: str, detect: bool, projection: Path | None) -> dict[str, Any]:
+    """The settings that a report notes."""
+    return {"operating_point": point, "detect": detect, "prompt_id": reasoner.prompt_id,
+            "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
+
+
+def _robustness(reasoner: "Reasoner", data: str, split: str | None, format: str | None, output: Path,
+                **settings: Any) -> None:  # fmt: skip
+    from emoreason.apps.cli.progress import counting_bar
+    from emoreason.apps.cli.tables import print_report
+    from emoreason.data import read
+    from emoreason.evaluate.robustness.run import run_robustness
+
+    with counting_bar("evaluating") as count:
+        report = run_robustness(read(data, format=format or "auto", split=split), reasoner, output, data=data,
+                                split=split, command=_command(), progress=count, **settings)  # fmt: skip
+    print_report(report, output)
+    if report["n_unreadable"] or any(row["n_unreadable"] for row in report["nonfaces"]):
+        raise typer.Exit(FAILED_ITEMS)
 
 
 def _command() -> str:
