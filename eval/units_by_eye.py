@@ -1,10 +1,10 @@
 """Scores action units and texts against the faces coded by eye, and prints how far the coding passes agree.
 
-    python eval/units_by_eye.py --data ferplus/validation.parquet [--model mini] [--explain] -o eval/results/mini/units_by_eye.json
+    python eval/units_by_eye.py --data ferplus/validation.parquet [--model mini] [--explain] -o units_by_eye.json
 
-A sentence is false if it names a unit that the consensus of the passes calls absent, or denies one that it calls present.
-`--explain` reads the language model's texts; without it, those of the deterministic writer, which make the same kinds of
-statements.
+A sentence is false if it names a unit that the consensus of the passes calls absent, or denies one that it calls
+present. `--explain` reads the texts of the language model; without it, those of the deterministic writer, which make
+the same kinds of statements.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python eval/words_report.py --data ferplus/validation.parquet [--model mini] -o eval/results/mini/words.json
 
-Three ways: the words' own entries, their neighbours alone (as for a word that the lexicon lacks), and for comparison the
-canonical names. UAR under the majority protocol, at the `balanced` point for all, because a set of words has no prior.
+Three ways: the words' own entries, their neighbours alone (as for a word that the lexicon lacks), and for comparison
+the canonical names. UAR under the majority protocol, all at the `balanced` point, because a set of words has no prior.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import emoreason
-from emoreason.evidence.meanings import Meanings, label_scores
+from emoreason.evidence.meanings import label_scores
 from emoreason.knowledge.emotions import CIRCUMPLEX
 from emoreason.knowledge.words import EMOTIONS, lexicon
 from emoreason.models.encoder import Features

@@ -11,7 +11,8 @@ dependency of emoreason: use a separate environment. The model file lies in the 
 
 It takes about 15 ms per face on one core; `--processes 2` uses two. The output has, in the order of the file: `name`,
 `found` (bool), `points` (n, 478, 3) in pixels of the picture, depth in the same unit, `blendshapes` (n, 52) on 0..1,
-their `blendshape_names`, and `rotation` (n, 3, 3) of the head towards the camera. Values are NaN where no face was found.
+their `blendshape_names`, and `rotation` (n, 3, 3) of the head towards the camera. Values are NaN where no face was
+found.
 """
 
 import argparse

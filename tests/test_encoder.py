@@ -11,7 +11,6 @@ from PIL import Image
 from emoreason.core import device
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.evidence.reader import Reader
-from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.models.bundle import BUNDLES, bundles, find_bundle
 from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm, load_encoder

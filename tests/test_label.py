@@ -135,7 +135,9 @@ def test_good_broken_faceless_and_several_faces_give_the_right_rows_and_exit_cod
     face_columns = ["face_id", "x", "y", "w", "h", "face_score", "status", "label", "confidence"]
     assert expected[:12] == ["source", "frame", "time_s", *face_columns]
     assert expected[-8:] == ["valence", "arousal", "notes", "explanation", "error", "model", "revision", "prompt_id"]
-    assert expected[-12:-8] == ["yaw", "pitch", "roll", "shift"] and {"au_12", "au_12_left", "au_12_right"} <= set(expected)
+    assert expected[-12:-8] == ["yaw", "pitch", "roll", "shift"] and {"au_12", "au_12_left", "au_12_right"} <= set(
+        expected
+    )
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -156,8 +156,8 @@ def row(*, source: str, frame: int | None = None, time_s: float | None = None, f
         model: str, revision: str, prompt_id: str) -> dict[str, Any]:  # fmt: skip
     """One output row, with its columns in the documented order. Labels appear by name, never by index.
 
-    `notes`, `explanation` and `error` are empty strings, not None: readers infer a column's type from the start of a file, and
-    after 20,000 rows of None the error of one broken picture would not fit the column.
+    `notes`, `explanation` and `error` are empty strings, not None: readers infer a column's type from the start of a
+    file, and after 20,000 rows of None the error of one broken picture would not fit the column.
     """
     head = {"source": source, "frame": frame, "time_s": time_s, "face_id": face_id, "x": x, "y": y, "w": w, "h": h,
             "face_score": face_score, "status": status, "label": label, "confidence": confidence}  # fmt: skip

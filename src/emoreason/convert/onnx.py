@@ -56,7 +56,8 @@ def write_onnx(name: str, out: Path, point: str = "") -> None:
     _remove_metadata(model.graph)
     metadata = {
         "model": reasoner.name, "revision": reasoner.revision, "labels": json.dumps(list(reasoner.default_labels)),
-        "action_units": json.dumps(list(encoder.unit_codes)), "operating_point": point or reasoner.reader.calibration.default, "size": str(encoder.size),
+        "action_units": json.dumps(list(encoder.unit_codes)),
+        "operating_point": point or reasoner.reader.calibration.default, "size": str(encoder.size),
         "about": "The expression that is shown, not what a person feels. Not for use at work or in education "
                  "(EU AI Act, article 5(1)(f)).",
     }  # fmt: skip
@@ -70,7 +71,7 @@ def write_onnx(name: str, out: Path, point: str = "") -> None:
 
 
 def _linear(reader: "Reader", labels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, "OperatingPoint"]:
-    """Weight (L, D) and bias (L,) from what labels are read from to their logits, prior removed, and the operating point.
+    """Weight (L, D) and bias (L,) from what labels are read from to logits without the prior, and the operating point.
 
     They are read from the embedding, or from the eight emotions if the model reads those off a face."""
     emotions = reader.head is None and reader.meanings is not None

@@ -66,7 +66,9 @@ class Evidence:
     abstained: bool = False
     why: str = ""  # why it abstained
     sides: dict[str, tuple[float, float]] = field(default_factory=dict)  # unit -> intensity on the person's left, right
-    pose: tuple[float, float, float] | None = None  # yaw, pitch, roll in degrees: to the right of the picture, up, clockwise
+    pose: tuple[float, float, float] | None = (
+        None  # yaw, pitch, roll in degrees: to the right of the picture, up, clockwise
+    )
     shift: float | None = None  # distance from the faces it was trained on; 95 of 100 ordinary faces stay below 1
     covered: tuple[str, ...] = ()  # "eyes", "mouth": nothing is said of them
     notes: tuple[str, ...] = ()  # what a reader must know beside the numbers, such as "bored: not validated"

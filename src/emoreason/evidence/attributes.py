@@ -80,10 +80,15 @@ class Sides:
 
     def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
         sides = evidence.sides.items()
-        return {f"au_{code}_{side}": round(x, 4) for code, pair in sides for side, x in zip(LEFT_RIGHT, pair, strict=True)}
+        return {
+            f"au_{code}_{side}": round(x, 4) for code, pair in sides for side, x in zip(LEFT_RIGHT, pair, strict=True)
+        }
 
     def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
-        sides = {code: dict(zip(LEFT_RIGHT, (round(x, 4) for x in pair), strict=True)) for code, pair in evidence.sides.items()}
+        sides = {
+            code: dict(zip(LEFT_RIGHT, (round(x, 4) for x in pair), strict=True))
+            for code, pair in evidence.sides.items()
+        }
         return {"action_unit_sides": sides}
 
     def describe(self, face: Face, evidence: Evidence) -> str:
@@ -97,7 +102,9 @@ class Pose:
         return list(POSE)
 
     def cells(self, face: Face, evidence: Evidence) -> dict[str, Any]:
-        return dict(zip(POSE, (round(x, 1) for x in evidence.pose), strict=True)) if evidence.pose else dict.fromkeys(POSE)
+        return (
+            dict(zip(POSE, (round(x, 1) for x in evidence.pose), strict=True)) if evidence.pose else dict.fromkeys(POSE)
+        )
 
     def to_dict(self, face: Face, evidence: Evidence) -> dict[str, Any]:
         return {"pose": self.cells(face, evidence) if evidence.pose else None}
@@ -124,7 +131,13 @@ class Shift:
         return f"{evidence.shift:.1f} (ordinary faces are below 1)" if evidence.shift and evidence.shift > 1 else ""
 
 
-ATTRIBUTES: list[Attribute] = [ActionUnits(), Sides(), Pose(), Shift(), ValenceArousal()]  # in the order of the row columns
+ATTRIBUTES: list[Attribute] = [
+    ActionUnits(),
+    Sides(),
+    Pose(),
+    Shift(),
+    ValenceArousal(),
+]  # in the order of the row columns
 
 
 def visible_units(evidence: Evidence) -> list[tuple[str, str, str]]:

@@ -10,7 +10,10 @@ import numpy as np
 
 from emoreason.core.probabilities import correct_prior, softmax
 
-USUAL, FARTHEST = 0.7, 2.0  # distances from the training faces: where the temperature starts to rise, and how far it goes
+USUAL, FARTHEST = (
+    0.7,
+    2.0,
+)  # distances from the training faces: where the temperature starts to rise, and how far it goes
 SPREAD = 0.5  # standard deviation of the prior over the logarithm of the temperature
 
 

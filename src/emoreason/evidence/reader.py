@@ -30,7 +30,7 @@ IS_VISIBLE = 0.5  # probability below which eyes or mouth count as covered
 TURNED = 45.0  # degrees of yaw from which half of the face is out of sight
 TURNED_SHIFT = 0.5  # what such a turn adds to the distance from the training faces
 ONE_SIDED = 0.25  # difference of the sides' intensities that is worth a note
-COVERS = {"eyes": ("brows", "eyes"), "mouth": ("mouth", "chin", "jaw", "cheeks")}  # what cannot be seen then
+COVERS = {"eyes": ("brows", "eyes"), "mouth": ("mouth", "chin", "jaw", "cheeks", "nose")}  # what cannot be seen then
 CLOSE = 0.6  # two labels are close from this ratio of their probabilities on
 Point = tuple[float | None, float | None]  # valence and arousal
 
@@ -132,7 +132,9 @@ class Reader:
         fitted = self._own_words and calibration.covers(labels)
         logits = self.zeroshot.logits(features, labels)
         probabilities = calibration.probabilities(logits, labels, self._point(calibration))
-        return Answers(probabilities, np.full(len(probabilities), fitted), calibration.abstain_below if fitted else None)
+        return Answers(
+            probabilities, np.full(len(probabilities), fitted), calibration.abstain_below if fitted else None
+        )
 
     @property
     def _own_words(self) -> bool:

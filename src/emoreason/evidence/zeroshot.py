@@ -170,7 +170,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     cleaned = tuple(label.strip() for label in labels)
     if len(cleaned) < 2 or not all(cleaned) or len({label.casefold() for label in cleaned}) < len(cleaned):
         raise UsageError(
-            f"--labels {','.join(labels)!r}: at least two different words were expected, such as --labels bored,engaged "
+            f"--labels {','.join(labels)!r}: at least two different words were expected, such as bored,engaged "
             "(capitals do not make a word different)"
         )
     return cleaned

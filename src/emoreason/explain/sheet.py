@@ -83,7 +83,7 @@ class Sheet:
 
     @property
     def named(self) -> tuple[Named, ...]:
-        """The units that the observations name: sure ones, the strongest, no two opposites, ordered from brow to jaw."""
+        """The units that the observations name: sure ones, the strongest, no two opposites, from brow to jaw."""
         chosen: list[str] = []
         limit = BRIEFLY_NAMED if self.brief else MAX_NAMED
         for code in self.visible:

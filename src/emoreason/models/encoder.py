@@ -138,8 +138,8 @@ class Encoder:
         return self._clip.visual
 
     def with_tower(self, visual: Any, revision: str) -> "Encoder":
-        """The same model with a tuned image tower. The text tower is shared, and faces are still read off the old tower's
-        features, which the read-out was fitted on."""
+        """The same model with a tuned image tower. The text tower is shared, and faces are still read off the old
+        tower's features, which the read-out was fitted on."""
         import copy
 
         clip = copy.copy(self._clip)
@@ -147,7 +147,15 @@ class Encoder:
         visual.preprocess_cfg = self._clip.visual.preprocess_cfg
         clip.visual = visual
         tuned = Encoder(
-            clip, self.tokenizer, self.name, revision, self.compute, self.mirror, None, self.unit_codes, self.sided_codes
+            clip,
+            self.tokenizer,
+            self.name,
+            revision,
+            self.compute,
+            self.mirror,
+            None,
+            self.unit_codes,
+            self.sided_codes,
         )
         tuned.untuned = self
         return tuned
@@ -305,7 +313,6 @@ def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
     """The base model's encoder with the run's LoRA added to its image tower, or with the run's own image tower."""
     import copy
 
-    import torch
     from safetensors.torch import load_file
 
     bundle.verify()
@@ -323,7 +330,6 @@ def _tuned(base: Encoder, bundle: Bundle) -> Encoder:
 
 
 def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
-    import torch
     from safetensors.torch import load_file
 
     spec = bundle.spec

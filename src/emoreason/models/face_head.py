@@ -19,7 +19,11 @@ _WHOLE = ("_neutral", "browInnerUp", "cheekPuff", "jawForward", "jawLeft", "jawO
           "mouthFunnel", "mouthLeft", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper",
           "mouthShrugLower", "mouthShrugUpper")  # fmt: skip
 BLENDSHAPES = tuple(sorted((*_WHOLE, *(f"{name}{side}" for name in _SIDED for side in ("Left", "Right")))))
-SEEN = ("face", "eyes", "mouth")  # probability that the crop is an upright face, and that its eyes and mouth are visible
+SEEN = (
+    "face",
+    "eyes",
+    "mouth",
+)  # probability that the crop is an upright face, and that its eyes and mouth are visible
 POINTS = 478
 DEGREES = 30.0  # one unit of the pose outputs
 

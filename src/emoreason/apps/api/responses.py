@@ -143,7 +143,9 @@ class FaceResponse(BaseModel):
     arousal: float | None
     valence_arousal_source: Literal["derived", "measured"] | None
     action_units: Annotated[Shares, Field(description="Intensity by action unit code.")]
-    action_unit_sides: Annotated[dict[str, Sides], Field(description="By side, for units that one side can show alone.")]
+    action_unit_sides: Annotated[
+        dict[str, Sides], Field(description="By side, for units that one side can show alone.")
+    ]
     pose: Annotated[Pose | None, Field(description="How the head is turned, in degrees.")]
     shift: Annotated[float | None, Field(description="Distance from the training faces; ordinary faces stay below 1.")]
     notes: Annotated[list[str], Field(description="What must be known beside the numbers.")]

@@ -122,7 +122,9 @@ def _train_recipe(config: Any) -> None:
     elif config.kind == "eyes":
         from emoreason.train.recipes.mini_eyes import train_eyes
 
-        note(f"trained: {train_eyes(config)}; now fit what is read off it: emoreason finetune finetune/mini-readout.yaml")
+        note(
+            f"trained: {train_eyes(config)}; now fit what is read off it: emoreason finetune finetune/mini-readout.yaml"
+        )
     elif config.kind == "readout":
         from emoreason.train.recipes.mini_readout import fit_readout
 

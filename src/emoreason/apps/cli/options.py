@@ -64,7 +64,11 @@ Projection = Annotated[
     Path | None, typer.Option("--projection", help="An Exp-CLIP head (.pth or .safetensors) for --model ViT-…/openai.")
 ]
 Point = Annotated[
-    str, typer.Option("--operating-point", help="photo (for a stranger's photo, the default), accurate (for faces like FER+), or balanced.")
+    str,
+    typer.Option(
+        "--operating-point",
+        help="photo (for a stranger's photo, the default), accurate (for faces like FER+), or balanced.",
+    ),
 ]
 Threshold = Annotated[
     float | None,

@@ -137,7 +137,7 @@ def run_robustness(
         "seconds": round(time.monotonic() - begin, 2),
         "n_read": counter.n, "n_left_out": counter.n - len(faces.samples), "n": len(faces.samples),
         "n_unreadable": sum(errors.values()), "errors": errors.most_common(5), "labels": list(faces.labels),
-        "calibrated": all(answer.calibrated for answer in answers[CLEAN]),
+        "calibrated": any(answer.calibrated for answer in answers[CLEAN]),
         "conditions": [
             {"corruption": kind, "severity": severity, **_figures(faces.targets, answers[kind, severity], seed)}
             for kind, severity in conditions

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-UNITS = tuple("1 2 4 5 6 7 9 10 12 14 15 17 18 20 23 24 25 26 27 43".split())
+UNITS = ("1", "2", "4", "5", "6", "7", "9", "10", "12", "14", "15", "17", "18", "20", "23", "24", "25", "26", "27",
+         "43")  # fmt: skip
 _CODE = re.compile(r"(\d+)([<>?]*)")
 
 
@@ -21,7 +22,7 @@ def read_line(line: str) -> np.ndarray:
 
 
 def consensus(passes: Sequence[np.ndarray]) -> np.ndarray:
-    """(p, n, 20) codes of several passes -> (n, 20): the majority; 0.5 if undecided, NaN if fewer than two could judge."""
+    """(p, n, 20) codes of passes -> (n, 20): the majority; 0.5 if undecided, NaN if fewer than two could judge."""
     stacked = np.stack(passes)
     judged = ~np.isnan(stacked)
     mean = np.where(judged, stacked, 0).sum(axis=0) / np.maximum(judged.sum(axis=0), 1)

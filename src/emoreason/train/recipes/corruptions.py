@@ -102,10 +102,14 @@ def cover(faces: Tensor, eyes: Tensor, mouth: Tensor, share: float, rng: torch.G
     box[patch] = torch.cat([centre - half, centre + half], dim=1)[patch]
     lower = kind == 0
     nose = eyes[:, 3] + (mouth[:, 1] - eyes[:, 3]) * u[:, 4] * 0.9
-    box[lower] = torch.stack([torch.zeros(n), nose, torch.full((n,), float(width)), torch.full((n,), float(height))], 1)[lower]
+    box[lower] = torch.stack(
+        [torch.zeros(n), nose, torch.full((n,), float(width)), torch.full((n,), float(height))], 1
+    )[lower]
     band = kind == 1
     margin = (eyes[:, 3] - eyes[:, 1]) * (0.2 + 0.8 * u[:, 5])
-    box[band] = torch.stack([torch.zeros(n), eyes[:, 1] - margin, torch.full((n,), float(width)), eyes[:, 3] + margin], 1)[band]
+    box[band] = torch.stack(
+        [torch.zeros(n), eyes[:, 1] - margin, torch.full((n,), float(width)), eyes[:, 3] + margin], 1
+    )[band]
 
     y, x = torch.arange(height).view(1, -1, 1) + 0.5, torch.arange(width).view(1, 1, -1) + 0.5
     left, top, right, bottom = (column.view(n, 1, 1) for column in box.unbind(1))
@@ -113,7 +117,9 @@ def cover(faces: Tensor, eyes: Tensor, mouth: Tensor, share: float, rng: torch.G
     round_ = ((x - (left + right) / 2) / ((right - left) / 2).clamp(min=1)) ** 2 + (
         (y - (top + bottom) / 2) / ((bottom - top) / 2).clamp(min=1)
     ) ** 2 <= 1
-    inside = torch.where((kind >= 3).view(n, 1, 1), round_ & (kind >= 0).view(n, 1, 1), inside & (kind >= 0).view(n, 1, 1))
+    inside = torch.where(
+        (kind >= 3).view(n, 1, 1), round_ & (kind >= 0).view(n, 1, 1), inside & (kind >= 0).view(n, 1, 1)
+    )
 
     flat = torch.rand(n, 1, 1, 1, generator=rng).expand(n, 1, height, width)
     skin = faces.mean(dim=(2, 3), keepdim=True) * (0.7 + 0.6 * torch.rand(n, 1, 1, 1, generator=rng))
@@ -123,8 +129,8 @@ def cover(faces: Tensor, eyes: Tensor, mouth: Tensor, share: float, rng: torch.G
     covered = torch.where(inside.unsqueeze(1), fill.clamp(0, 1), faces)
 
     def visible(area: Tensor) -> Tensor:
-        l, t, r, b = (column.view(n, 1, 1) for column in area.unbind(1))
-        region = (x >= l) & (x < r) & (y >= t) & (y < b)
+        x0, y0, x1, y1 = (column.view(n, 1, 1) for column in area.unbind(1))
+        region = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
         return (region & inside).sum(dim=(1, 2)) < COVERED * region.sum(dim=(1, 2)).clamp(min=1)
 
     return covered, torch.stack([visible(eyes), visible(mouth)], dim=1)

@@ -55,7 +55,7 @@ class Landmarks:
                    stored["blendshapes"].astype(np.float32), stored["rotation"])  # fmt: skip
 
     def frames(self) -> np.ndarray:
-        """(n, 3) left, top and side of the square that FER2013 would have cut, in pixels; NaN where nothing was found."""
+        """(n, 3) left, top and side of the square that FER2013 would have cut, in pixels; NaN without a face."""
         xy = self.points[..., :2]
         low, high = xy.min(axis=1), xy.max(axis=1)
         side = ((high - low) / (FRAME["width"], FRAME["height"])).mean(axis=1)
@@ -83,7 +83,7 @@ def pose_degrees(rotation: np.ndarray) -> np.ndarray:
 
 
 def mirrored_points(landmarks: Landmarks, rounds: int = 4) -> np.ndarray:
-    """(478,) the point that takes each point's place in a mirror image, found on the mean of faces seen from the front."""
+    """(478,) the point that takes each point's place in a mirror image, by the mean of faces seen from the front."""
     frontal = landmarks.found & (np.abs(pose_degrees(landmarks.rotation)).max(axis=1) < FRONTAL)
     mean = landmarks.points[frontal].mean(axis=0)
     eyes = mean[263] - mean[33]  # the outer eye corners

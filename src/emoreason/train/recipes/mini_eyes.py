@@ -1,4 +1,4 @@
-"""The mini's second training: it learns the teacher's landmarks, blendshapes and pose beside the labels, on worse pictures.
+"""The mini's second training: the teacher's landmarks, blendshapes and pose beside the labels, on worse pictures.
 
 It continues from an encoder of `mini_encoder.py`. The teacher saw each clean face; the student sees the same face made
 small, dark, blurred, compressed, turned or partly covered, and must give the same answers. Labels come from the votes,
@@ -40,11 +40,11 @@ from emoreason.train.recipes.face_targets import (
     mirrored_points,
 )
 from emoreason.train.recipes.mini_encoder import majority_scores
+from emoreason.train.recipes.mini_eyes_config import EyesConfig, EyesTraining
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_faces, split
 from emoreason.train.recipes.mini_network import EncoderWithHeads, embed_faces, load_weights, normalise
 from emoreason.train.recipes.nonfaces import draw_nonfaces
 from emoreason.train.recipes.wild_faces import read_wild
-from emoreason.train.recipes.mini_eyes_config import EyesConfig, EyesTraining
 from emoreason.train.settings import AugmentConfig
 
 EYES = (33, 133, 362, 263, 159, 145, 386, 374)  # points around the eyes
@@ -192,7 +192,9 @@ def save_eyes(model: Eyes, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = {k.removeprefix("encoder."): v.contiguous() for k, v in model.state_dict().items()}
-    save_file({k: v for k, v in state.items() if not k.startswith(("helper", "units")) and "num_batches" not in k}, path)
+    save_file(
+        {k: v for k, v in state.items() if not k.startswith(("helper", "units")) and "num_batches" not in k}, path
+    )
 
 
 def _read(
@@ -285,7 +287,12 @@ def _box(points: Tensor) -> Tensor:
 
 
 def _losses(
-    logits: Tensor, helper: Tensor, measured: FaceMeasures, targets: dict[str, Tensor], voted: int, settings: EyesTraining
+    logits: Tensor,
+    helper: Tensor,
+    measured: FaceMeasures,
+    targets: dict[str, Tensor],
+    voted: int,
+    settings: EyesTraining,
 ) -> dict[str, Tensor]:
     """The weighted losses by name. The rows after the targets are no faces."""
     n = len(targets["labels"])

@@ -4,7 +4,7 @@ Linear maps of the same inputs (see models/face_readout.py), fitted in minutes:
 - action units on faces coded by eye, with thresholds for "present", "sure enough to name" and "absent";
 - their left-right differences on the teacher's blendshapes;
 - the eight emotions on the votes;
-- the distance from the training faces, and the temperature that rises with it, on held-out faces and spoilt copies of them.
+- the distance from the training faces, and the temperature that rises with it, on held-out faces and spoilt copies.
 """
 
 import csv
@@ -60,7 +60,7 @@ def fit_readout(config: ReadoutConfig) -> Path:
     out, run = Path(config.out), Path(config.run)
     out.mkdir(parents=True, exist_ok=True)
     trained = load_file(run / "weights.safetensors")
-    network = _network(config.model, trained)
+    network = _Network(config.model, trained)
     landmarks = Landmarks.read(Path(config.data.landmarks) / "train.npz")
     ranges = blendshape_ranges(landmarks.blendshapes)
     everything = read_faces(Path(config.data.train))
@@ -126,7 +126,7 @@ def fit_readout(config: ReadoutConfig) -> Path:
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-class _network:
+class _Network:
     """The trained network, giving the inputs of the read-outs exactly as the encoder computes them."""
 
     def __init__(self, model: str, trained: dict[str, Tensor]):
@@ -180,7 +180,10 @@ def fit_softmax(x: np.ndarray, target: np.ndarray, penalty: float) -> tuple[np.n
     bias = torch.zeros(target.shape[1], dtype=torch.float64, requires_grad=True)
 
     def loss() -> Tensor:
-        return -(wanted * (inputs @ weight.T + bias).log_softmax(dim=1)).sum(dim=1).mean() + penalty * weight.square().sum()
+        return (
+            -(wanted * (inputs @ weight.T + bias).log_softmax(dim=1)).sum(dim=1).mean()
+            + penalty * weight.square().sum()
+        )
 
     _minimise(loss, [weight, bias])
     return weight.detach().numpy(), bias.detach().numpy()
@@ -227,14 +230,16 @@ def _fit_sides(odd: np.ndarray, blendshapes: np.ndarray) -> np.ndarray:
     return np.linalg.solve(x.T @ x + ridge, x.T @ y).astype(np.float32)
 
 
-def _coded(config: ReadoutConfig, network: _network, everything: FerplusFaces) -> tuple[np.ndarray, np.ndarray]:
+def _coded(config: ReadoutConfig, network: _Network, everything: FerplusFaces) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and codes of the training faces coded by eye. Wild faces of people kept for reports are left out."""
     path = Path(config.codes) / "train.csv"
     names, codes = read_coded(path)
     with path.open(newline="") as file:
         sources = [row["source"] for row in csv.DictReader(file)]
     ferplus = dict(zip(everything.names, everything.pixels, strict=True))
-    pixels_of: dict[str, np.ndarray] = {name: ferplus[name] for name, s in zip(names, sources, strict=True) if s == "ferplus"}
+    pixels_of: dict[str, np.ndarray] = {
+        name: ferplus[name] for name, s in zip(names, sources, strict=True) if s == "ferplus"
+    }
     if config.data.wild:
         landmarks = Path(config.data.landmarks) / "wild.npz"
         wild = read_wild(Path(config.data.wild), landmarks, np.ones(len(BLENDSHAPES)))
@@ -307,7 +312,11 @@ def _set_linear(layer: Any, weight: np.ndarray, bias: np.ndarray, centre: np.nda
 
 
 def _calibrate(
-    logits: dict[str, np.ndarray], shifts: dict[str, np.ndarray], holdout: FerplusFaces, prior: np.ndarray, fit: ReadoutFit
+    logits: dict[str, np.ndarray],
+    shifts: dict[str, np.ndarray],
+    holdout: FerplusFaces,
+    prior: np.ndarray,
+    fit: ReadoutFit,
 ) -> dict[str, Any]:
     """Temperature and its slope for each operating point, the abstention threshold, and the distance called home."""
     clear = holdout.majority >= 0
@@ -335,7 +344,7 @@ def _calibrate(
         "default": DEFAULT,
         "abstain_below": round(abstention_threshold(probabilities.max(axis=1), right, SELECTIVE_ACCURACY), 4),
         "home": round(float(np.quantile(shifts["held"], fit.home)), 4),
-        "fitted_on": f"{len(holdout)} faces held out of train and spoilt copies of them, {int(clear.sum())} with a majority",
+        "fitted_on": f"{len(holdout)} faces held out of train and spoilt copies, {int(clear.sum())} with a majority",
     }
 
 

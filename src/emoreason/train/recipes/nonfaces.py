@@ -99,7 +99,9 @@ def _stripes(rng: np.random.Generator) -> np.ndarray:
 def _gradient(rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     plane = x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)
-    return np.clip(rng.uniform(0, 255) + plane * 200 + rng.normal(0, rng.uniform(0, 12), x.shape), 0, 255).astype(np.uint8)
+    return np.clip(rng.uniform(0, 255) + plane * 200 + rng.normal(0, rng.uniform(0, 12), x.shape), 0, 255).astype(
+        np.uint8
+    )
 
 
 def _shapes(rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 
 def map_projector(old: Any, new: Any, pixels: np.ndarray, source: Path, target: Path, penalty: float = 1e-3) -> float:
-    """Write the projector of `source` with the map to `target`; returns the explained share of the old features' variance.
+    """Write the projector of `source` with the map to `target`; returns the explained share of the variance.
 
     old, new: image trunks with `forward_features`; pixels: (n, 1, 48, 48) normalised floats."""
     from safetensors.torch import load_file, save_file

@@ -91,9 +91,10 @@ def write_teacher(path: Path, names: list[str]) -> None:
     """A file as finetune/landmarks.py writes it, for one random face with noise."""
     rng, n = np.random.default_rng(0), len(names)
     points = rng.normal(24, 8, (POINTS, 3)) + rng.normal(0, 0.5, (n, POINTS, 3))
+    shapes = rng.random((n, len(BLENDSHAPES)))
     np.savez_compressed(
-        path, name=np.array(names), found=np.ones(n, bool), points=points, blendshapes=rng.random((n, len(BLENDSHAPES))),
-        blendshape_names=np.array(BLENDSHAPES), rotation=np.tile(np.eye(3), (n, 1, 1)),
+        path, name=np.array(names), found=np.ones(n, bool), points=points, rotation=np.tile(np.eye(3), (n, 1, 1)),
+        blendshapes=shapes, blendshape_names=np.array(BLENDSHAPES),
     )  # fmt: skip
 
 
