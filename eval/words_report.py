@@ -70,7 +70,7 @@ def main() -> None:
         for name, chosen in (("own entry", own), ("neighbours alone", near)):
             figures[name].append(recalls(label_scores(chosen, emotions, units, points).argmax(axis=1), target))
     canonical = recalls(emotions.argmax(axis=1), target)
-    report = {"n": len(target), "draws": DRAWS, "canonical": round(canonical, 2)}
+    report = {"revision": reasoner.revision, "n": len(target), "draws": DRAWS, "canonical": round(canonical, 2)}
     for name, values in figures.items():
         report[name] = {"mean": round(float(np.mean(values)), 2), "worst": round(min(values), 2),
                         "below_in_the_mean": round(canonical - float(np.mean(values)), 2),

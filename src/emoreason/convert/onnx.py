@@ -57,7 +57,7 @@ def write_onnx(name: str, out: Path, point: str = "") -> None:
     metadata = {
         "model": reasoner.name, "revision": reasoner.revision, "labels": json.dumps(list(reasoner.default_labels)),
         "action_units": json.dumps(list(encoder.unit_codes)),
-        "operating_point": point or reasoner.reader.calibration.default, "size": str(encoder.size),
+        "operating_point": reasoner.reader.operating_point, "size": str(encoder.size),
         "about": "The expression that is shown, not what a person feels. Not for use at work or in education "
                  "(EU AI Act, article 5(1)(f)).",
     }  # fmt: skip
@@ -82,7 +82,7 @@ def _linear(reader: "Reader", labels: tuple[str, ...]) -> tuple[np.ndarray, np.n
     else:
         weight = reader.zeroshot.encoder.logit_scale * reader.zeroshot.prototypes(labels)
         bias = np.zeros(len(labels))
-    point = reader.calibration.points.get(reader.point or reader.calibration.default, OperatingPoint())
+    point = reader.calibration.points.get(reader.operating_point, OperatingPoint())
     if reader.calibration.covers(labels):
         prior = np.array([reader.calibration.prior[label] for label in labels])
         bias = bias - point.prior_strength * np.log(np.maximum(prior, 1e-6))

@@ -129,7 +129,7 @@ class Reader:
         calibration = self.base if self.head else self.calibration
         if self.meanings is not None and features.face is not None and self._own_words:
             return self._from_emotions(features, features.face, labels, calibration)
-        fitted = self._own_words and calibration.covers(labels)
+        fitted = self._own_words and calibration.covers(labels) and self.meanings is None
         logits = self.zeroshot.logits(features, labels)
         probabilities = calibration.probabilities(logits, labels, self._point(calibration))
         return Answers(
@@ -139,6 +139,11 @@ class Reader:
     @property
     def _own_words(self) -> bool:
         return self.own_prompts and self.zeroshot.projection is None
+
+    @property
+    def operating_point(self) -> str:
+        """The point in use for the model's own labels."""
+        return self._point(self.calibration)
 
     def _point(self, calibration: Calibration) -> str:
         return self.point if self.point in calibration.points else calibration.default

@@ -110,11 +110,11 @@ def _language(reasoner: "Reasoner") -> str:
 
 def _point(reasoner: "Reasoner") -> str:
     texts, reader = words()["about"], reasoner.reader
-    point = reader.calibration.points.get(reader.point)
+    point = reader.calibration.points.get(reader.operating_point)
     if point is None:
         return texts["plain_point"]
     scaling = texts["temperature"].format(temperature=point.temperature, strength=point.prior_strength)
-    return f"{reader.point}: {scaling}"
+    return f"{reader.operating_point}: {scaling}"
 
 
 def _threshold(reasoner: "Reasoner") -> str:

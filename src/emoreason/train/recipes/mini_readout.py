@@ -33,6 +33,7 @@ from emoreason.train.recipes.corruptions import corrupt, cover
 from emoreason.train.recipes.face_targets import Landmarks, blendshape_ranges, mirrored_blendshapes, mirrored_points
 from emoreason.train.recipes.mini_bundle import MEAN, SELECTIVE_ACCURACY, STD
 from emoreason.train.recipes.mini_eyes_config import ReadoutConfig, ReadoutFit
+from emoreason.train.recipes.mini_encoder import majority_scores
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_faces, split
 from emoreason.train.recipes.mini_network import normalise
 from emoreason.train.recipes.wild_faces import read_wild
@@ -42,6 +43,7 @@ SIDE_SHAPES = {"2": "browOuterUp", "4": "browDown", "5": "eyeWide", "7": "eyeSqu
                "43": "eyeBlink"}  # fmt: skip
 POINTS = {"photo": 0.5, "accurate": 0.0, "balanced": 1.0}  # operating point -> share of the prior that is taken out
 DEFAULT = "photo"
+HIDDEN = 256  # of the inputs, from the face head
 SLOPES, TEMPERATURES = np.arange(0, 2.6, 0.1), np.arange(0.5, 1.6, 0.05)
 
 
@@ -75,6 +77,7 @@ def fit_readout(config: ReadoutConfig) -> Path:
     centre, scale = train.mean.mean(axis=0), train.mean.std(axis=0) + 1e-6
     report: dict[str, Any] = {}
     emotions = fit_softmax((train.mean - centre) / scale, faces.distribution, config.fit.emotion_penalty)
+    report["emotions"] = _shares_of(train, held, faces, holdout, centre, scale, config.fit)
     row_of = {name: i for i, name in enumerate(landmarks.names)}
     rows = np.array([row_of[name] for name in faces.names])
     sides = _fit_sides(train.odd, landmarks.blendshapes[rows] / ranges)
@@ -187,6 +190,24 @@ def fit_softmax(x: np.ndarray, target: np.ndarray, penalty: float) -> tuple[np.n
 
     _minimise(loss, [weight, bias])
     return weight.detach().numpy(), bias.detach().numpy()
+
+
+def _shares_of(
+    train: Inputs, held: Inputs, faces: FerplusFaces, holdout: FerplusFaces, centre: np.ndarray, scale: np.ndarray,
+    fit: ReadoutFit,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """What embedding and face measures are each worth: held-out scores of the emotions read from parts of the inputs."""
+    width = train.mean.shape[1] - HIDDEN
+    prior = faces.distribution.mean(axis=0)
+    scores = {}
+    for name, columns in (("embedding", slice(0, width)), ("face measures", slice(width, None)), ("both", slice(None))):
+        linear = fit_softmax(
+            ((train.mean - centre) / scale)[:, columns], faces.distribution, fit.emotion_penalty
+        )
+        logits = _apply(linear, ((held.mean - centre) / scale)[:, columns])
+        scores[name] = {point: majority_scores(correct_prior(logits, prior, strength), holdout)
+                        for point, strength in POINTS.items()}  # fmt: skip
+    return scores
 
 
 def fit_logistic(x: np.ndarray, target: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
