@@ -215,6 +215,7 @@ class _Look:
         hidden = {region for area in covered for region in COVERS[area]}
         units = {code: value for code, value in units.items() if ACTION_UNITS[code].region not in hidden}
         yaw, pitch, roll = map(float, features.pose[row])
+        roll += face.square[3] if face.square else 0.0  # the crop was turned upright
         notes = [f"the {area} cannot be seen, so nothing is said about that part of the face" for area in covered]
         if abs(yaw) > TURNED:
             notes.append(f"the head is turned by about {abs(yaw):.0f}°, so half of the face is out of sight")

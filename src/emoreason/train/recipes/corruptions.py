@@ -80,7 +80,8 @@ def _jpeg(faces: Tensor, rng: torch.Generator) -> Tensor:
     done = []
     for face in (faces.clamp(0, 1) * 255).byte().numpy()[:, 0]:
         quality = int(torch.randint(4, 50, (), generator=rng))
-        done.append(cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0))
+        encoded = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        done.append(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)))
     return torch.from_numpy(np.stack(done)).unsqueeze(1).float() / 255
 
 

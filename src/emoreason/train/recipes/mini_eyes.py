@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,7 +139,7 @@ def train_eyes(config: EyesConfig) -> Path:
     partner = torch.from_numpy(mirrored_points(Landmarks.read(Path(config.data.landmarks) / "train.npz")))
     swapped = torch.from_numpy(mirrored_blendshapes())
     pictures = _pictures(config.data.pictures)
-    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     first, started = _resume(out, parts, rng), time.time()
     validation = read_faces(Path(config.data.validation))
     for epoch in range(first, settings.epochs):
@@ -221,8 +222,11 @@ def _read(
     answers = (encoder.logit_scale.exp().detach() * embedding @ prototypes.T).float().softmax(dim=1)
     votes, share = torch.from_numpy(faces.distribution), config.train.teacher_share
     labels = torch.cat([(1 - share) * votes + share * answers[: len(faces)], answers[len(faces) :]])
-    columns = [np.concatenate([getattr(t, f.name) for t in all_targets]) for f in dataclasses.fields(FaceTargets)]
-    data = TrainingSet(torch.from_numpy(stacked), labels, *(torch.from_numpy(c).float() for c in columns), len(faces))
+    points, shapes, pose = (
+        torch.from_numpy(np.concatenate([getattr(t, field.name) for t in all_targets])).float()
+        for field in dataclasses.fields(FaceTargets)
+    )
+    data = TrainingSet(torch.from_numpy(stacked), labels, points, shapes, pose, len(faces))
     digest = hashlib.sha256("".join(sorted(faces.digests)).encode()).hexdigest()
     facts = {"data_sha256": digest, "train": len(faces), "holdout": len(holdout), "dropped": dropped,
              "wild": len(stacked) - len(faces), "teacher_found": int((~data.pose[:, 0].isnan()).sum())}  # fmt: skip
@@ -335,7 +339,7 @@ def _average(average: Eyes, model: Eyes, decay: float) -> None:
             kept.copy_(new)
 
 
-def _resume(out: Path, parts: dict, rng: torch.Generator) -> int:
+def _resume(out: Path, parts: dict[str, Any], rng: torch.Generator) -> int:
     """Load the checkpoint, if there is one. Returns the epoch to continue from."""
     if (state := read_checkpoint(out / "checkpoint.pt")) is None:
         return 0

@@ -195,15 +195,13 @@ def fit_softmax(x: np.ndarray, target: np.ndarray, penalty: float) -> tuple[np.n
 def _shares_of(
     train: Inputs, held: Inputs, faces: FerplusFaces, holdout: FerplusFaces, centre: np.ndarray, scale: np.ndarray,
     fit: ReadoutFit,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """What embedding and face measures are each worth: held-out scores of the emotions read from parts of the inputs."""
     width = train.mean.shape[1] - HIDDEN
     prior = faces.distribution.mean(axis=0)
     scores = {}
     for name, columns in (("embedding", slice(0, width)), ("face measures", slice(width, None)), ("both", slice(None))):
-        linear = fit_softmax(
-            ((train.mean - centre) / scale)[:, columns], faces.distribution, fit.emotion_penalty
-        )
+        linear = fit_softmax(((train.mean - centre) / scale)[:, columns], faces.distribution, fit.emotion_penalty)
         logits = _apply(linear, ((held.mean - centre) / scale)[:, columns])
         scores[name] = {point: majority_scores(correct_prior(logits, prior, strength), holdout)
                         for point, strength in POINTS.items()}  # fmt: skip

@@ -110,8 +110,8 @@ def _shapes(rng: np.random.Generator) -> np.ndarray:
     image = Image.new("L", (SIDE * 2, SIDE * 2), int(rng.integers(256)))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(1, 9)):
-        x, y = rng.integers(-20, SIDE * 2, 2)
-        w, h = rng.integers(4, SIDE * 1.5, 2)
+        x, y = (int(at) for at in rng.integers(-20, SIDE * 2, 2))
+        w, h = (int(size) for size in rng.integers(4, SIDE * 3 // 2, 2))
         (draw.ellipse if rng.random() < 0.5 else draw.rectangle)((x, y, x + w, y + h), fill=int(rng.integers(256)))
     return _resize(np.asarray(image))
 
