@@ -4,6 +4,7 @@ A label is known if the lexicon has it. Another English word or phrase is answer
 sentence encoder. What is far from every entry (other languages, emoji, nonsense) is refused.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,14 +46,15 @@ class Meanings:
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "Meanings | None":
         """None if the model's folder has no vectors."""
-        from safetensors.numpy import load_file
+        from safetensors import safe_open
 
         path = folder / FILE
         if not path.is_file():
             return None
-        vectors = load_file(path)["vectors"].astype(np.float32)
-        if len(vectors) != len(lexicon()):
-            raise EmoreasonError(f"{path} has {len(vectors)} vectors for {len(lexicon())} words: reinstall emoreason")
+        with safe_open(path, "numpy") as file:
+            vectors, made_for = file.get_tensor("vectors").astype(np.float32), (file.metadata() or {}).get("names")
+        if made_for != names_hash():
+            raise EmoreasonError(f"{path} belongs to another lexicon than knowledge/words.yaml: reinstall emoreason")
         return cls(encoder, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     @cached_property
@@ -98,6 +100,11 @@ class Meanings:
             return 1.0
         pieces = max(len(self.encoder.tokenizer.tokenizer.tokenize(word)) for word in words)
         return {1: NEAR, 2: (NEAR + VERY_NEAR) / 2}.get(pieces, VERY_NEAR)
+
+
+def names_hash() -> str:
+    """A hash of the lexicon's names in their order, which the vectors follow."""
+    return hashlib.sha256("\n".join(word.name for word in lexicon().values()).encode()).hexdigest()
 
 
 def _from_word(label: str, word: Word) -> Meaning:

@@ -23,6 +23,7 @@ from emoreason.data import read
 from emoreason.data.check import copies_in
 from emoreason.evidence.calibration import FARTHEST, USUAL, OperatingPoint, abstention_threshold, nll
 from emoreason.evidence.meanings import FILE as WORDS_FILE
+from emoreason.evidence.meanings import names_hash
 from emoreason.knowledge.facs import SIDED
 from emoreason.knowledge.words import lexicon
 from emoreason.models.encoder import create_clip, fold_batch_norm
@@ -32,8 +33,8 @@ from emoreason.train.recipes.coded_faces import UNITS, read_coded
 from emoreason.train.recipes.corruptions import corrupt, cover
 from emoreason.train.recipes.face_targets import Landmarks, blendshape_ranges, mirrored_blendshapes, mirrored_points
 from emoreason.train.recipes.mini_bundle import MEAN, SELECTIVE_ACCURACY, STD
-from emoreason.train.recipes.mini_eyes_config import ReadoutConfig, ReadoutFit
 from emoreason.train.recipes.mini_encoder import majority_scores
+from emoreason.train.recipes.mini_eyes_config import ReadoutConfig, ReadoutFit
 from emoreason.train.recipes.mini_faces import EMOTIONS, FerplusFaces, read_faces, split
 from emoreason.train.recipes.mini_network import normalise
 from emoreason.train.recipes.wild_faces import read_wild
@@ -196,7 +197,7 @@ def _shares_of(
     train: Inputs, held: Inputs, faces: FerplusFaces, holdout: FerplusFaces, centre: np.ndarray, scale: np.ndarray,
     fit: ReadoutFit,
 ) -> dict[str, Any]:  # fmt: skip
-    """What embedding and face measures are each worth: held-out scores of the emotions read from parts of the inputs."""
+    """What embedding and face measures are each worth: held-out scores of the emotions read from parts of them."""
     width = train.mean.shape[1] - HIDDEN
     prior = faces.distribution.mean(axis=0)
     scores = {}
@@ -378,7 +379,7 @@ def _write_words(model: str, out: Path) -> None:
         for start in range(0, len(names), 128):
             encoded = clip.encode_text(tokenizer(names[start : start + 128])).float()
             vectors.append(torch.nn.functional.normalize(encoded, dim=1).half().numpy())
-    save_file({"vectors": np.concatenate(vectors)}, out / WORDS_FILE)
+    save_file({"vectors": np.concatenate(vectors)}, out / WORDS_FILE, {"names": names_hash()})
 
 
 def _sha256(path: Path) -> str:
