@@ -316,7 +316,7 @@ def evaluate(
                  labels=chosen_labels(labels, None), decide=decide, free=free, probe_limit=most, overwrite=overwrite,
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
                  batch_size=min(batch_size, 16),
-                 options={"quantize": quantize, "operating_point": operating_point})  # fmt: skip
+                 options={"quantize": quantize, "operating_point": reasoner.reader.operating_point if reasoner else ""})  # fmt: skip
         return
     if benchmark == "robustness":
         if data is None:
@@ -325,7 +325,7 @@ def evaluate(
         _robustness(reasoner, data, split, format, output, labels=chosen_labels(labels, None), nonfaces=nonfaces,
                     protocol=protocol or "majority", parts=parts.split(",") if parts else None, detect=detect,
                     limit=limit, seed=seed, batch_size=batch_size,
-                    settings=_settings(reasoner, operating_point, detect, projection))  # fmt: skip
+                    settings=_settings(reasoner, detect, projection))  # fmt: skip
         return
     from emoreason.evaluate import load_benchmark, rescore, run
 
@@ -341,7 +341,7 @@ def evaluate(
         from emoreason.evaluate.predict import predictor
 
         reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, None)
-        settings = _settings(reasoner, operating_point, detect, projection)
+        settings = _settings(reasoner, detect, projection)
         with counting_bar("evaluating") as count:
             report = run(
                 definition,
@@ -540,9 +540,9 @@ def _battery(reasoner: "Reasoner | None", data: str | None, split: str | None, f
     stdout().print((output / "report.md").read_text(encoding="utf-8"), soft_wrap=True)
 
 
-def _settings(reasoner: "Reasoner", point: str, detect: bool, projection: Path | None) -> dict[str, Any]:
+def _settings(reasoner: "Reasoner", detect: bool, projection: Path | None) -> dict[str, Any]:
     """The settings that a report notes."""
-    return {"operating_point": point, "detect": detect, "prompt_id": reasoner.prompt_id,
+    return {"operating_point": reasoner.reader.operating_point, "detect": detect, "prompt_id": reasoner.prompt_id,
             "projection": str(projection) if projection else None, "dtype": reasoner.compute.dtype}  # fmt: skip
 
 
