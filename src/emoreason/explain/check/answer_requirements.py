@@ -95,6 +95,8 @@ def _presence(text: str, question: Intent, sheet: Sheet, other: Sheet | None) ->
     code = question.unit
     if code not in sheet.units:
         return _require(not AFFIRMS.match(text) and not DENIES.match(text), "it was not measured: neither Yes nor No")
+    if code not in sheet.visible and code not in sheet.absent:
+        return _require(not AFFIRMS.match(text) and not DENIES.match(text), "it is undecided: neither Yes nor No")
     return _yes_or_no(text, (code in sheet.visible) != question.negated)
 
 

@@ -90,7 +90,7 @@ def _codes(sentence: str, faces: Sequence[Sheet]) -> list[str]:
         if _UNMEASURED.search(sentence):
             true = all(code not in face.units for face in faces)
         elif _GONE.search(sentence):
-            true = any(code in face.units and code not in face.visible for face in faces)
+            true = any(code in face.absent for face in faces)
         else:
             true = not _SEEN.search(sentence) or any(code in face.visible for face in faces)
         problems += [] if true else [f"what is said of AU {code} is not what was measured"]
@@ -102,7 +102,7 @@ def _matches(mention: Mention, sheet: Sheet) -> bool:
         return False
     measured = sheet.visible.get(mention.action_unit)
     if not mention.present:
-        return measured is None
+        return mention.action_unit in sheet.absent
     return measured is not None and mention.band in (None, measured)
 
 

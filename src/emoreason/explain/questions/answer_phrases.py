@@ -151,9 +151,9 @@ class FaceFacts:
         return [code for code in self.shown if code in known]
 
     def missing(self, label: str) -> list[str]:
-        """Measured units of the prototype nearest to this face that the face does not show."""
+        """Units of the prototype nearest to this face that were measured as absent."""
         nearest = self._nearest(label)
-        return [code for code in nearest if code not in self.sheet.visible]
+        return [code for code in nearest if code in self.sheet.absent]
 
     def _nearest(self, label: str) -> list[str]:
         def distance(codes: list[str]) -> tuple[float, int]:

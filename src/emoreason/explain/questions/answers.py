@@ -193,6 +193,8 @@ def _unit_present(face: FaceFacts, question: Intent) -> Case:
     if question.unit not in face.sheet.units:
         return "unmeasured", slots
     band = face.sheet.visible.get(question.unit)
+    if band is None and question.unit not in face.sheet.absent:
+        return "undecided", slots
     case = ("not_no" if question.negated else "yes") if band else ("not_yes" if question.negated else "no")
     return case + ("_trace" if band == "trace" else ""), slots
 
@@ -221,7 +223,8 @@ def _region(face: FaceFacts, question: Intent) -> Case:
         }
     shown = no_opposites(code for code in face.sheet.visible if code in measured)
     if not shown:
-        return "unseen", {**slots, "region_denial": face.denial([code for code in face.absent if code in measured])}
+        absent = [code for code in face.absent if code in measured]
+        return ("unseen", {**slots, "region_denial": face.denial(absent)}) if absent else ("undecided", slots)
     return "seen", {**slots, "region_units": face.units(shown, 4), "region_phrase": face.units(shown, 4)}
 
 
