@@ -14,7 +14,7 @@ from emoreason.evidence.reader import Reader
 from emoreason.media.images import open_picture
 from emoreason.models.bundle import BUNDLES, bundles, find_bundle
 from emoreason.models.encoder import Encoder, create_clip, fold_batch_norm, load_encoder
-from emoreason.train.recipes.coded_faces import UNITS
+from emoreason.train.recipes.mini_readout import UNITS
 
 FLOAT32 = device.Compute("cpu", "float32", "for a test")
 

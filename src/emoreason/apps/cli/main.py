@@ -316,7 +316,8 @@ def evaluate(
                  labels=chosen_labels(labels, None), decide=decide, free=free, probe_limit=most, overwrite=overwrite,
                  parts=parts.split(",") if parts else None, protocol=protocol or "majority",
                  batch_size=min(batch_size, 16),
-                 options={"quantize": quantize, "operating_point": reasoner.reader.operating_point if reasoner else ""})  # fmt: skip
+                 options={"quantize": quantize,
+                          "operating_point": reasoner.reader.operating_point if reasoner else ""})  # fmt: skip
         return
     if benchmark == "robustness":
         if data is None:
