@@ -112,7 +112,7 @@ class Pose:
     def describe(self, face: Face, evidence: Evidence) -> str:
         if evidence.pose is None:
             return ""
-        return ", ".join(f"{name} {x:+.0f}°" for name, x in zip(POSE, evidence.pose, strict=True))
+        return ", ".join(f"{name} {round(x):+d}°" for name, x in zip(POSE, evidence.pose, strict=True))
 
 
 class Shift:

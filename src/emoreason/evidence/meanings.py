@@ -20,6 +20,7 @@ from emoreason.models.encoder import Encoder
 FILE = "words.safetensors"  # in the model's folder: the sentence encoder's vectors of all entries
 NEAR, VERY_NEAR = 0.45, 0.65  # cosine to the nearest entry that an English word needs, and one known only in pieces
 NEIGHBOURS, SHARPNESS = 8, 0.05  # entries that are averaged, and the temperature of their weights
+DOUBT = 0.1  # how far an entry's shares may be off: without it, a word with any share of a sure emotion wins with 99 %
 UNIT_WEIGHT, POINT_WEIGHT = 0.6, 1.0  # how much units and valence/arousal tell words of one emotion apart
 
 
@@ -119,6 +120,7 @@ def label_scores(
     emotions: (B, 8) probabilities over EMOTIONS; units: code -> (B,) intensities; points: (B, 2) valence and arousal of
     the faces. The emotions decide; units and point only tell apart labels that mean the same emotions."""
     shares = np.stack([meaning.shares for meaning in meanings])  # (L, 8)
+    shares = (1 - DOUBT) * shares + DOUBT / len(EMOTIONS)
     logits = np.log(np.maximum(emotions @ shares.T, 1e-9))
     overlap = shares @ shares.T / (np.linalg.norm(shares, axis=1)[:, None] * np.linalg.norm(shares, axis=1))
     fit = UNIT_WEIGHT * _unit_fit(meanings, units, len(emotions)) + POINT_WEIGHT * _point_fit(meanings, points)

@@ -76,6 +76,8 @@ class ReadoutFit:
     """Penalty on the squared weights of the emotions, with the mean loss of a face."""
     sure: float = 0.98
     """Precision that a unit needs to be named in a text."""
+    sure_from: float = 0.85
+    """Lowest probability at which a text may name a unit, chosen on half of the validation faces coded by eye."""
     missed: float = 0.005
     """Share of faces that may show a unit although a text may call it absent."""
     shift_rank: int = 32

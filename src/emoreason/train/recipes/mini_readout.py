@@ -311,7 +311,7 @@ def unit_knots(answers: np.ndarray, target: np.ndarray, fit: ReadoutFit) -> tupl
     low = np.flatnonzero(missed <= fit.missed)
     absent = float(p[rising[low[-1]]]) if len(low) else 0.01
     absent = float(np.clip(absent, 0.005, present - 0.02))
-    sure = float(np.clip(sure, present + 0.01, 0.98))
+    sure = float(np.clip(max(sure, fit.sure_from), present + 0.01, 0.98))
     strong = float(np.clip(np.quantile(p[truth], 0.85), sure + 0.005, 0.995))
     return absent, present, sure, strong
 
