@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 import emoreason
 from emoreason.core.probabilities import percent
-from emoreason.media.images import open_picture
 
 FACE, WIDTH, COLUMNS = 224, 620, 2
 LINE = 15
@@ -40,7 +39,7 @@ def main() -> None:
         chosen = np.random.default_rng(options.seed).permutation(len(rows))[: options.faces]
         rows = [rows[i] for i in chosen]
     reasoner = emoreason.load(options.model)
-    analyses = [reasoner.analyze(open_picture(row["bytes"]), detect=options.detect) for row in rows]
+    analyses = [reasoner.analyze(row["bytes"], detect=options.detect) for row in rows]
     height = FACE + 16
     sheet = Image.new("RGB", (COLUMNS * (FACE + WIDTH), -(-len(rows) // COLUMNS) * height), "white")
     for i, (row, analysis) in enumerate(zip(rows, analyses, strict=True)):
