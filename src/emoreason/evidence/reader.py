@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MIN_SIZE = 20  # pixels: FER2013's 48 are readable; below half of that the mouth is two or three pixels high
 MIN_CONTRAST = 0.02  # standard deviation of the grey values, 0..1; a uniform patch is not a face
 IS_FACE = 0.5  # probability of an upright face below which there is no answer
-IS_VISIBLE = 0.5  # probability below which eyes or mouth count as covered
+IS_VISIBLE = 0.9  # probability below which eyes or mouth count as covered; fewer than 1 % of clean faces are below
 TURNED = 45.0  # degrees of yaw from which half of the face is out of sight
 TURNED_SHIFT = 0.5  # what such a turn adds to the distance from the training faces
 ONE_SIDED = 0.25  # difference of the sides' intensities that is worth a note
