@@ -284,7 +284,7 @@ def test_an_unknown_key_is_told_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match=r"did you mean lora\.r"):
         load_config(tmp_path / "r.yaml")
     (tmp_path / "r.yaml").write_text("kind: explainr\n")
-    with pytest.raises(UsageError, match="encoder, explainer"):
+    with pytest.raises(UsageError, match="encoder, eyes, readout, explainer"):
         load_config(tmp_path / "r.yaml")
     (tmp_path / "r.yaml").write_text("kind: explainer\n")
     assert load_config(tmp_path / "r.yaml", parse_overrides(["--tune.lr", "1e-3", "--lora.r=8"])).tune.lr == 1e-3

@@ -19,7 +19,6 @@ from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.resources import resource
 from emoreason.train.augment import augment, mix
 from emoreason.train.recipes import mini_captions as captions
-from emoreason.train.recipes import mini_geometry as geometry
 from emoreason.train.recipes.config import Config, load_config, parse_overrides
 from emoreason.train.recipes.mini_faces import EMOTIONS, read_faces, split
 from emoreason.train.settings import AugmentConfig
@@ -125,7 +124,7 @@ def test_a_small_run_ends_in_a_model_that_labels(small_text, tmp_path, astronaut
     assert len(json.loads((out / "run.json").read_text())["data_sha256"]) == 64
     face = emoreason.load(str(out), device_name="cpu").analyze(astronaut).faces[0]
     assert face.label in EMOTIONS and sum(face.probabilities.values()) == pytest.approx(1)
-    assert set(face.action_units) == {unit.code for unit in geometry.UNITS}
+    assert not face.action_units  # they are read off the network by a later recipe
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(small_text, tmp_path):
@@ -179,7 +178,8 @@ def test_config_errors_name_the_key_and_the_nearest_one(tmp_path):
 def test_every_shipped_recipe_loads():
     for recipe in resource("finetune").glob("*.yaml"):
         config = load_config(recipe)
-        assert config.tune.steps > 0 if config.kind == "explainer" else config.train.epochs > 0
+        if config.kind != "readout":
+            assert config.tune.steps > 0 if config.kind == "explainer" else config.train.epochs > 0
 
 
 def test_training_text_holds_no_held_out_word():

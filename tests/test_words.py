@@ -134,7 +134,7 @@ def test_without_texts_nothing_is_done_unless_the_engine_is_asked(rows, reasoner
     assert finetune_texts(bare, reasoner, settings, tmp_path) is None and not list(tmp_path.iterdir())
     engine = dataclasses.replace(settings, source="engine")
     figures = finetune_texts(bare, reasoner, engine, tmp_path, labels=LABELS, device="cpu")
-    assert figures["form"] == "sections" and figures["theirs"]["precision"] == 1
+    assert figures["form"] == "sections" and figures["theirs"]["precision"] in (None, 1)  # None: no unit is sure
     with pytest.raises(UsageError, match="words.source"):
         finetune_texts(rows, reasoner, dataclasses.replace(settings, source="engin"), tmp_path)
 

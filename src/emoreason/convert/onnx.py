@@ -133,7 +133,7 @@ def _graph(encoder: Any, reader: "Reader", labels: tuple[str, ...]) -> Any:
         def probabilities(self, inputs: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
             temperature: Any = point.temperature
             if shift is not None:
-                away = (shift - USUAL).clamp(0, FARTHEST)
+                away = (shift - USUAL).clamp(0.0, FARTHEST)
                 temperature = (temperature * (point.shift_slope * away).exp()).unsqueeze(1)
             return ((inputs @ self.weight.T + self.bias) / temperature).softmax(dim=1)
 

@@ -62,7 +62,7 @@ class FaceHead(nn.Module):
         points = self.mean + self.modes(hidden).float() @ self.basis
         return FaceMeasures(
             hidden.float(),
-            points.view(len(grid), POINTS, 2),
+            points.unflatten(1, (POINTS, 2)),
             self.blendshapes(hidden).float(),
             self.pose(hidden).float() * DEGREES,
             self.seen(hidden).float(),

@@ -6,6 +6,7 @@ fitted in seconds on a trained network.
 """
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -91,6 +92,6 @@ def scaled(probability: Tensor, knots: Tensor) -> Tensor:
     starts = [torch.zeros_like(knots[:, 0]), *knots.unbind(1)]
     ends = [*knots.unbind(1), torch.ones_like(knots[:, 0])]
     total = torch.zeros_like(probability)
-    for start, end, height in zip(starts, ends, torch.diff(torch.tensor([0.0, *KNOTS, 1.0])).tolist(), strict=True):
-        total = total + height * ((probability - start) / (end - start)).clamp(0, 1)
+    for start, end, (low, high) in zip(starts, ends, pairwise((0.0, *KNOTS, 1.0)), strict=True):
+        total = total + (high - low) * ((probability - start) / (end - start)).clamp(0.0, 1.0)
     return total

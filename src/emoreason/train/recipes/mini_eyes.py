@@ -81,7 +81,9 @@ def _modes(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     flat = points.reshape(len(points), -1).astype(np.float64)
     mean = flat.mean(axis=0)
     _, s, vt = np.linalg.svd(flat - mean, full_matrices=False)
-    return mean.astype(np.float32), (vt[:count] * s[:count, None] / len(flat) ** 0.5).astype(np.float32)
+    basis = np.zeros((count, flat.shape[1]), np.float32)  # the rest stays zero if there are fewer faces than modes
+    basis[: len(s)] = (vt * s[:, None] / len(flat) ** 0.5)[:count]
+    return mean.astype(np.float32), basis
 
 
 @dataclass
@@ -147,8 +149,10 @@ def train_eyes(config: EyesConfig) -> Path:
         order = torch.randperm(data.voted, generator=rng)[: steps * settings.batch_size].view(steps, -1)
         sums: dict[str, float] = {}
         for step, voted in enumerate(order):
-            others = torch.randint(data.voted, len(data.pixels), (settings.wild_size,), generator=rng)
-            rows = torch.cat([voted, others]) if len(data.pixels) > data.voted else voted
+            rows = voted
+            if len(data.pixels) > data.voted:
+                others = torch.randint(data.voted, len(data.pixels), (settings.wild_size,), generator=rng)
+                rows = torch.cat([voted, others])
             shown, targets = _show(data, rows, config, partner, swapped, rng)
             blanks = draw_nonfaces(faces.pixels, pictures, settings.nonface_size, np_rng)
             blanks_ = corrupt(torch.from_numpy(blanks).unsqueeze(1).float() / 255, rng)
