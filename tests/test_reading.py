@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoreason.explain.read.claims import mentions
-from emoreason.explain.read.sections import parse
+from emoreason.explain.read.sections import parse, stated_label
 from emoreason.explain.sheet import Reasoned, Sheet
 from emoreason.explain.write import writer
 from emoreason.knowledge.emotion_words import leaks
@@ -257,3 +257,8 @@ def test_the_asked_labels_leak_with_their_forms_and_synonyms():
 
 def test_leaks_are_said_once_and_in_order():
     assert leaks("Angry, sad, angry.") == ["angry", "sad"]
+
+
+def test_two_labels_that_are_too_close_are_no_claim():
+    said = "I give no answer, because anger and disgust are too close to decide."
+    assert stated_label(said, ("anger", "disgust", "fear")) is None

@@ -69,6 +69,7 @@ def _words_of(text: str) -> str:
 _BREAK = re.compile(
     r"[.;:!?\n()—–]|,(?!\s*(?:or|nor)\b)|\b(?:but|while|whereas|although|though|however|yet|so|because)\b", re.I
 )
+_UNDECIDED = re.compile(r"\btoo close to (?:decide|call|tell)\b", re.I)
 _SAME = re.compile(r"\s*(?:[,/&]|or|nor|and|\s)*\s*", re.I)  # between two labels of one list
 _HEDGE = _words_of("""
     more or less
@@ -108,6 +109,8 @@ _POSSIBLE = re.compile(r"^\s*(?:[\w'’]+\s+){0,3}?possible\b", re.I)
 
 def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
     """The requested label that the conclusion settles on; None if it names none, or several on equal terms."""
+    if _UNDECIDED.search(conclusion):
+        return None
     spots = [spot for spot in find(conclusion, _words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
     shares: dict[str, float] = {}
     by_kind: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
