@@ -312,7 +312,8 @@ def unit_knots(answers: np.ndarray, target: np.ndarray, fit: ReadoutFit) -> tupl
     absent = float(p[rising[low[-1]]]) if len(low) else 0.01
     absent = float(np.clip(absent, 0.005, present - 0.02))
     sure = float(np.clip(max(sure, fit.sure_from), present + 0.01, 0.98))
-    strong = float(np.clip(np.quantile(p[truth], 0.85), sure + 0.005, 0.995))
+    usual = float(np.quantile(p[truth], 0.85)) if truth.any() else 1.0
+    strong = float(np.clip(usual, sure + 0.005, 0.995))
     return absent, present, sure, strong
 
 
