@@ -36,4 +36,4 @@ def read_coded(path: Path) -> tuple[list[str], np.ndarray]:
         rows = list(csv.DictReader(file))
     passes = [[read_line(row[column]) for row in rows] for column in rows[0] if column not in ("name", "source")]
     codes = np.array(passes)
-    return [row["name"] for row in rows], consensus(codes) if len(codes) > 1 else codes[0]
+    return [row["name"] for row in rows], consensus(list(codes)) if len(codes) > 1 else codes[0]

@@ -23,7 +23,7 @@ def draw_nonfaces(faces: np.ndarray, pictures: Sequence[np.ndarray], n: int, rng
         elif draw < 0.55:
             made.append(_detail(faces[rng.integers(len(faces))], rng))
         elif draw < 0.75 and len(pictures):
-            made.append(_piece(pictures[rng.integers(len(pictures))], rng))
+            made.append(_piece(pictures[int(rng.integers(len(pictures)))], rng))
         else:
             made.append(kinds[rng.integers(len(kinds))](rng))
     return np.stack(made)
