@@ -103,13 +103,14 @@ def search(image: Image.Image, detector: Detector) -> list[Detection]:
     """Search at a size that is fast. Search turned copies and larger sizes only if that may find more faces."""
     seen = _glance(image, detector, SEARCH_SIZE)
     if any(face.score >= detector.sure for face in seen):
-        weak = [face for face in seen if face.score < MIN_SCORE]
+        small = SMALL_FACE * max(1.0, max(image.size) / SEARCH_SIZE)
+        weak = [face for face in seen if face.score < MIN_SCORE and face.box[3] < small]
         found = suppress_doubles(_clear(seen) + _confirm(image, weak[:MAX_CLOSE_UPS], detector, (0.0,)))
     else:
         found = _search_turned(image, detector, seen)
-    if max(image.size) < TIGHT_SIZE or any(face.roll for face in found):
-        return found
-    return _search_finer(image, detector, found)
+    if max(image.size) >= TIGHT_SIZE and not any(face.roll for face in found):
+        found = _search_finer(image, detector, found)
+    return suppress_doubles(found + _clear(seen))
 
 
 def _glance(image: Image.Image, detector: Detector, size: int) -> list[Detection]:
@@ -125,7 +126,7 @@ def _glance(image: Image.Image, detector: Detector, size: int) -> list[Detection
 
 
 def _search_turned(image: Image.Image, detector: Detector, seen: Sequence[Detection]) -> list[Detection]:
-    """Decide how the faces seen are turned; search turned copies of the picture if they are turned or there are none.
+    """Decide how the faces seen are turned; search turned copies of the picture if they are turned or none is good.
 
     A face upside down is often clear, but with a lower score than if it is turned back."""
     found = []
@@ -142,7 +143,7 @@ def _search_turned(image: Image.Image, detector: Detector, seen: Sequence[Detect
             found += _confirm(image, seen_turned, detector, (roll,))
         if found:
             break
-    return suppress_doubles(found + _clear(seen))
+    return suppress_doubles(found)
 
 
 def _glance_turned(small: Image.Image, detector: Detector, roll: float, scale: float) -> list[Detection]:
