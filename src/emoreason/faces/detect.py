@@ -21,7 +21,8 @@ from emoreason.core.types import Face, Picture
 MIN_SCORE = 0.6  # photographed faces score 0.8 to 0.95; cats, headlights and galaxies 0.2 to 0.75
 # Long sides in pixels: time grows with the area, and of faces below 40 pixels more and more are missed.
 SEARCH_SIZE, FINE_SEARCH_SIZE, FINEST_SEARCH_SIZE = 640, 1000, 2000
-SMALL_FACE = 40  # a face this small where it was searched suggests that there are smaller ones
+# Smaller faces at SEARCH_SIZE suggest that there are more, so the picture is searched at FINE_SEARCH_SIZE; and so on.
+SMALL_FACE, SMALLER_FACE = 40, 36
 TILE_SIZE, TILE_OVERLAP = 1000, 96  # the finest search is cut into tiles: less memory, and faster per pixel
 WEAK_SCORE = 0.2  # nine of ten faces of 40 pixels, and most of those turned by 45 degrees, score as much
 CLOSE_UP_SIZE, CLOSE_UP_SIDE = 160, 2.5  # weak faces are looked at in close-ups of 2.5 times their size
@@ -162,10 +163,11 @@ def _search_finer(image: Image.Image, detector: Detector, found: list[Detection]
     """Search at larger sizes as long as the faces found are small; at the largest, if there is none."""
     longest = max(image.size)
     searched = min(longest, SEARCH_SIZE)
-    for size in (FINE_SEARCH_SIZE, FINEST_SEARCH_SIZE) if found else (FINEST_SEARCH_SIZE,):
+    finest = (FINEST_SEARCH_SIZE, SMALLER_FACE)
+    for size, small in ((FINE_SEARCH_SIZE, SMALL_FACE), finest) if found else (finest,):
         size = min(size, 2 * longest)
         smallest = min((face.box[3] for face in found), default=0.0)
-        if size <= 1.2 * searched or smallest * searched / longest >= SMALL_FACE:
+        if size <= 1.2 * searched or smallest * searched / longest >= small:
             break
         if size <= FINE_SEARCH_SIZE:
             finer = _clear(_search_at(image, detector, size))
