@@ -1,8 +1,8 @@
 """A small server that speaks the chat-completions protocol over loopback and answers by rules from what it is told.
 
-The name of the model says how it behaves: good, leaky (repaired when asked), stubborn (never), swapped (wrong label,
-repaired when asked), word (no probabilities), vague (no verdict), thinker, obliging (agrees with everything), and ways
-to fail.
+The name of the model says how it behaves: good, leaky (names a feeling until asked again), stubborn (always does),
+swapped (wrong label until asked again), word (no probabilities), vague (no verdict), thinker, obliging (agrees with
+everything), looping (never ends), and ways to fail.
 """
 
 import json
@@ -11,7 +11,11 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-WRITERS = ("good", "leaky", "stubborn", "swapped", "word", "vague", "thinker", "obliging", "whole", "busy", "picky")
+from emoreason.explain.read.claims import mentions
+from emoreason.knowledge.facs import ACTION_UNITS, PLAIN_NAMES
+
+WRITERS = ("good", "leaky", "stubborn", "swapped", "word", "vague", "thinker", "obliging", "looping", "whole", "busy",
+           "picky")  # fmt: skip
 FAILURES = ("html", "garbled", "cut", "mute", "broken", "empty", "failing", "late")
 MODELS = WRITERS + FAILURES
 
@@ -138,52 +142,48 @@ def told(messages: list[dict]) -> list[str]:
 
 def _reply(model: str, messages: list[dict]) -> str:
     texts = told(messages)
-    repairing = "does not pass the check" in texts[-1]
-    asked = next(text for text in reversed(texts) if re.search(r"Step \d\.|Rewrite|\(Answer in", text))
-    if "Step 1." in asked:
-        phrases = re.findall(r'for example "(.+)"', asked.split("Also seen")[0])
-        sentences = [f"{phrase[0].upper()}{phrase[1:]}." for phrase in phrases] or ["No movement stands out."]
-        if model == "stubborn" or (model == "leaky" and not repairing):
-            sentences.append("The person looks happy.")
-        if model == "thinker":
-            return "<think>\nShould I say happy?\n</think>\n\n**Key Observations:**\n" + "\n".join(
-                f"- {s}" for s in sentences
-            )
-        return " ".join(sentences)
-    if "Step 2." in asked:
+    asked, again = texts[-1], "Write it plainly" in texts[-1]
+    if model == "looping" and "shown best" not in asked:
+        return "The brows go up and " * 2000
+    if "Write what is seen" in asked or "no part of the face moves" in asked:
+        return _seen(model, asked, again)
+    if "shown best" in asked:
         labels = re.search(r"shown best: (.+)\? Answer", asked)[1].split(", ")
         return "That is hard to tell from here." if model == "vague" else f"{labels[1].capitalize()}."
-    if "Step 3." in asked:
-        label, percent = re.search(
-            r"expression shown is (.+), and that this has ((?:over |under )?\d+%)", asked
-        ).groups()
-        if model == "swapped" and not repairing:
+    if "There is no label" in asked or "not enough for a label" in asked:
+        return "This is left open."
+    if found := re.search(r"that the face shows (.+?), and", asked):
+        label = found[1]
+        if model == "swapped" and not again:
             label = next(other for other in ("sadness", "fear") if other != label)
-        bold = "**" if model == "thinker" else ""
-        return (f"{bold}Overall emotional interpretation:{bold} Taken together, the movements fit {label}.\n\n"
-                f"{bold}Conclusion:{bold} The expression shown is {label}, with {percent}.")  # fmt: skip
-    if "Rewrite" in asked:
-        return _rewritten(model, asked)
-    facts = re.search(r"Measured for this face[^:]*: (.+?)\.(?:\s|$)", texts[1])[1]
-    label, percent = re.match(r"(.+?) ((?:over |under )?\d+%)", facts).groups()
+        return f"**Reading:** This looks like {label}." if model == "thinker" else f"This looks like {label}."
+    if found := re.search(r"movements fit (.+?), what", asked):
+        return f"Taken together, the movements fit {found[1]}, as far as the numbers can be trusted."
     if model == "obliging":
-        return "Yes, you are right, the face clearly shows anger."
-    if re.search("how sure", texts[-1] if not repairing else asked, re.I):
-        return f"The label {label} has {percent}, and that is how sure the reading is."
-    return f"No, the label stays {label}, which has {percent}."
+        return "Yes, you are right, the face clearly shows fear."
+    label, share = re.search(r"Label: (.+?)\. Shares: \1 ((?:over |under )?\d+%)", texts[0]).groups()
+    return f"No, the label stays {label}, which has {share}."
 
 
-def _rewritten(model: str, asked: str) -> str:
-    """The first word moved or exchanged; `leaky` adds a feeling, `swapped` another number."""
-    text = asked.split("\nAnswer: ")[-1] if "Answer:" in asked else asked.split(":\n", 1)[1]
-    if "observations" in asked.split(":\n")[0] or "Rewrite these" in asked:
-        text = asked.rsplit("expression:\n", 1)[1]
-        return f"{text} The person looks happy." if model == "leaky" else f"As can be seen, {text[0].lower()}{text[1:]}"
-    if model == "swapped":
-        return re.sub(r"\d+%", "3%", text)
-    if "Conclusion:" in text:
-        return text.replace("Conclusion: ", "Conclusion: All in all, ")
-    return text if model == "leaky" else f"{text} That is all."
+def _seen(model: str, asked: str, again: bool) -> str:
+    named = re.search(r"strength: (.+)\. Use no word", asked)
+    codes = {name: code for code, name in PLAIN_NAMES.items()}
+    pairs = [re.fullmatch(r"(.+) \((\w+)\)", item).groups() for item in named[1].split("; ")] if named else []
+    phrases = [_phrase(codes[name], band) for name, band in pairs] or ["nothing stands out"]
+    sentences = [f"{phrase[0].upper()}{phrase[1:]}." for phrase in phrases]
+    if model == "stubborn" or (model == "leaky" and not again):
+        sentences.append("The person looks happy.")
+    if model == "thinker":
+        items = "\n".join(f"- {sentence}" for sentence in sentences)
+        return f"<think>\nShould I say happy?\n</think>\n\n**Key Observations:**\n{items}"
+    return " ".join(sentences)
+
+
+def _phrase(code: str, band: str) -> str:
+    """A clause that the checks read as exactly this unit and band."""
+    phrases = ACTION_UNITS[code].phrases[band]
+    parsed = {phrase: [(m.action_unit, m.band, m.present) for m in mentions(phrase)] for phrase in phrases}
+    return next((phrase for phrase in phrases if parsed[phrase] == [(code, band, True)]), phrases[0])
 
 
 def _alternatives(text: str, messages: list[dict]) -> list[dict]:

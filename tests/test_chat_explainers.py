@@ -1,6 +1,5 @@
 """General chat models as explainers: a real server over loopback, and small random models of transformers."""
 
-import random
 import re
 
 import numpy as np
@@ -13,27 +12,23 @@ from PIL import Image
 import chat_models
 from chat_server import ChatServer, told
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.explain.backends import chat_prompts as chat_script
-from emoreason.explain.backends.chat_explainer import ChatExplainer, observation_problems
-from emoreason.explain.backends.chat_sections import SectionStream, until, without_thoughts
+from emoreason.explain.backends.chat_explainer import ChatExplainer
+from emoreason.explain.backends.chat_sections import loops, one_line, until, without_thoughts
 from emoreason.explain.backends.endpoint import Endpoint, read_alternatives
 from emoreason.explain.backends.factory import load_explainer
-from emoreason.explain.check.explanations import check
-from emoreason.explain.explanation import Question, Subject, Turn, consume
-from emoreason.explain.prompts import load_prompts
-from emoreason.explain.read.sections import HEADINGS
-from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.write import writer
-from emoreason.explain.write.grammar import sample
+from emoreason.explain.backends.parts import CANDIDATES, RETRY_TEMPERATURE, UNREAD
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.explanation import Question, Style, Subject, Turn, consume
+from emoreason.explain.sheet import Placed, Sheet
 from emoreason.knowledge.emotion_words import leaks
-from emoreason.knowledge.facs import ACTION_UNITS
-from emoreason.train.text.teacher import load_teacher
+from emoreason.knowledge.facs import PLAIN_NAMES
 
 UNITS = {"1": 0.05, "4": 0.1, "6": 0.7, "12": 0.9, "25": 0.45}
 LABELS = {"happiness": 0.8, "neutral": 0.12, "sadness": 0.05, "fear": 0.03}
 FACE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8))
 SUBJECT = Subject(Sheet(UNITS, LABELS), FACE)
+UNREADABLE = Sheet({}, LABELS, abstained=True, why="the face is 12 pixels wide")
 
 
 @pytest.fixture(autouse=True)
@@ -49,67 +44,75 @@ def server():
 
 
 def explained(explainer, subjects=(SUBJECT,), decide="evidence"):
-    """The pieces of the first face as one text, and all explanations."""
+    """The pieces of the first face, without the empty ones, and all explanations."""
     pieces, run = [], explainer.explain(list(subjects), decide)
     while True:
         try:
             pieces.append(next(run))
         except StopIteration as done:
-            return [piece.text for piece in pieces if piece.row == 0], done.value
+            return [piece.text for piece in pieces if piece.row == 0 and piece.text], done.value
+
+
+def ask(text, explanation=None, history=()):
+    return Question(text, [Placed(SUBJECT.sheet)], 0, (0,), [FACE], explanation, history)
+
+
+def answered(explainer, question):
+    [answer] = consume(explainer.answer([question]))
+    return answer
 
 
 # ---- an endpoint -----------------------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_explains_in_three_steps_and_streams(server):
+def test_an_endpoint_explains_in_steps(server):
     explainer = load_explainer(f"{server.address}#good")
     pieces, [made] = explained(explainer)
-    assert len(pieces) > 20 and "".join(pieces) == made.text
-    assert made.checks.ok and not made.repaired, made.checks.problems()
+    seen, weighing, reading = (made.sections.observations, made.sections.interpretation, made.sections.conclusion)
+    assert pieces == [f"{reading} {seen}", f" {weighing}"] and "".join(pieces) == made.short
+    assert made.checks.ok and made.checks.route == "model", made.checks.problems()
     assert made.explainer == f"{server.address}#good"
     assert abs(sum(made.reasoned.probabilities.values()) - 1) < 1e-9
-    assert (
-        made.reasoned.label == "neutral" and made.agreement is False
-    )  # the second of the labels, as the server answers
+    assert made.reasoned.label == "neutral" and made.agreement is False  # the second label, as the server answers
     assert made.reasoned.probabilities["neutral"] == pytest.approx(0.5 / 0.9, abs=0.01)
-    first, second, third = server.requests
+    first, second, third, fourth = server.requests
     assert not any(word in text for text in told(first["messages"]) for word in LABELS)
     assert leaks(" ".join(told(first["messages"])), tuple(LABELS)) == []
     assert second["logprobs"] and "happiness, neutral, sadness, fear" in told(second["messages"])[-1]
-    assert "80%" in told(third["messages"])[-1] and 'was "neutral"' in told(third["messages"])[-1]
+    assert "happiness 80%, neutral 12%" in told(third["messages"])[-1]
+    assert told(fourth["messages"])[-2] == reading and seen in told(fourth["messages"])
     assert all("image" not in str(request["messages"]) for request in server.requests)
     sent = " ".join(name.lower() for request in server.requests for name in request["headers"])
     assert "authorization" not in sent and "openai" not in sent and "stainless-os" not in sent  # nothing of the user
 
 
-def test_a_leak_is_repaired_before_a_label_was_shown(server):
-    explainer = load_explainer(f"{server.address}#leaky")
-    pieces, [made] = explained(explainer)
-    assert made.checks.ok and made.repaired and explainer.counts["repair asked"] == 1
-    assert "happy" in "".join(pieces) and "happy" not in made.text
-    asked = told(server.requests[1]["messages"])
-    assert '"happy"' in asked[-1] and "neutral" not in " ".join(asked)
-    assert len(server.requests) == 4
+def test_a_text_that_fails_is_written_again_before_a_label_was_shown(server):
+    pieces, [made] = explained(load_explainer(f"{server.address}#leaky"))
+    assert made.checks.ok and made.checks.route == "retried" and "happy" not in "".join(pieces)
+    first, again, verdict, *_ = server.requests
+    assert first["temperature"] == 0 and again["temperature"] == RETRY_TEMPERATURE and again["seed"] == 1
+    assert not any("happy" in text or "neutral" in text for text in told(again["messages"]))  # no list of findings
+    assert "happy" not in " ".join(told(verdict["messages"])) and len(server.requests) == 5
 
 
-def test_a_text_that_stays_wrong_is_flagged_after_one_repair(server):
-    explainer = load_explainer(f"{server.address}#stubborn")
-    _, [made] = explained(explainer)
-    assert made.repaired and not made.checks.ok and made.checks.leaks == ("happy",)
-    assert explainer.counts["flagged"] == 1
-    assert sum("does not pass the check" in told(r["messages"])[-1] for r in server.requests) == 1
+@pytest.mark.parametrize("model", ["stubborn", "looping"])
+def test_the_built_in_text_steps_in(server, model):
+    pieces, [made] = explained(load_explainer(f"{server.address}#{model}"))
+    assert made.checks.ok and made.checks.route == "written" and "happy" not in made.sections.observations
+    asked = [request for request in server.requests if "Write what is seen" in told(request["messages"])[-1]]
+    assert len(asked) == CANDIDATES and "".join(pieces) == made.short
 
 
-def test_a_wrong_conclusion_is_repaired(server):
+def test_a_wrong_reading_is_written_again(server):
     _, [made] = explained(load_explainer(f"{server.address}#swapped"))
-    assert made.repaired and made.checks.ok and made.checks.stated == "happiness"
+    assert made.checks.ok and made.checks.route == "retried" and made.checks.stated == "happiness"
 
 
 def test_thoughts_and_markdown_do_not_reach_the_text(server):
     pieces, [made] = explained(load_explainer(f"{server.address}#thinker"))
-    assert made.checks.ok and not made.repaired, made.checks.problems()
+    assert made.checks.ok and made.checks.route == "model", made.checks.problems()
     assert "think" not in made.text and "*" not in made.text and made.text.count("\n") == 2
-    assert "".join(pieces) == made.text
+    assert "".join(pieces) == made.short and made.short.startswith("This looks like happiness. The ")
 
 
 def test_a_server_that_does_not_stream_is_read_whole(server):
@@ -124,12 +127,10 @@ def test_a_word_is_a_verdict_and_a_vague_answer_is_none(server):
     assert made.sheet.label == "neutral" and not made.sheet.calibrated
     _, [both] = explained(word, decide="both")
     assert both.sheet.probabilities == LABELS  # a word has no probabilities to multiply
-    assert word.counts["verdict without probabilities"] == 2
     assert sum(bool(r.get("logprobs")) for r in server.requests) == 1  # it is not asked again
-    vague = load_explainer(f"{server.address}#vague")
-    _, [made] = explained(vague, decide="reasoned")
+    _, [made] = explained(load_explainer(f"{server.address}#vague"), decide="reasoned")
     assert made.reasoned is None and made.agreement is None and made.sheet.probabilities == LABELS
-    assert vague.counts["verdict not readable"] == 1 and made.to_dict()["reasoned"] is None
+    assert made.to_dict()["reasoned"] is None
 
 
 def test_both_decide_by_their_product(server):
@@ -140,13 +141,17 @@ def test_both_decide_by_their_product(server):
         explained(load_explainer(f"{server.address}#good"), decide="nobody")
 
 
-def test_nothing_is_asked_about_a_face_that_was_not_read(server):
+def test_a_face_without_a_label_is_described_and_one_without_measurements_is_not(server):
     explainer = load_explainer(f"{server.address}#good")
-    quiet = Subject(Sheet(UNITS, LABELS, abstained=True, why="the face is 12 pixels wide"), FACE)
-    unread = Subject(Sheet({}, LABELS, abstained=True, why="the picture is almost even"), FACE)
-    _, made = explained(explainer, [quiet, unread])
-    assert server.requests == [] and all(one.checks.ok for one in made)
-    assert "12 pixels" in made[0].text
+    _, [unread] = explained(
+        explainer, [Subject(Sheet({}, LABELS, abstained=True, why="the face is 12 pixels wide"), FACE)]
+    )
+    assert server.requests == [] and unread.checks.ok and unread.checks.route == "written"
+    assert "12 pixels" in unread.short and UNREAD not in unread.short
+    even = {"happiness": 0.45, "neutral": 0.44, "sadness": 0.11}
+    _, [open_] = explained(explainer, [Subject(Sheet(UNITS, even, abstained=True, why="two labels are close"), FACE)])
+    assert open_.checks.ok and open_.checks.stated is None and open_.checks.route == "model"
+    assert "two labels are close" in told(server.requests[2]["messages"])[-1]
 
 
 def test_pictures_are_sent_only_where_they_were_asked_for(server):
@@ -158,32 +163,53 @@ def test_pictures_are_sent_only_where_they_were_asked_for(server):
         assert len(uris) == 1 and uris[0].startswith("data:image/png;base64,")
 
 
-def test_follow_up_questions_are_checked(server):
+def test_answers_are_checked(server):
     good = load_explainer(f"{server.address}#good")
     _, [made] = explained(good)
-    [answer] = consume(
-        good.answer([Question("How sure are you?", SUBJECT, made, [Turn("Why?", "The lip corners are pulled up.")])])
-    )
-    assert "80%" in answer and good.counts["built-in answers"] == 0
-    talk = told(server.requests[-1]["messages"])
-    assert made.text in talk and "Why?" in talk and "happiness 80%, neutral 12%" in talk[1]
-    obliging = load_explainer(f"{server.address}#obliging")
-    [answer] = consume(obliging.answer([Question("No, she is angry, believe me.", SUBJECT, made)]))
-    assert "happiness" in answer and not answer.startswith("Yes")
-    assert obliging.counts["answer repair asked"] == 1 and obliging.counts["built-in answers"] == 1
+    answer = answered(good, ask("Why not fear?", made, [Turn("Why?", "The lip corners are pulled up.", (0,))]))
+    assert answer.text == "No, the label stays happiness, which has 80%." and answer.route == "model"
+    rules, *talk = told(server.requests[-1]["messages"])
+    assert talk[1:] == [made.short, "Why?", "The lip corners are pulled up.", "Why not fear?"]
+    for fact in (
+        "AU12 mouth corners up, strong",
+        "brows down and together",
+        "happiness 80%, neutral 12%",
+        "checked on",
+    ):
+        assert fact in rules
+    server.requests.clear()
+    obliging = answered(load_explainer(f"{server.address}#obliging"), ask("No, she is afraid, believe me.", made))
+    assert obliging.route == "written" and not obliging.text.startswith("Yes") and len(server.requests) == CANDIDATES
+    assert answered(load_explainer(f"{server.address}#looping"), ask("Why?")).route == "written"
 
 
-def test_policy_questions_never_reach_the_model(server):
-    explainer = load_explainer(f"{server.address}#obliging")
-    for question in ("Who is this person?", "Is he lying?", "Does she have depression?"):
-        pieces = list(explainer.answer([Question(question, SUBJECT)]))
-        assert len(pieces) == 1 and "angry" not in pieces[0].text
-    assert server.requests == []
+def test_the_model_reads_the_sheets_of_all_faces_in_view(server):
+    sad = Sheet({"15": 0.5, "4": 0.2, "12": 0.0}, {"happiness": 0.1, "sadness": 0.9}, calibrated=False, yaw=30.0)
+    faces = [Placed(SUBJECT.sheet, 1, "left"), Placed(sad, 2, "middle"), Placed(UNREADABLE, 3, "right")]
+    question = Question("And the other one?", faces, 0, (1,), [FACE] * 3, None, [Turn("Why?", "It smiles.", (0,))])
+    consume(load_explainer(f"vision:{server.address}#obliging").answer([question]))
+    messages = server.requests[0]["messages"]
+    rules, before, _, asked = told(messages)
+    assert "Face 2 of 3, middle.\nMovements: AU15 mouth corners down, slight. Not clear: brows down" in rules
+    assert "not there: mouth corners up" in rules and "head turned 30° to the right" in rules
+    assert "sadness 90%, happiness 10%. These numbers are estimates." in rules
+    assert "Face 3 of 3, right.\nMovements: not measured.\nNo label: the face is 12 pixels wide." in rules
+    assert before.endswith("(This is about face 1.)") and asked.startswith("And the other one?\n")
+    assert "This is about face 2." in asked and "The pictures show face 2" in rules
+    assert str(messages).count("data:image/png") == 1
+
+
+def test_another_wording_has_another_seed(server):
+    explainer = load_explainer(f"{server.address}#good")
+    for variation in (1, 2):
+        consume(explainer.answer([ask("Why?")], Style(variation=variation)))
+    assert [request["temperature"] for request in server.requests] == [0.7, 0.7]
+    assert [request["seed"] for request in server.requests] == [CANDIDATES, 2 * CANDIDATES]
 
 
 def test_closing_the_generator_closes_the_connection(server):
     run = load_explainer(f"{server.address}#late").explain([SUBJECT])
-    next(run), next(run)
+    assert next(run).text == next(run).text == ""  # nothing to show yet, but a chance to stop
     run.close()  # and does not wait for the five seconds that the server takes
 
 
@@ -271,53 +297,47 @@ def test_a_picture_is_explained_from_end_to_end(server, astronaut):
 
 # ---- the text while it arrives ---------------------------------------------------------------------------------------
 
-WRITTEN = (
-    "The brows",
-    " are",
-    " lowered.",
-    "x",
-    "Conclusion",
-    "Key ",
-    "observations",
-    "Interpretation",
-    "Overall emotional ",
-)
-PIECES = st.lists(st.sampled_from((*WRITTEN, "\n", "\n\n", " ", ":", "- ", "**", "1. ")), max_size=25)
+WRITTEN = ("The brows", " are", " lowered.", "x", "Conclusion", "Key ", "observations", "**Reading:**", "# So")
 
 
-@settings(max_examples=200, deadline=None)
-@given(PIECES)
-def test_cleaned_text_does_not_depend_on_how_it_was_cut(pieces):
-    def cleaned(parts):
-        reader = SectionStream(HEADINGS[1:])
-        return "".join([*(reader.feed(part) for part in parts), reader.close()])
-
-    whole = "".join(pieces)
-    assert cleaned(pieces) == cleaned([whole]) == cleaned(list(whole))
-    assert "*" not in cleaned([whole]) and not re.search(r"  |\n\n", cleaned([whole]))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from((*WRITTEN, "\n", "\n\n", " ", ":", "- ", "**", "1. ", '"')), max_size=25))
+def test_a_cleaned_text_is_one_plain_line(pieces):
+    text = one_line("".join(pieces))
+    assert not re.search(r"[*#\n]|  ", text) and text == text.strip()
 
 
-def test_lists_become_sentences_and_other_sections_go():
-    reader = SectionStream(HEADINGS[:1])
-    raw = "**Key Observations**\n- The brows are lowered\n- The jaw drops.\n\n## Conclusion:\nIt is fear."
-    assert reader.feed(raw) + reader.close() == " The brows are lowered. The jaw drops."
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("**Key Observations**\n- The brows are lowered\n- The jaw drops.\n\n## Conclusion:\nIt is fear.",
+         "The brows are lowered. The jaw drops."),
+        ("Sure! Here is the text:\n\nThe brows are *up*.", "The brows are up."),
+        ("1. The jaw drops.\n2. The brows are up.", "The jaw drops. The brows are up."),
+        ("Reading: It looks sad.\nWeighing: The chin fits.", "It looks sad."),
+        ('"A close-up of a face."', "A close-up of a face."),
+        ('It is "neutral".', 'It is "neutral".'),
+        ("8. The jaw is far down.", "8. The jaw is far down."),
+    ],
+)  # fmt: skip
+def test_markdown_headings_and_lists_go(raw, clean):
+    assert one_line(raw) == clean
+
+
+def test_thoughts_stop_strings_and_loops():
     assert "".join(without_thoughts(["<th", "ink>hm</thi", "nk>\n\nHello", " there"])) == "\n\nHello there"
     assert "".join(without_thoughts(["<b>", "x"])) == "<b>x"
     assert "".join(until(["It is so.\nUs", "er: next"], ("\nUser:",))) == "It is so."
     assert "".join(until(["It is so.\nUs", "ual"], ("\nUser:",))) == "It is so.\nUsual"
+    twice = "The inner corners of the brows are slightly raised, the outer corners of the brows are slightly raised"
+    assert not loops(twice) and loops(f"{twice}, the outer corners of the brows are slightly raised")
+    assert loops("no no no no no no no no") and loops("?!" * 12) and not loops("")
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(st.sampled_from(list(ACTION_UNITS)), st.floats(0, 1), min_size=1))
-def test_the_example_clauses_of_any_sheet_pass_the_check(units):
-    sheet = Sheet(units, LABELS)
-    text = chat_script.first_step(sheet, picture=False)
-    assert leaks(text, tuple(LABELS)) == []
-    clauses = re.findall(r'for example "(.+)"', text.split("Also seen")[0])
-    found = observation_problems(
-        " ".join(f"{clause[0].upper()}{clause[1:]}." for clause in clauses) or "Nothing.", sheet
-    )
-    assert found == []
+@given(st.dictionaries(st.sampled_from(list(PLAIN_NAMES)), st.floats(0, 1), min_size=1))
+def test_no_sheet_gives_a_first_prompt_with_an_emotion_word(units):
+    assert leaks(chat_script.seen(Sheet(units, LABELS), picture=True), tuple(LABELS)) == []
 
 
 def test_alternatives_of_tokens_are_read_along_the_answer():
@@ -336,17 +356,17 @@ def test_alternatives_of_tokens_are_read_along_the_answer():
 # ---- transformers ----------------------------------------------------------------------------------------------------
 
 
-def test_a_text_model_streams_and_is_checked_repaired_and_flagged(tmp_path):
+def test_the_texts_of_a_text_model_are_checked(tmp_path):
     explainer = load_explainer(chat_models.text_model(tmp_path), device="cpu")
     explainer.chat.most_tokens = 24
     pieces, [made] = explained(explainer)
-    assert len(pieces) > 6 and made.text in "".join(pieces)
-    assert made.repaired and not made.checks.ok  # random weights write no sentence
+    assert made.checks.ok and made.checks.route == "written"  # random weights write no sentence
+    assert "".join(pieces) == made.short
     assert sum(made.reasoned.probabilities.values()) == pytest.approx(1)
     assert len(set(made.reasoned.probabilities.values())) == len(LABELS)
-    assert explained(explainer)[1][0].text == made.text  # greedy
-    [answer] = consume(explainer.answer([Question("Why not fear?", SUBJECT, made)]))
-    assert check(made.text, SUBJECT.sheet) == made.checks and "fear" in answer.lower()
+    assert explained(explainer)[1][0].text == made.text
+    question = ask("Why not fear?", made)
+    assert check_answer(answered(explainer, question).text, question.text, question.view) == []
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3", "Gemma3Text"])
@@ -377,7 +397,7 @@ def test_templates_without_a_system_role_and_no_template_at_all(tmp_path):
     talk = [chat_script.system(), chat_script.user("Say it.")]
     strict = load_explainer(chat_models.text_model(tmp_path / "a", template=chat_models.NO_SYSTEM), device="cpu").chat
     read = strict.tokenizer.decode(strict.prepare(talk, ())["input_ids"][0])
-    assert read.count("<|im_start|>") == 2 and "Rules:" in read and "Say it." in read
+    assert read.count("<|im_start|>") == 2 and "trained eye" in read and "Say it." in read
     bare = load_explainer(chat_models.text_model(tmp_path / "b", "Llama", template=None), device="cpu").chat
     assert bare.tokenizer.decode(bare.prepare(talk, ())["input_ids"][0]).endswith("User: Say it.\n\nAssistant:")
     bare.most_tokens = 8
@@ -399,62 +419,13 @@ def test_an_image_text_model_sees_the_face(tmp_path, kind):
     explainer = load_explainer(getattr(chat_models, kind)(tmp_path), device="cpu")
     chat = explainer.chat
     chat.most_tokens = 16
-    pieces, [made] = explained(explainer)
-    assert len(pieces) > 4 and made.repaired and not made.checks.ok
+    _, [made] = explained(explainer)
+    assert made.checks.ok and made.checks.route == "written"
     assert sum(made.reasoned.probabilities.values()) == pytest.approx(1)
     chat.model.double()
-    talk = [chat_script.system(), chat_script.user(chat_script.first_step(SUBJECT.sheet, True))]
+    talk = [chat_script.system(), chat_script.user(chat_script.seen(SUBJECT.sheet, True))]
     seen, same, blank = (chat.score(talk, [face], list(LABELS)) for face in (FACE, FACE, Image.new("L", (48, 48), 255)))
     assert seen == same and seen != blank
     assert seen == pytest.approx([whole_text(chat, chat.prepare(talk, [FACE]), label) for label in LABELS], abs=1e-4)
-    [told] = consume(explainer.answer([Question("Compare the two faces.", SUBJECT, made, other=SUBJECT)]))
-    assert isinstance(told, str)
-
-
-# ---- the teacher -----------------------------------------------------------------------------------------------------
-
-
-def conversation() -> Conversation:
-    sheet, rng, script = SUBJECT.sheet, random.Random(3), load_prompts()
-    own = Reasoned({label: float(label == "happiness") for label in sheet.labels})
-    grammars = (
-        writer.observations(sheet, rng),
-        writer.interpretation(sheet, own, rng),
-        writer.conclusion(sheet, own, rng),
-    )
-    texts = [sample(node, rng) for node in grammars]
-    turns = (
-        (IMAGE + script.opening(sheet), texts[0]),
-        (script.verdict, "happiness"),
-        (script.disclosure(sheet) + script.interpretation, f"{texts[1]}{script.conclusion} {texts[2]}"),
-        (script.turn("How sure are you?"), "The label happiness has 80%."),
-    )
-    messages = [Message(*pair) for turn in turns for pair in zip(("user", "assistant"), turn, strict=True)]
-    return Conversation(tuple(messages), ("a.png",), {"units": UNITS}, {"writer": "built-in"})
-
-
-def test_a_teacher_rewrites_under_the_checks(server):
-    made = conversation()
-    teacher = load_teacher(server.address, "good")
-    fresh = teacher(made, SUBJECT.sheet)
-    assert fresh.messages[1].content.startswith("As can be seen, ")
-    assert "\nConclusion: All in all, " in fresh.messages[5].content
-    assert fresh.messages[7].content == "The label happiness has 80%. That is all."
-    assert [m.role for m in fresh.messages] == [m.role for m in made.messages] and fresh.evidence == made.evidence
-    assert fresh.provenance["writer"] == f"built-in, rewritten by {server.address}#good"
-    assert fresh.provenance["rewritten"] == ["observations", "interpretation", "answer 1"]
-    assert "observations 1 of 1, interpretation 1 of 1, answer 1 of 1; 0 rejected" in teacher.report()
-    assert not any(label in " ".join(told(server.requests[0]["messages"])) for label in LABELS)
-
-
-def test_rewrites_that_fail_a_check_are_counted_and_left_out(server):
-    made = conversation()
-    leaky = load_teacher(server.address, "leaky")
-    assert leaky(made, SUBJECT.sheet).messages[1] == made.messages[1]
-    assert leaky.counts["observations rejected"] == 1
-    swapped = load_teacher(f"{server.address}#swapped")
-    fresh = swapped(made, SUBJECT.sheet)
-    assert fresh.messages[7] == made.messages[7] and swapped.counts["answer rejected"] == 1
-    assert "answer 1" not in fresh.provenance["rewritten"]
-    with pytest.raises(EmoreasonError, match="no model"):
-        load_teacher(server.address, "gpt-9")(made, SUBJECT.sheet)
+    faces = [Placed(SUBJECT.sheet, 1, "left"), Placed(SUBJECT.sheet, 2, "right")]
+    assert answered(explainer, Question("Compare the two.", faces, 0, (0, 1), [FACE, FACE], made)).text

@@ -4,8 +4,8 @@
     for piece in model.chat(messages, stream=True): ...
 
 The reply to a message with pictures explains them. A message without pictures is a question about the faces seen so
-far: "face 2", "the left one", "compare the two". A question that names no face is about the first face of the last
-picture.
+far: "face 2", "the left one", "who smiles most?". A question that names no face is about the face that the
+conversation is about.
 """
 
 import re
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.probabilities import percent
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, consume
-from emoreason.explain.read.sections import parse
-from emoreason.explain.sheet import Sheet
+from emoreason.explain.explanation import Answer, Explanation, Piece, Question, Style, Turn, consume
+from emoreason.explain.read.faces import asked_faces
+from emoreason.explain.sheet import Placed, Sheet
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
@@ -28,18 +28,7 @@ if TYPE_CHECKING:
 NO_FACE = "No face was found in this picture. If it is a tight crop of a face, turn face detection off and try again."
 NO_PICTURE = "Give me a picture of a face first; then I can say what it shows and answer questions about it."
 REMEMBERED = 3  # earlier questions about the same picture that the model sees again
-_ORDINALS = {
-    "first": 0,
-    "second": 1,
-    "third": 2,
-    "fourth": 3,
-    "last": -1,
-    "left": 0,
-    "leftmost": 0,
-    "right": -1,
-    "rightmost": -1,
-}
-_COMPARE = re.compile(r"\b(compare|difference|differ|both|two faces|the two|each other)\b", re.I)
+IN_VIEW = 6  # faces whose sheets the model reads with a question
 _NUMBERED = re.compile(r"^Face \d+\n", re.M)
 
 
@@ -105,7 +94,7 @@ class ChatModel(Protocol):
         self, analyses: Sequence["Analysis"], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Any, None, list["Analysis"]]: ...
 
-    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[Answer]]: ...
 
 
 @dataclass(frozen=True)
@@ -124,11 +113,12 @@ class Memory:
     """What the conversation has covered: the faces of its pictures and the questions about them."""
 
     faces: list["FaceAnalysis"] = field(default_factory=list)
-    turns: list[Turn] = field(default_factory=list)
-    latest: int = 0  # index in `faces` of the first face of the last message with pictures
+    pictures: list[int] = field(default_factory=list)  # for each face, the number of its picture
+    turns: list[Turn] = field(default_factory=list)  # Turn.about are indices of `faces`
+    focus: int = 0  # index in `faces` of the face that the conversation is about
 
     def copy(self) -> "Memory":
-        return Memory(list(self.faces), list(self.turns), self.latest)
+        return Memory(list(self.faces), list(self.pictures), list(self.turns), self.focus)
 
 
 # ---- messages in, text out -------------------------------------------------------------------------------------------
@@ -163,13 +153,13 @@ def _read_again(model: ChatModel, pictures: Sequence[Any], answer: str, options:
         return consume(model.explain(analyses, options.decide, options.style))
     faces = [face for analysis in analyses for face in analysis.faces]
     texts = [part.split("\n\n")[0] for part in _NUMBERED.split(answer) if part.strip()]
-    if len(texts) != len(faces) or not all(parse(text) for text in texts):
+    if len(texts) != len(faces):
         return analyses
     remaining = iter(texts)
 
     def explained(face: "FaceAnalysis") -> "FaceAnalysis":
         sheet = Sheet.of(face.evidence, options.style.brief)
-        return replace(face, explanation=Explanation.of(next(remaining), sheet, model.name))
+        return replace(face, explanation=Explanation.of(next(remaining).strip(), sheet, model.name, free=True))
 
     return [replace(analysis, faces=tuple(map(explained, analysis.faces))) for analysis in analyses]
 
@@ -222,12 +212,54 @@ def converse(
             yield TextStarted(None, alone=True)
             yield NO_PICTURE
         return
-    about, other = faces_asked_about(text, memory)
-    yield AnswerStarted((about + 1,) if other is None else (about + 1, other + 1))
-    face, second = memory.faces[about], None if other is None else _subject(memory.faces[other])
-    question = Question(text, _subject(face), face.explanation, memory.turns[-REMEMBERED:], second)
+    question, about = _question(text, memory)
+    yield AnswerStarted(tuple(index + 1 for index in about))
     [answer] = yield from _texts(model.answer([question], options.style))
-    memory.turns.append(Turn(text, answer))
+    memory.turns.append(Turn(text, answer.text, about))
+    if len(about) == 1:
+        memory.focus = about[0]
+
+
+def _question(text: str, memory: Memory) -> tuple[Question, tuple[int, ...]]:
+    """The question with the faces in view, and the indices in `memory.faces` of those that it is about."""
+    shown = _in_view(memory)
+    faces, focus = placed(memory, shown), shown.index(memory.focus)
+    before = memory.turns[-1].about if memory.turns else ()
+    about, missing = asked_faces(text, faces, focus, [shown.index(i) for i in before if i in shown])
+    history = [turn._replace(about=tuple(shown.index(i) for i in turn.about if i in shown))
+               for turn in memory.turns[-REMEMBERED:]]  # fmt: skip
+    in_view = [memory.faces[index] for index in shown]
+    question = Question(text, faces, focus, about, [face.face.crop for face in in_view],
+                        memory.faces[memory.focus].explanation, history, missing)  # fmt: skip
+    return question, tuple(shown[index] for index in about)
+
+
+def _in_view(memory: Memory) -> list[int]:
+    """Indices of the faces that the model reads about: the last ones, and the one that the conversation is about."""
+    latest = list(range(len(memory.faces)))[-IN_VIEW:]
+    return latest if memory.focus in latest else [memory.focus, *latest[1:]]
+
+
+def placed(memory: Memory, shown: Sequence[int]) -> list[Placed]:
+    """The faces with their numbers and places: "left" and "right" in one picture, else "picture 2"."""
+    several = len({memory.pictures[index] for index in shown}) > 1
+    faces = []
+    for index in shown:
+        beside = [i for i in shown if memory.pictures[i] == memory.pictures[index]]
+        place = _place(beside.index(index), len(beside))
+        if several:
+            place = f"picture {memory.pictures[index]}" + (f", {place}" if place else "")
+        faces.append(Placed(_sheet(memory.faces[index]), index + 1, place))
+    return faces
+
+
+def _place(at: int, of: int) -> str:
+    """The place of a face among those of its picture, which are ordered from left to right."""
+    if of == 1:
+        return ""
+    if at in (0, of - 1):
+        return "right" if at else "left"
+    return "middle" if of % 2 and at == of // 2 else f"number {at + 1} from the left"
 
 
 def _explained(
@@ -271,30 +303,21 @@ def _texts(pieces: Generator[Any, None, Any]) -> Generator[Event, None, Any]:
             piece = next(pieces)
         except StopIteration as done:
             return done.value
-        yield piece.text if isinstance(piece, Piece) else piece
+        if not isinstance(piece, Piece):
+            yield piece
+        elif piece.text:
+            yield piece.text
 
 
 def remember(memory: Memory, analyses: Sequence["Analysis"]) -> None:
-    found = [face for analysis in analyses for face in analysis.faces]
-    if found:
-        memory.latest = len(memory.faces)
-        memory.faces += found
+    first, picture = len(memory.faces), max(memory.pictures, default=0)
+    for analysis in analyses:
+        picture += bool(analysis.faces)
+        memory.faces += analysis.faces
+        memory.pictures += [picture] * len(analysis.faces)
+    if len(memory.faces) > first:
+        memory.focus = first
         memory.turns = []
-
-
-def faces_asked_about(text: str, memory: Memory) -> tuple[int, int | None]:
-    """The face a question is about and the one to compare it with, if any, as indices into `memory.faces`."""
-    faces = len(memory.faces)
-    indices = [int(n) - 1 for n in re.findall(r"\b(?:face|person|picture|photo|number)\s*#?(\d+)", text, re.I)]
-    indices += [_ORDINALS[word] % faces for word in re.findall(r"\b(" + "|".join(_ORDINALS) + r")\b", text.lower())
-              if re.search(rf"\b{word}\b\s*(one|face|person|picture|photo|man|woman|$|\?)", text.lower())]  # fmt: skip
-    indices = [n for n in dict.fromkeys(indices) if 0 <= n < faces]
-    if len(indices) > 1:
-        return indices[0], indices[1]
-    if _COMPARE.search(text) and faces > 1:
-        last = indices[0] if indices else faces - 1
-        return (last - 1, last) if last else (0, 1)
-    return (indices[0] if indices else min(memory.latest, faces - 1)), None
 
 
 def split_message(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -319,6 +342,6 @@ def split_message(message: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return " ".join(texts), pictures
 
 
-def _subject(face: "FaceAnalysis") -> Subject:
+def _sheet(face: "FaceAnalysis") -> Sheet:
     explanation: Explanation | None = face.explanation
-    return Subject(explanation.sheet if explanation else Sheet.of(face.evidence), face.face.crop)
+    return explanation.sheet if explanation else Sheet.of(face.evidence)

@@ -26,7 +26,7 @@ from emoreason.chat import Queued
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.malloc import give_back_memory
 from emoreason.core.types import Picture
-from emoreason.explain.explanation import Piece, Question, Style, check_decide, consume
+from emoreason.explain.explanation import Answer, Piece, Question, Style, check_decide, consume
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ class Group:
         row = piece.row
         for job in self.jobs:
             if row < job.size:
-                job.started = True
-                job.out.put(Piece(row, piece.text))
+                if piece.text:  # an empty piece only says that the model is at work
+                    job.started = True
+                    job.out.put(Piece(row, piece.text))
                 return True
             row -= job.size
         raise AssertionError(f"piece for row {piece.row} of {sum(job.size for job in self.jobs)}")
@@ -477,7 +478,7 @@ class Caller:
 
     def answer(
         self, questions: Sequence[Question], style: Style = Style()
-    ) -> Generator[Piece | Queued, None, list[str]]:
+    ) -> Generator[Piece | Queued, None, list[Answer]]:
         job = Task("answer", list(questions), ("answer", style), len(questions), self._stop)
         return (yield from self._pieces(job))
 

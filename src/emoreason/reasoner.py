@@ -24,7 +24,7 @@ from emoreason.models.bundle import find_bundle
 from emoreason.models.encoder import load_encoder
 
 if TYPE_CHECKING:
-    from emoreason.explain.explanation import Explainer, Piece, Question, Style
+    from emoreason.explain.explanation import Answer, Explainer, Piece, Question, Style
 
 DEFAULT_LABELS = "ferplus8"
 
@@ -114,7 +114,7 @@ class Reasoner:
 
     def answer(
         self, questions: "Sequence[Question]", style: "Style | None" = None
-    ) -> "Generator[Piece, None, list[str]]":
+    ) -> "Generator[Piece, None, list[Answer]]":
         """Answer questions about faces. Yields text piece by piece; Piece.row is the index of the question."""
         from emoreason.explain.explanation import Style
 

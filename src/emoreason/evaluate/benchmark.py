@@ -47,7 +47,7 @@ class Benchmark:
     anchors: tuple[Anchor, ...] = ()
 
 
-BATTERY = ("explanations", "followups")  # YAMLs of the explanation benchmark, in the same folder
+BATTERY = ("explanations",)  # the YAML of the explanation benchmark, in the same folder
 
 
 def benchmark_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""The interface of all explainers: they take a face with its sheet and return a checked Explanation."""
+"""The interface of all explainers: they take faces with their sheets and return checked texts."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, Protocol
 from PIL import Image
 
 from emoreason.core.errors import UsageError
-from emoreason.explain.check.explanations import Checks, check
+from emoreason.explain.check.explanations import MODEL, RETRIED, Checks, check
+from emoreason.explain.check.statements import View
 from emoreason.explain.read.claims import Mention, mentions
 from emoreason.explain.read.sections import Sections, parse
-from emoreason.explain.sheet import Reasoned, Sheet
+from emoreason.explain.sheet import Placed, Reasoned, Sheet
 
 DECIDERS = ("evidence", "reasoned", "both")
 
@@ -31,7 +32,6 @@ class Explanation:
     explainer: str
     reasoned: Reasoned | None = None  # the language model's own verdict, made before it saw the distribution
     agreement: bool | None = None  # whether that verdict equals the evidence's label
-    repaired: bool = False  # the first text failed a check; this is the second one, written after a repair request
     free: bool = False  # a text without the three sections, as the user's training texts taught; see `unchecked`
 
     @property
@@ -39,13 +39,27 @@ class Explanation:
         """Whether the text has a form that the checks cannot compare with the evidence."""
         return self.free and not self.checks.parsed
 
+    @property
+    def repaired(self) -> bool:
+        """Whether a first text failed a check, and this one was written after it."""
+        return self.checks.route == RETRIED
+
     @classmethod
-    def of(cls, text: str, sheet: Sheet, explainer: str, **more: Any) -> "Explanation":
-        return cls(text, sheet, check(text, sheet), explainer, **more)
+    def of(cls, text: str, sheet: Sheet, explainer: str, route: str = MODEL, **more: Any) -> "Explanation":
+        return cls(text, sheet, check(text, sheet, route), explainer, **more)
 
     @property
     def sections(self) -> Sections | None:
         return parse(self.text)
+
+    @property
+    def short(self) -> str:
+        """The text for readers: the reading first, then what is seen, then how well it fits."""
+        sections = self.sections
+        if sections is None:
+            return self.text
+        seen = sections.observations if self.sheet.units else ""
+        return " ".join(filter(None, (sections.conclusion, seen, sections.interpretation)))
 
     @property
     def mentions(self) -> list[Mention]:
@@ -62,6 +76,7 @@ class Explanation:
             "interpretation": sections.interpretation if sections else None,
             "conclusion": sections.conclusion if sections else None,
             "text": self.text,
+            "short": self.short,
             "reasoned": self.reasoned and {
                 "label": self.reasoned.label,
                 "probabilities": {k: round(p, 6) for k, p in self.reasoned.probabilities.items()}},
@@ -86,35 +101,40 @@ class Piece(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """An earlier question about a face and its answer."""
+    """An earlier question and its answer, with the indices of the faces that it was about."""
 
     question: str
     answer: str
+    about: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Question:
-    """A follow-up question about one face or two."""
+    """A question about the faces in view."""
 
     text: str
-    about: Subject
-    explanation: Explanation | None = None
+    faces: Sequence[Placed]
+    focus: int  # index of the face that the conversation is about
+    about: Sequence[int]  # indices of the faces that the question is about
+    crops: Sequence[Image.Image]  # of the faces, in the same order
+    explanation: Explanation | None = None  # of the face in focus
     history: Sequence[Turn] = ()
-    other: Subject | None = None
+    missing: bool = False  # whether it names a face that does not exist
 
     @property
-    def sheet(self) -> Sheet:
-        """The sheet the answer must agree with: that of the explanation if there is one."""
-        return self.explanation.sheet if self.explanation else self.about.sheet
+    def view(self) -> View:
+        return View(self.faces, self.about, self.missing)
 
     @property
-    def reasoned(self) -> Reasoned | None:
-        return self.explanation.reasoned if self.explanation else None
+    def crop(self) -> Image.Image:
+        return self.crops[self.focus]
 
-    @property
-    def beside(self) -> Sheet | None:
-        """The sheet of the second face, if the question is about two."""
-        return self.other.sheet if self.other else None
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    route: str = MODEL  # model, retried or written
+    problems: tuple[str, ...] = ()  # of a text that is shown although it did not pass
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,7 @@ class Explainer(Protocol):
         self, subjects: Sequence[Subject], decide: str = "evidence", style: Style = Style()
     ) -> Generator[Piece, None, list[Explanation]]: ...
 
-    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]: ...
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[Answer]]: ...
 
 
 def check_decide(decide: str) -> None:

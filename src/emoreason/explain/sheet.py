@@ -1,7 +1,7 @@
 """The evidence sheet: everything a language model learns about one face and may say about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emoreason.core.types import Evidence
 from emoreason.knowledge.emotions import canonical
@@ -10,6 +10,8 @@ from emoreason.knowledge.facs import ABSENT, ACTION_UNITS, REGIONS, SURE, band, 
 MAX_NAMED = 5  # units that a full text names; a longer list would hide what stands out
 BRIEFLY_NAMED = 2  # units that a brief text names
 CLOSE = 0.6  # mention the runner-up from this share of the winner's probability on
+ONE_SIDED = 0.25  # difference of the sides' intensities that is worth a word
+NOT_VALIDATED = "not validated"  # how a note on labels that no data checks begins
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,17 @@ class Sheet:
     why: str = ""
     brief: bool = False  # name at most BRIEFLY_NAMED units
     notes: tuple[str, ...] = ()  # what must be said beside the label
+    sides: dict[str, tuple[float, float]] = field(default_factory=dict)  # unit -> the person's left, right
+    covered: tuple[str, ...] = ()
+    yaw: float | None = None  # degrees, positive: to the right of the picture
+    valence: float | None = None
+    arousal: float | None = None
 
     @classmethod
     def of(cls, evidence: Evidence, brief: bool = False) -> "Sheet":
         return cls(evidence.action_units, evidence.probabilities, evidence.calibrated, evidence.abstained,
-                   evidence.why, brief, evidence.notes)  # fmt: skip
+                   evidence.why, brief, evidence.notes, evidence.sides, evidence.covered,
+                   evidence.pose[0] if evidence.pose else None, evidence.valence, evidence.arousal)  # fmt: skip
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -56,6 +64,13 @@ class Sheet:
     @property
     def confidence(self) -> float:
         return self.probabilities[self.label]
+
+    @property
+    def trust(self) -> str:
+        """What the percentages are worth: calibrated, estimated, or not validated."""
+        if any(note.startswith(NOT_VALIDATED) for note in self.notes):
+            return NOT_VALIDATED
+        return "calibrated" if self.calibrated else "estimated"
 
     @property
     def runner_up(self) -> str | None:
@@ -72,6 +87,17 @@ class Sheet:
         return {code: name for code in ranked if (name := band(self.units[code]))}
 
     @property
+    def sure(self) -> dict[str, str]:
+        """Code -> band of the units that a text may name, strongest first."""
+        return {code: name for code, name in self.visible.items() if self.units[code] >= SURE}
+
+    @property
+    def unclear(self) -> tuple[str, ...]:
+        """Units that may be neither claimed nor denied, strongest first."""
+        ranked = sorted(self.units, key=lambda code: -self.units[code])
+        return tuple(code for code in ranked if ABSENT <= self.units[code] < SURE)
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """Units measured so low that their absence may be claimed; between the two thresholds nothing is said."""
         return tuple(code for code, intensity in self.units.items() if intensity < ABSENT)
@@ -86,12 +112,28 @@ class Sheet:
         """The units that the observations name: sure ones, the strongest, no two opposites, from brow to jaw."""
         chosen: list[str] = []
         limit = BRIEFLY_NAMED if self.brief else MAX_NAMED
-        for code in self.visible:
-            if self.units[code] >= SURE and len(chosen) < limit and not set(opposites(code)).intersection(chosen):
+        for code in self.sure:
+            if len(chosen) < limit and not set(opposites(code)).intersection(chosen):
                 chosen.append(code)
         order = {code: i for i, code in enumerate(self.visible)}
         chosen.sort(key=lambda code: (REGIONS.index(ACTION_UNITS[code].region), order[code]))
         return tuple(Named(code, self.visible[code]) for code in chosen)
+
+    def stronger_side(self, code: str) -> str | None:
+        """ "left" or "right" of the person, if one side moves clearly more."""
+        left, right = self.sides.get(code, (0.0, 0.0))
+        if abs(left - right) < ONE_SIDED:
+            return None
+        return "left" if left > right else "right"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A face of the conversation: its number, its place in the picture, and its sheet."""
+
+    sheet: Sheet
+    number: int = 1
+    place: str = ""  # "left", "middle", "picture 2"; empty if it is alone
 
 
 def ranked(probabilities: Mapping[str, float]) -> Sequence[tuple[str, float]]:

@@ -21,6 +21,13 @@ BANDS: tuple[tuple[str, float], ...] = (("trace", 0.2), ("slight", 0.4), ("marke
 SIDED = ("2", "4", "5", "7", "10", "12", "14", "15", "20", "43")  # units that a face can show on one side alone
 ABSENT = 0.1  # a unit below this intensity may be called absent; up to the first band it is undecided
 SURE = 0.4  # from here on a text may name a unit; below, it is shown as a number but may be wrong
+PLAIN_NAMES = {
+    "1": "inner brows up", "2": "outer brows up", "4": "brows down and together", "5": "eyes wide", "6": "cheeks up",
+    "7": "lids tight", "9": "nose wrinkled", "10": "upper lip up", "12": "mouth corners up",
+    "14": "mouth corner tucked in", "15": "mouth corners down", "16": "lower lip down", "17": "chin pushed up",
+    "18": "lips puckered", "20": "lips stretched", "22": "lips funneled", "23": "lips tightened", "24": "lips pressed",
+    "25": "lips apart", "26": "jaw dropped", "27": "mouth wide open", "28": "lips sucked in", "43": "eyes closed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

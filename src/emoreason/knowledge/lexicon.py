@@ -34,7 +34,7 @@ raise raises raised raising lift lifts lifted lifting elevate elevates elevated 
 up upward upwards upturned upturn upswept
 lowered lowers lowering depress depresses depressed depressing depression
 down downward downwards downturned downturn
-droop droops drooped drooping droopy sag sags sagged sagging sink sinks sinking sank sunk sunken
+droop droops drooped drooping droopy dip dips dipped dipping sag sags sagged sagging sink sinks sinking sank sunk sunken
 drop drops dropped dropping fall falls falling fallen descent descents
 slack lax loosened loosens slacken slackens slackened slackening slackness
 hang hangs hanging hung
@@ -82,6 +82,7 @@ tuck tucks tucked tucking
 pinch pinches pinched pinching
 dimple dimples dimpled dimpling
 blink blinks blinking blinked
+spread spreads
 show shows showed showing shown reveal reveals revealed revealing expose exposes exposed exposing display displays
  displayed displaying
 bare bares bared baring
@@ -93,7 +94,11 @@ frown frowns frowning frowned scowl scowls scowling
 white whites sclera
 deepen deepens deepened deeper
 resting rest rests
-relaxed relaxes relax loose limp
+relaxed relaxes relax limp
+loose looser
+follow follows
+stay stays stayed
+shoot shoots shot
 forward forwards protrude protrudes protruded protruding
 toward towards
 centre center
@@ -110,11 +115,12 @@ FORMS: dict[str, str] = {form: words[0] for words in map(str.split, lines(_FORMS
 
 # name: entry | entry; an entry may also give an amount ("well apart@marked").
 PARTS = """
-brow: brow | full length of brow
-inner: inner brow | inner brow end | inner brow corner | inner end of brow | inner corner of brow
+brow: brow | full length of brow | end of brow | brow end | whole brow | inner and outer brow | outer and inner brow
+ | inner and outer end of brow | inner and outer brow end | outer and inner end of brow | outer and inner brow end
+inner: inner brow | inner end | inner one | inner part of it | inner brow end | inner brow corner | inner end of brow | inner corner of brow
  | inner part of brow | inner part-of of brow | inner edge of brow | skin above nose root | inner part-of brow
  | middle of brow | inner brow part | inner brow edge | inner brow part-of
-outer: outer brow | outer brow end | outer brow corner | outer end of brow | outer corner of brow
+outer: outer brow | outer end | outer one | outer brow end | outer brow corner | outer end of brow | outer corner of brow
  | outer part of brow | outer part-of of brow | outer edge of brow | tail of brow | brow tail | outer part-of brow
  | outer brow part | outer brow edge | outer brow part-of
 forehead: forehead | forehead above brow
@@ -135,8 +141,8 @@ nose: nose | bridge of nose | root of nose | side of nose | skin of nose | nose 
 naso: furrow beside nose | nasolabial crease | nasolabial furrow
 corner: lip corner | outer lip corner | outer mouth corner | corner of mouth | corner of lip | mouth corner
  | end of mouth | side of mouth | edge of mouth | outer corner of mouth | crease of mouth | end of lip | lip end
- | mouth end
-upperlip: upper lip | middle of upper lip | top lip
+ | mouth end | corner
+upperlip: upper lip | middle of upper lip | top lip | upper one
 lowerlip: lower lip | bottom lip
 lips: lip | upper and lower lip | upper lip and lower lip | top and bottom lip | upper and bottom lip
  | top and lower lip | upper and lower one
@@ -152,12 +158,12 @@ lowerteeth: lower tooth | bottom tooth | lower gum | edge of lower tooth
 """
 
 MOVES = """
-up: raise | up | high | higher | reach up@strong | as high as@strong | above resting place | above rest place
+up: raise | up | shoot up | well up@strong | follow | climb up | high | higher | reach up@strong | as high as@strong | above resting place | above rest place
  | upright | go up | move up
 down: lowered | lower | down | droop | below resting place | low | lower than at resting | toward chin
 drop: drop
 hang: hang
-slack: slack
+slack: slack | loose
 turn: turn
 curve: curve
 angular: angular
@@ -183,17 +189,18 @@ wide: wide | as wide as@strong
 broad: wide sideways | wide toward ear | wider than at resting | wider than usual | wider than normal
  | widened toward ear | widened sideways
 open: open
-wideopen: wide open
+wideopen: wide open | open wide | open very wide@strong | very wide open@strong | open so wide@strong
 opening: open of
 gape: gape
 agape: agape
-apart: apart | part | gap | well apart@marked | narrow gap@slight | thin gap@trace | wide gap@marked
+apart: apart | part | gap | wide apart@strong | spread apart | spread far apart@strong | well apart@marked | narrow gap@slight | thin gap@trace | wide gap@marked
 close: close | resting on lower one@strong
 half: part-of
 stretch: stretch
 sideways: sideways | back | straight back | toward ear
 vertical: vertical | top to bottom | tall oval@strong | longer | tall
 flat: flat
+flatby: flat by
 pucker: pucker
 round: round
 forward: forward
@@ -213,11 +220,12 @@ disappear: disappear | all but disappear
 blink: blink | passing dip@slight | swept down@marked
 deepen: deepen
 deep: deep
+asever: usual width | normal width | usual opening | normal opening
 straight: straight | level
 away: away
-neutral: neutral | even
+neutral: neutral
 rest: at resting | in resting place | in resting position | in place | resting | relaxed | smooth | unmoved
- | as usual | steady
+ | as usual | steady | stay down | stay low | stay up | quiet | idle | stay put | stay still
 """
 
 # Expressions that mean units without naming a part. A smile counts as a movement, not as an emotion.
@@ -225,12 +233,13 @@ UNITS = """
 12: smile
 4: frown
 6: crow feet
-25 26: open mouthed
+25: open mouthed
 """
 
 # part: movements [-excluded] | … = units [@band if the text gives no amount] [!band always]; ~unit: unit is absent.
 RULES = """
-brow: up -slant -together | up together -slant | arch = 1 2
+brow: up -slant -together | arch = 1/2 2/1
+brow: up together -slant = 1/2 2/1
 brow: up straight = 1 2 4
 brow: slant = 1 @marked
 brow: down -slant | together | furrow | tight | in = 4
@@ -252,10 +261,10 @@ lid: up | broad | wide | open more = 5
 lid: down | drop | hang | overlie = 43
 lid: close -squeeze -half = 43 @strong
 lid: close half = 43 !marked
-lid: tight -up | up tight | narrow | together | squeeze | pull together = 7
+lid: tight -up -close | up tight | narrow | together | squeeze | pull together = 7
 lid: slit = 7 @strong
 lid: blink = 45
-lid: rest -down | straight -tight = ~5 ~7 ~43
+lid: rest -down | straight -tight | slack = ~7
 upperlid: up | sideways | wide | open | broad = 5
 upperlid: down | drop | hang | overlie | close = 43
 upperlid: cover = 43 @marked
@@ -271,7 +280,7 @@ eye: wide -narrow | broad | up | open more = 5
 eye: wideopen = 5 @marked
 eye: narrow = 7
 eye: slit = 7 @strong
-eye: tight | squeeze = 7
+eye: tight -close | squeeze = 7
 eye: close half -narrow = 43 !marked
 eye: close -half -blink = 43 @strong
 eye: down = 43
@@ -279,6 +288,7 @@ eye: blink -close = 45 @marked
 eye: close blink = 45 @strong
 eye: line = 6
 eye: rest | neutral = ~5 ~7 ~43
+eye: asever = ~5
 iris: uncover = 5 @marked
 iris: covered = 43 @marked
 white: show | up = 5
@@ -287,7 +297,7 @@ undereye: push | up | bunch | line = 6
 aroundeye: bunch | tight | in | line = 6
 cheek: up -slack = 6
 cheek: push | bunch = 6 @marked
-cheek: flat = 27 @marked
+cheek: flatby = 27 @marked
 cheek: rest = ~6
 nose: line | furrow = 9
 nose: up -bunch = 9 @marked
@@ -312,9 +322,12 @@ mouth: stretch wide up = 12 @strong
 mouth: down -open -apart -stretch = 15
 mouth: curve down = 15 @marked
 mouth: open -stretch -vertical -pull -gape | opening -stretch -vertical -pull -gape | apart = 25
-mouth: gape | stretch open | pull open | stretch wide -open -up -sideways -flat | stretch down | stretch agape
- | vertical -stretch | stretch vertical | stretch -sideways -flat -up = 27
-mouth: hang open | hang wideopen | wideopen -stretch -vertical -pull | agape -stretch | drop = 25 26
+mouth: pull open = 27/20
+mouth: gape | stretch open | stretch wide -open -up -sideways -flat | stretch down | stretch agape
+ | vertical -stretch | stretch vertical = 27
+mouth: stretch -sideways -flat -up -open -wide -down -agape -vertical = 27/20
+mouth: hang open | hang wideopen | agape -stretch | drop = 25 26
+mouth: wideopen -stretch -vertical -pull -hang = 27/26
 mouth: stretch wideopen = 25 27
 mouth: stretch sideways | stretch flat | wide sideways -open -up | broad | pull wide -open -up -flat -tight = 20
 mouth: wide flat -open -up = 20 @marked
@@ -325,14 +338,15 @@ mouth: funnel -wide = 22 @marked
 mouth: funnel wide = 22 @strong
 mouth: press = 24 @strong
 mouth: close tight = 24 @marked
-mouth: tight -close -wide = 23
+mouth: tight -close -wide = 23/24
 mouth: in | dimple = 14
 mouth: close -press -tight = ~25
 mouth: rest -wide -narrow -up -down -vertical -open | neutral | straight | flat -wide -stretch = ~12 ~15
 lips: apart -press | open -press | slit | opening | gape = 25
 lips: wideopen = 25 @strong
 lips: press | push together -forward | squeeze = 24
-lips: narrow | tight -press | thin = 23
+lips: narrow | tight -press -thin = 23/24
+lips: thin = 23
 lips: close flat = 24 @marked
 lips: tight thin = 23 @marked
 lips: in -press -disappear = 28 @marked
@@ -341,11 +355,12 @@ lips: funnel | turn forward = 22
 lips: funnel forward = 22 @marked
 lips: pucker | round | together pull | forward -funnel = 18
 lips: round running = 18 !marked
-lips: stretch | wide sideways | broad | pull sideways = 20
-lips: up = 12
+lips: stretch | wide sideways | broad | pull sideways | pull wide = 20
+lips: up = 12/10
+lip: up = 10/12
 lips: down = 15
 lips: close -press -squeeze -flat -tight -in | together -press -squeeze -pull -push = ~25
-lips: rest -part -apart | neutral = ~24
+lips: rest -part -apart | slack | neutral = ~24
 red: less = 23 !trace
 red: narrow = 23 @marked
 red: disappear = 23 @strong
@@ -363,7 +378,7 @@ jaw: down -pull | drop | slack | open -pull | agape | apart = 26
 jaw: hang -wideopen = 26 @marked
 jaw: wideopen = 26 @strong
 jaw: pull down | stretch = 27
-jaw: close | rest -down -up | neutral = ~26 ~27
+jaw: close | up | rest -down | neutral = ~26 ~27
 chin: up | line | bunch | dimple = 17
 chin: push | pucker = 17 @marked
 chin: down = 26 @marked
@@ -376,7 +391,7 @@ lowerteeth: show | bare = 16
 """
 
 AMOUNTS = """
-trace: barely | trace | hint | touch | just | only just | faint | faintly | faintest | minimal | minimally | hardly
+trace: barely | just a little | just a bit | just slightly | trace | hint | touch | just | only just | faint | faintly | faintest | minimal | minimally | hardly
  | scarcely | begin | suggestion | fractionally | fraction | marginally | marginal | subtle | subtly | weak | weakly
  | imperceptibly | imperceptible | hair | tiny | minute | perceptible | whisper | shadow | merest | start
  | fractional | thinnest
@@ -397,11 +412,13 @@ strong: strongly | strong | deep | deeply | hard | very | far | fully | complete
 
 # Phrases by effect: negate what follows, negate what precedes, only look like a negation, end a segment, no effect.
 PHRASES = """
+skip: rest of | the rest | from rest | pure rest | plain rest | mere rest | just as | bit more on | little more on | resting face | face rest | face is at rest | looking down | look down on | runner up | close to | takes part | take part | anything but idle | anything but at resting
+ | resting one | nothing firm | than they do at resting | belong together | fit together | told apart | hint at | some doubt | along full length | along whole length | measure as | measured as | at once | go together | goes together | what raised them
 not: no | not | never | none | nothing | without | absence of | lack of | lack | lacks | lacking | free of
  | free from | no sign of | no sign that | no evidence that | no indication that | rather than | instead of | cannot
  | devoid of | nor | neither | no longer
 absent: absent | missing | inactive | undetected
-hedge: not counting | without forgetting | not forgetting | not to mention | not only | not just | not merely
+hedge: not strongly | not far | not very | not counting | without forgetting | not forgetting | not to mention | not only | not just | not merely
  | no doubt | not fully@slight | not completely@slight | not entirely@slight | not quite@slight | all but
 cut: together with | as well as
 skip: apart from

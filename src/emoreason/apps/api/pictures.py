@@ -12,7 +12,7 @@ from emoreason.apps.api.service import Service
 from emoreason.core.errors import EmoreasonError
 from emoreason.core.types import Face, Picture
 from emoreason.engine import Caller
-from emoreason.explain.explanation import Question, Style
+from emoreason.explain.explanation import Answer, Question, Style
 from emoreason.media.images import Limits, describe, is_data_uri, is_url, open_picture
 
 DOWNLOAD_S = 10.0  # seconds
@@ -109,5 +109,5 @@ class CountingModel:
     ) -> Generator[Any, None, list[Analysis]]:
         return self._caller.explain(analyses, decide, style)
 
-    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[str]]:
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Any, None, list[Answer]]:
         return self._caller.answer(questions, style)

@@ -108,6 +108,7 @@ class ExplanationResponse(BaseModel):
     interpretation: str | None
     conclusion: str | None
     text: Annotated[str, Field(description="The three sections as written.")]
+    short: Annotated[str, Field(description="The text for readers: reading, what is seen, how well it fits.")]
     reasoned: Annotated[ReasonedResponse | None, Field(description="The language model's own verdict.")]
     agreement: Annotated[bool | None, Field(description="Whether that verdict agrees with the evidence.")]
     checks: dict[str, Any]

@@ -57,10 +57,13 @@ def _print_face(console: "Console", analysis: "FaceAnalysis") -> None:
         _print_explanation(console, analysis.explanation)
 
 
+ROUTES = {"model": "written by the language model", "retried": "the language model's second try",
+          "written": "in the built-in words"}  # fmt: skip
+
+
 def _print_explanation(console: "Console", explanation: "Explanation") -> None:
     console.print()
-    for line in explanation.text.split("\n"):
-        console.print(line)
+    console.print(explanation.short)
     if (own := explanation.reasoned) is not None:
         agreement = "agrees with" if explanation.agreement else "differs from"
         console.print(f"the language model's own verdict, before it saw a label: {own.label}, "
@@ -71,7 +74,7 @@ def _print_explanation(console: "Console", explanation: "Explanation") -> None:
     for problem in explanation.checks.problems():
         console.print(f"check failed: {problem}")
     if explanation.checks.ok:
-        console.print("checked: every statement matches the evidence")
+        console.print(f"checked: every statement matches the evidence ({ROUTES[explanation.checks.route]})")
 
 
 def print_report(report: dict[str, Any], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Explanations as Markdown for the chatbot: foldable thoughts, and the conclusion.
+"""Explanations as Markdown for the chatbot: the text, and its three steps as foldable details.
 
 All text is escaped, so none of it acts as Markdown or HTML. Gradio keeps the classes of a span but drops its data
 attributes, so the action unit, region and face are encoded as classes, which page.js reads.
@@ -13,41 +13,29 @@ from emoreason.explain.explanation import Explanation
 from emoreason.explain.read.claims import Mention, mentions
 from emoreason.explain.read.sections import HEADINGS, parse
 
-_HEADING = re.compile(rf"(?:^|\n)[^\w\n]*({'|'.join(HEADINGS)})[ \t*_]*(?::[ \t*_]*|\n+|$)", re.IGNORECASE)
 # Characters with a meaning in Markdown, some only at line starts.
 _SPECIAL = re.compile(r"[\\`*_\[\]#~|$@\r]|:(?=//)|^[ \t\-+=\d]+", re.MULTILINE)
 
 
 def explanation_html(explanation: Explanation, number: int) -> tuple[str, str]:
-    """(thoughts, conclusion) of face `number`. Movements named in the observations become clickable.
+    """(details, text) of face `number`. Movements named in what is seen become clickable.
 
-    A text without the three sections becomes the conclusion as it is."""
-    return _html(explanation.text, number)
+    A text without the three sections has no details."""
+    return _html(explanation.text, bool(explanation.sheet.units), number)
 
 
 @lru_cache(maxsize=256)  # the whole conversation is rendered again on every update
-def _html(text: str, number: int) -> tuple[str, str]:
+def _html(text: str, was_read: bool, number: int) -> tuple[str, str]:
     sections = parse(text)
     if sections is None:
         return "", escape_text(text)
-    observations = _mark_units(sections.observations, mentions(sections.observations), number)
-    thoughts = (_section(HEADINGS[0], observations), _section(HEADINGS[1], escape_text(sections.interpretation)))
-    return "\n\n".join(thoughts), escape_text(sections.conclusion)
-
-
-def streaming_html(text: str) -> tuple[str, str]:
-    """(thoughts, conclusion) of an unfinished explanation."""
-    last = text.rpartition("\n")[2]
-    if any(heading.startswith(last) for heading in HEADINGS):  # hide an unfinished heading
-        text = text.removesuffix(last)
-    first, *rest = _HEADING.split(text)
-    thoughts, conclusion = [escape_text(first.strip())], ""
-    for heading, body in zip(rest[::2], rest[1::2], strict=True):
-        if heading.lower() == HEADINGS[2].lower():
-            conclusion = escape_text(body.strip())
-        else:
-            thoughts.append(_section(heading, escape_text(body.strip())))
-    return "\n\n".join(filter(None, thoughts)), conclusion
+    if not was_read:
+        return "", escape_text(sections.conclusion)
+    seen = _mark_units(sections.observations, mentions(sections.observations), number)
+    shown = " ".join((escape_text(sections.conclusion), seen, escape_text(sections.interpretation)))
+    bodies = (sections.observations, sections.interpretation, sections.conclusion)
+    details = [_section(heading, escape_text(body)) for heading, body in zip(HEADINGS, bodies, strict=True)]
+    return "\n\n".join(details), shown
 
 
 def _section(heading: str, body: str) -> str:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from emoreason.apps.ui.conversation import Exchange, PageConversation
-from emoreason.apps.ui.explanation_html import escape_text, explanation_html, streaming_html
+from emoreason.apps.ui.explanation_html import escape_text, explanation_html
 from emoreason.apps.ui.words import words
 
 
@@ -15,7 +15,7 @@ class MessageRef:
     """Which part of the conversation a chatbot message shows."""
 
     exchange: int  # index in the conversation
-    kind: str  # pictures, question, thoughts, conclusion, answer, note
+    kind: str  # pictures, question, text, details, answer, note
     face: int | None = None
 
 
@@ -48,29 +48,25 @@ def _exchange_messages(exchange: Exchange, single_face: bool) -> Iterator[tuple[
         yield _user(escape_text(exchange.text)), "question", None
     for number, _, face in exchange.faces():
         if face.explanation is not None:
-            thoughts, conclusion = explanation_html(face.explanation, number)
-            yield from _face(number, thoughts, conclusion, single_face, done=True)
+            details, text = explanation_html(face.explanation, number)
+            yield from _face(number, details, text, single_face)
         elif number in exchange.writing:
-            thoughts, conclusion = streaming_html(exchange.writing[number])
-            yield from _face(number, thoughts, conclusion, single_face, done=not exchange.running or bool(conclusion))
+            yield from _face(number, "", escape_text(exchange.writing[number]), single_face)
     if exchange.answer:
         yield _assistant(escape_text(exchange.answer)), "answer", None
     if note := _note(exchange, texts):
         yield _assistant(note), "note", None
 
 
-def _face(
-    number: int, thoughts: str, conclusion: str, single_face: bool, done: bool
-) -> Iterator[tuple[Message, str, int | None]]:
-    """The messages of one face: foldable thoughts, then the conclusion."""
+def _face(number: int, details: str, text: str, single_face: bool) -> Iterator[tuple[Message, str, int | None]]:
+    """The messages of one face: the text, then its foldable details."""
     texts = words()["page"]
-    if thoughts:
-        title = texts["thoughts_alone"] if single_face else texts["thoughts"].format(number=number)
-        metadata = {"title": title, "status": "done" if done else "pending"}
-        yield _assistant(thoughts) | {"metadata": metadata}, "thoughts", number
-    if conclusion:
+    if text:
         head = "" if single_face else f"**{texts['face'].format(number=number)}:** "
-        yield _assistant(head + conclusion), "conclusion", number
+        yield _assistant(head + text), "text", number
+    if details:
+        title = texts["details_alone"] if single_face else texts["details"].format(number=number)
+        yield _assistant(details) | {"metadata": {"title": title, "status": "done"}}, "details", number
 
 
 def _note(exchange: Exchange, texts: dict[str, str]) -> str:

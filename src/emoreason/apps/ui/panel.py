@@ -117,8 +117,8 @@ def _verdicts(face: FaceAnalysis, texts: Mapping[str, str]) -> list[str]:
     else:
         key = "checks_failed_one" if len(problems) == 1 else "checks_failed"
         notes = [_note("warn", texts[key].format(n=len(problems)), problems)]
-    if explanation.repaired:
-        notes.append(_note("info", texts["repaired"]))
+    if explanation.checks.route != "model":
+        notes.append(_note("info", texts[explanation.checks.route]))
     own = explanation.reasoned
     if own is not None and explanation.agreement is not None:
         text = texts["agrees" if explanation.agreement else "differs"]

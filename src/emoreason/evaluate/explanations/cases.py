@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from PIL import Image
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
-from emoreason.explain.check.explanations import Checks, check
+from emoreason.explain.check.explanations import MODEL, Checks, check
 from emoreason.explain.explanation import Explainer, Explanation, Subject, consume
 from emoreason.explain.read.claims import Mention, mentions
 from emoreason.explain.read.sections import Sections, parse, stated_label
@@ -51,7 +52,7 @@ class Row:
     reasoned: dict[str, float] | None = None
     target: str | None = None
     groups: dict[str, str] = field(default_factory=dict)
-    repaired: bool = False
+    route: str = MODEL
     error: str = ""
     labels: tuple[str, ...] = ()  # the requested labels, if there is no sheet
 
@@ -84,32 +85,33 @@ class Row:
 
     @cached_property
     def checks(self) -> Checks | None:
-        return check(self.text, self.shown_sheet) if self.shown_sheet else None
+        return check(self.text, self.shown_sheet, self.route) if self.shown_sheet else None
 
     def explanation(self, explainer: str) -> Explanation:
         """The explanation as it was written, for follow-up questions."""
         assert self.shown_sheet is not None
-        return Explanation.of(self.text, self.shown_sheet, explainer, reasoned=self.own_verdict)
+        return Explanation.of(self.text, self.shown_sheet, explainer, self.route, reasoned=self.own_verdict)
 
     def to_dict(self) -> dict[str, Any]:
         assert self.sheet is not None
-        sheet = self.sheet
-        return {"id": self.id, "target": self.target, "groups": self.groups, "units": sheet.units,
-                "probabilities": sheet.probabilities, "calibrated": sheet.calibrated, "abstained": sheet.abstained,
-                "why": sheet.why, "text": self.text, "shown": self.shown, "reasoned": self.reasoned,
-                "repaired": self.repaired, "error": self.error,
-                "checks": self.checks.to_dict() if self.checks else None}  # fmt: skip
+        return {"id": self.id, "target": self.target, "groups": self.groups, **dataclasses.asdict(self.sheet),
+                "text": self.text, "shown": self.shown, "reasoned": self.reasoned, "route": self.route,
+                "error": self.error, "checks": self.checks.to_dict() if self.checks else None}  # fmt: skip
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Row:
         """Checks are made again from the text, as the saved ones may come from an older reader."""
-        sheet = Sheet(saved["units"], saved["probabilities"], saved["calibrated"], saved["abstained"], saved["why"])
-        return cls(saved["id"], saved["text"], sheet, saved["shown"], saved["reasoned"], saved["target"],
-                   saved["groups"], saved["repaired"], saved["error"])  # fmt: skip
+        names = [field.name for field in dataclasses.fields(Sheet)]
+        values = {name: saved[name] for name in names if name in saved}
+        for name in ("notes", "covered"):
+            values[name] = tuple(values.get(name, ()))
+        values["sides"] = {code: tuple(pair) for code, pair in values.get("sides", {}).items()}
+        return cls(saved["id"], saved["text"], Sheet(**values), saved["shown"], saved["reasoned"], saved["target"],
+                   saved["groups"], saved["route"], saved["error"])  # fmt: skip
 
 
 def replace_probabilities(sheet: Sheet, probabilities: dict[str, float]) -> Sheet:
-    return Sheet(sheet.units, probabilities, sheet.calibrated, sheet.abstained, sheet.why)
+    return dataclasses.replace(sheet, probabilities=probabilities)
 
 
 class RowJournal:
@@ -184,7 +186,7 @@ def explain_cases(subjects: Sequence[Subject], explainer: Explainer, decide: str
 def row_of(case: Case, result: Explanation | str) -> Row:
     """The row of a face, from its explanation or an error message."""
     if isinstance(result, str):
-        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, False, result)
+        return Row(case.id, "", case.sheet, None, None, case.target, case.groups, MODEL, result)
     shown = None if result.sheet.probabilities == case.sheet.probabilities else result.sheet.probabilities
     own = result.reasoned.probabilities if result.reasoned else None
-    return Row(case.id, result.text, case.sheet, shown, own, case.target, case.groups, result.repaired)
+    return Row(case.id, result.text, case.sheet, shown, own, case.target, case.groups, result.checks.route)

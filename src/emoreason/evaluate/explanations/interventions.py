@@ -89,7 +89,7 @@ def flip(sheet: Sheet, rng: random.Random) -> tuple[str, Sheet] | None:
     for to in rng.sample((STRONG, ABSENT), 2):
         codes = list(sheet.absent) if to == STRONG else named
         for code in rng.sample(codes, len(codes)):
-            changed = Sheet({**sheet.units, code: to}, sheet.probabilities, sheet.calibrated)
+            changed = dataclasses.replace(sheet, units={**sheet.units, code: to})
             if (to == STRONG) == any(unit.code == code for unit in changed.named):
                 return code, changed
     return None
@@ -201,16 +201,16 @@ def claims(text: str, labels: Sequence[str]) -> bool:
 
 
 def free(setup: Setup) -> dict[str, Any]:
-    """The same explainer without its grammar."""
-    if not hasattr(setup.explainer, "constrained"):
-        return {"n": 0, "note": "this explainer has no grammar to switch off"}
-    unconstrained = copy.copy(setup.explainer)
-    unconstrained.constrained, unconstrained.temperature = False, 0.0  # greedy, as nothing else limits it
+    """The first texts of the same explainer, before any check."""
+    if not hasattr(setup.explainer, "checked"):
+        return {"n": 0, "note": "the checks of this explainer cannot be switched off"}
+    unchecked = copy.copy(setup.explainer)
+    unchecked.checked = False
     claiming = [case for case, _ in setup.explained]
     chosen = {case.id: case for case in sample_cases(claiming, setup.faces("free"), "free", setup.seed)}
 
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        results = explain_cases([chosen[id].subject() for id in ids], unconstrained, setup.decide)
+        results = explain_cases([chosen[id].subject() for id in ids], unchecked, setup.decide)
         for id, result in zip(ids, results, strict=True):
             yield row_of(chosen[id], result).to_dict()
 

@@ -1,4 +1,4 @@
-"""Asks an explainer questions: about single movements, against its label, and the held-out follow-up questions.
+"""Asks an explainer questions about single movements, and argues against its label.
 
 The answers are saved and scored only for the report, so better rules need no new answers.
 """
@@ -12,17 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
-from emoreason.core.resources import resource
 from emoreason.evaluate.explanations.cases import Case, Row, random_of, sample_cases
 from emoreason.evaluate.explanations.intervals import share
 from emoreason.evaluate.explanations.interventions import says
 from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.explanations.text_metrics import EXAMPLES
 from emoreason.explain.explanation import Question, Turn, consume
-from emoreason.explain.questions.understand import Intent
 from emoreason.explain.read.sections import stated_label
-from emoreason.explain.sheet import CLOSE, Sheet, ranked
-from emoreason.knowledge.facs import ACTION_UNITS, PROTOTYPES
+from emoreason.explain.sheet import CLOSE, Placed, Sheet
+from emoreason.knowledge.facs import PROTOTYPES
 
 _YES = re.compile(r"\W*(yes|yeah|yep|correct|true|right|indeed|agreed|exactly|certainly|i agree|i do)\b", re.I)
 _NO = re.compile(r"\W*(no|nope|not|false|incorrect|wrong|untrue|i do not|i don['’]t|i disagree)\b", re.I)
@@ -41,13 +39,13 @@ _GENERAL = re.compile(
 )
 
 
-def ask(setup: Setup, question: str, case: Case, row: Row | None = None, history: Sequence[Turn] = (),
-        other: Case | None = None) -> str:  # fmt: skip
+def ask(setup: Setup, question: str, case: Case, row: Row | None = None, history: Sequence[Turn] = ()) -> str:
     """The answer. It is empty if the explainer failed, which counts as a wrong answer."""
     explanation = row.explanation(setup.explainer.name) if row else None
-    request = Question(question, case.subject(), explanation, history, other.subject() if other else None)
+    sheet = explanation.sheet if explanation else case.sheet
+    request = Question(question, [Placed(sheet)], 0, (0,), [case.crop()], explanation, history)
     try:
-        return consume(setup.explainer.answer([request]))[0].strip()
+        return consume(setup.explainer.answer([request]))[0].text.strip()
     except EmoreasonError:
         return ""
 
@@ -60,7 +58,7 @@ def polling(setup: Setup) -> dict[str, Any]:
     words = setup.settings["polling"]
     measured = [case for case, _ in setup.explained if case.sheet.units]
     chosen = {case.id: case for case in sample_cases(measured, setup.faces("polling"), "polling", setup.seed)}
-    visible_counts = Counter(code for case in setup.cases for code in case.sheet.visible)
+    visible_counts = Counter(code for case in setup.cases for code in case.sheet.sure)
     plan = {
         f"{case.id}/{kind}": (case, kind, unit)
         for case in chosen.values()
@@ -71,7 +69,7 @@ def polling(setup: Setup) -> dict[str, Any]:
     def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         for id in ids:
             case, kind, unit = plan[id]
-            rng, visible = random_of(setup.seed, "polled", id), unit in case.sheet.visible
+            rng, visible = random_of(setup.seed, "polled", id), unit in case.sheet.sure
             frame = rng.randrange(len(words["stated"]))
             slots = {"are": "are", **words["units"][unit]}
             questions = [words[side][frame].format(**slots) for side in ("stated", "denied")]
@@ -107,7 +105,7 @@ def to_poll(sheet: Sheet, visible_counts: Counter[str], rng: random.Random) -> d
     absent = list(sheet.absent)
     near = [code for code in absent if code in companions(sheet)]
     found = {
-        "there": rng.choice(list(sheet.visible)) if sheet.visible else None,
+        "there": rng.choice(list(sheet.sure)) if sheet.sure else None,
         "random": rng.choice(absent) if absent else None,
         "popular": max(absent, key=lambda code: (visible_counts[code], code)) if absent else None,
         "adversarial": rng.choice(near) if near else None,
@@ -118,7 +116,7 @@ def to_poll(sheet: Sheet, visible_counts: Counter[str], rng: random.Random) -> d
 def companions(sheet: Sheet) -> set[str]:
     """Units that share a prototype with a visible unit."""
     unit_sets = [{*p.units, *p.optional} for prototypes in PROTOTYPES.values() for p in prototypes]
-    return {code for units in unit_sets if units & set(sheet.visible) for code in units}
+    return {code for units in unit_sets if units & set(sheet.sure) for code in units}
 
 
 def yes_or_no(answer: str) -> bool | None:
@@ -191,78 +189,3 @@ def _states_another(sentence: str, sheet: Sheet) -> bool:
 def evades(answer: str, sheet: Sheet) -> bool:
     """Whether the answer has neither the sheet's label nor a no."""
     return not says(answer, sheet.label) and not _NO.match(answer)
-
-
-# ---- follow-up questions ---------------------------------------------------------------------------------------------
-
-
-def followups(setup: Setup) -> dict[str, Any]:
-    """Asks the held-out questions, each about another face, and checks the answers."""
-    from emoreason.explain.check.answers import check_answer
-
-    written = [(case, row) for case, row in zip(setup.cases, setup.rows, strict=True) if not row.error]
-    faces = sample_cases([case for case, _ in written], setup.faces("followups"), "followups", setup.seed)
-    rows_by_id = {case.id: row for case, row in written}
-    plan = {}
-    for i in range(setup.faces("followups") if faces else 0):
-        case = faces[i % len(faces)]
-        sheet = rows_by_id[case.id].shown_sheet
-        assert sheet
-        questions = follow_ups(sheet)
-        question, intent = questions[i % len(questions)]
-        other = faces[(i + 1) % len(faces)] if intent.kind == "compare" and len(faces) > 1 else None
-        plan[f"{case.id}/{i}"] = (case, question, intent, other)
-
-    def make(ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        for id in ids:
-            case, question, intent, other = plan[id]
-            answer = ask(setup, question, case, rows_by_id[case.id], other=other)
-            yield {"id": id, "kind": intent.kind, "question": question, "answer": answer}
-
-    rows = []
-    for saved in setup.journal("followups").fill(list(plan), make):
-        case, _, intent, other = plan[saved["id"]]
-        row = rows_by_id[case.id]
-        assert row.shown_sheet
-        problems = check_answer(
-            saved["answer"], intent, row.shown_sheet, other.sheet if other else None, row.own_verdict
-        )
-        rows.append(saved | {"problems": problems if saved["answer"] else ["there is no answer"]})
-    kinds = {
-        kind: [not row["problems"] for row in rows if row["kind"] == kind]
-        for kind in dict.fromkeys(r["kind"] for r in rows)
-    }
-    return {
-        "n": len(rows),
-        "followups": share([not row["problems"] for row in rows], seed=setup.seed),
-        "kinds": {kind: share(correct, seed=setup.seed) for kind, correct in kinds.items()},
-        "failures": [row for row in rows if row["problems"]][: 2 * EXAMPLES],
-    }
-
-
-def follow_ups(sheet: Sheet) -> list[tuple[str, Intent]]:
-    """The held-out questions of `eval/followups.yaml` for one face, each with its intent."""
-    import yaml
-
-    best = ranked(sheet.probabilities)
-    strongest = next(iter(sheet.visible or sheet.units), "12")
-    missing = next((code for code in sheet.units if code not in sheet.visible and code != strongest), "43")
-    words = {
-        "label": sheet.label,
-        "other_label": best[min(1, len(best) - 1)][0],
-        "strongest": ACTION_UNITS[strongest].name,
-        "missing": ACTION_UNITS[missing].name,
-    }
-    codes = {"{strongest}": strongest, "{missing}": missing}
-    questions = []
-    for entry in yaml.safe_load(resource("eval/followups.yaml").read_text(encoding="utf-8"))["questions"]:
-        label, unit = entry.get("label"), entry.get("unit")
-        intent = Intent(
-            entry["kind"],
-            label.format(**words) if label else None,
-            codes.get(unit, unit),
-            entry.get("region"),
-            entry.get("negated", False),
-        )
-        questions.append((entry["question"].format(**words), intent))
-    return questions

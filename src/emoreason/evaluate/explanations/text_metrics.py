@@ -13,6 +13,7 @@ from emoreason.evaluate.explanations.intervals import share
 from emoreason.evaluate.explanations.verdicts import headline, scored
 from emoreason.evaluate.predictions import Prediction
 from emoreason.evaluate.score import score
+from emoreason.explain.check.explanations import MODEL, RETRIED, WRITTEN
 from emoreason.explain.explanation import combine
 from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.facs import ACTION_UNITS
@@ -31,13 +32,15 @@ def form(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     leaking = [leaks(row.sections.observations, row.requested_labels) if row.sections else [] for row in rows]
     leaked = Counter(word for words in leaking for word in words)
     checked = [row.checks.ok for row in rows if row.checks]
+    readable = [row for row in rows if row.sheet is None or row.sheet.units]  # of the others there is nothing to write
     return {
         "parse_rate": share(parsed, seed=seed),
         # Only over texts that parse, as the others have no observations.
         "leak_rate": share([bool(words) for words, ok in zip(leaking, parsed, strict=True) if ok], seed=seed),
         "leaked_words": dict(leaked.most_common(10)),
         "all_checks": share(checked, seed=seed),
-        "repaired": share([row.repaired for row in rows], seed=seed),
+        **{f"route_{route}": share([row.route == route for row in readable], seed=seed)
+           for route in (MODEL, RETRIED, WRITTEN)},
         "errors": share([bool(row.error) for row in rows], seed=seed),
         "failures": _examples(rows),
     }
@@ -81,7 +84,7 @@ def f1(precision: float | None, recall: float | None) -> float | None:
 def _counts(row: Row) -> tuple[int, int, int, int, int, int]:
     """Mentions, true mentions, units to name, units named, bands stated, wrong bands. Unparsable texts name nothing."""
     assert row.checks and row.shown_sheet
-    n, due = len(row.mentions), 0 if row.shown_sheet.abstained else len(row.shown_sheet.named)
+    n, due = len(row.mentions), len(row.shown_sheet.named)
     true = round((row.checks.evidence_precision or 0) * n)
     named = round((row.checks.evidence_recall or 0) * due)
     return n, true, due, named, row.checks.bands_stated, row.checks.band_errors

@@ -1,23 +1,19 @@
-"""Converts a chat model's streamed output into the sections of an explanation."""
+"""Takes the plain text out of what a chat model writes: no thoughts, no Markdown, no headings, no endless loops."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from emoreason.core.stop_strings import split_at_stop
-from emoreason.explain.read.sections import HEADINGS
 
-_MARKS = r"[\s#>*_\-+•]*(?:[(\[]?\d{1,2}[.):\]]+\s*)?[*_]*"
-_NAMES = (
-    r"(?:key |facial )?observations?",
-    r"(?:overall )?(?:emotional )?interpretation",
-    r"(?:final |overall )?conclusion",
-)
-_HEADINGS = tuple(re.compile(rf"{_MARKS}{name}[ \t]*[*_]*[ \t]*(?::|(?=\n))", re.I) for name in _NAMES)
-_OPENINGS = ("key observations", "facial observations", "observations", "overall emotional interpretation",
-             "emotional interpretation", "interpretation", "overall interpretation", "final conclusion",
-             "overall conclusion", "conclusion")  # fmt: skip
-_BULLET = re.compile(r"\s*(?:[-*•+]\s+|\d{1,2}[.)]\s+)")
+RUN, TIMES = 6, 3  # a text that says RUN words in a row for the third time goes in circles
 _THINKS, _THOUGHT = "<think>", "</think>"
+_PREFACE = re.compile(r"\A[^\n]{0,120}:[ \t*]*\n")  # "Sure, here is the text:"
+_NAMES = r"(?:\w+ ){0,2}(?:observations?|interpretation|conclusion|seen|reading|weighing|answer)"
+_HEADING = re.compile(
+    rf"(?:^|(?<=[.!?]))[ \t>#*_]*(?:{_NAMES})[ \t*_]*:[*_]*|^[ \t]*(?:#.*|\*\*[^*\n]+\*\*:?[ \t]*)$", re.I | re.M
+)
+_FIRST_ITEM = re.compile(r"\A\s*(?:[-*•+]|1[.)])\s+")
+_ITEM = re.compile(r"\s*\n\s*(?:[-*•+]|\d{1,2}[.)])\s+")
 
 
 def without_thoughts(pieces: Iterable[str]) -> Iterator[str]:
@@ -56,86 +52,22 @@ def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         yield waiting
 
 
-class SectionStream:
-    """Extracts the wanted sections from raw text, each as one line under our own heading; other sections are dropped.
-
-    Text before any heading belongs to the first wanted section. List items become sentences; Markdown is removed.
-    """
-
-    def __init__(self, wanted: Sequence[str]):
-        self._wanted, self._current = tuple(wanted), wanted[0]
-        self._buffer, self._fresh, self._last, self._space = "", True, "", False
-        self._begun = False  # whether a word of the current section went out
-        self._broken = False  # whether the last word ended a line
-
-    def feed(self, piece: str) -> str:
-        """Add raw text; returns the text that is ready."""
-        self._buffer += piece
-        return self._ready(False)
-
-    def close(self) -> str:
-        """End the text; returns what was still held back."""
-        self._buffer += "\n"
-        return self._ready(True)
-
-    def _ready(self, ended: bool) -> str:
-        out = ""
-        while self._buffer:
-            if self._fresh:
-                if self._undecided() and not ended:
-                    break
-                heading = next(((n, m) for n, h in enumerate(_HEADINGS) if (m := h.match(self._buffer))), None)
-                if heading:
-                    out += self._start_section(HEADINGS[heading[0]])
-                    self._buffer = self._buffer[heading[1].end() :]
-                    continue
-                bullet = _BULLET.match(self._buffer)
-                self._buffer = self._buffer[bullet.end() :] if bullet else self._buffer.lstrip()
-                if self._broken and self._last.isalnum() and (bullet or self._buffer[:1].isupper()):
-                    out += self._full_stop()  # the items of a list become sentences
-                self._fresh = self._broken = False
-            line, newline, rest = self._buffer.partition("\n")
-            out += self._clean(line)
-            self._buffer = rest
-            if newline:
-                self._space = self._fresh = self._broken = True
-        return out
-
-    def _undecided(self) -> bool:
-        """Whether the line may still turn out to be a heading or a list item."""
-        letter = re.search(r"[^\W\d_]", self._buffer)
-        if letter is None:
-            return True
-        begun = self._buffer[letter.start() :].casefold()
-        return not re.search(r"[\n:]", begun) and any(name.startswith(begun.rstrip("*_ ")) for name in _OPENINGS)
-
-    def _start_section(self, heading: str) -> str:
-        if heading == self._current or heading not in self._wanted:
-            self._current = heading
-            return ""
-        self._current, self._space, self._last, self._begun = heading, True, "", False
-        return f"\n{heading}:"
-
-    def _full_stop(self) -> str:
-        if self._current not in self._wanted:
-            return ""
-        self._last = "."
-        return "."
-
-    def _clean(self, text: str) -> str:
-        if self._current not in self._wanted:
-            return ""
-        text = re.sub(r"\s+", " ", text.replace("*", ""))
-        if not text.strip():
-            self._space = self._space or bool(text)
-            return ""
-        lead = " " if self._space or not self._begun or text[0] == " " else ""
-        self._space, self._begun = text[-1] == " ", True
-        text = text.strip()
-        self._last = text[-1]
-        return lead + text
+def loops(text: str) -> bool:
+    """Whether the text ends with a run of words that it has said before, again and again."""
+    words = re.findall(r"\w+|[^\w\s]", text.lower())
+    last = words[-RUN:]
+    return len(last) == RUN and sum(words[i : i + RUN] == last for i in range(len(words) - RUN + 1)) >= TIMES
 
 
 def one_line(text: str) -> str:
-    """Remove Markdown and line breaks."""
-    return " ".join(re.sub(r"[*#]+", "", text).split())
+    """The text in one line, without Markdown, up to the second heading; the items of a list become sentences."""
+    text = _PREFACE.sub("", text.strip())
+    text = next((part for part in _HEADING.split(text) if part.strip()), "")
+    text = _ITEM.sub(_next_sentence, _FIRST_ITEM.sub("", text))
+    text = " ".join(re.sub(r"[*#`]+", "", text).split())
+    is_quoted = text[:1] == text[-1:] == '"' and text.count('"') == 2
+    return text.strip('"') if is_quoted else text
+
+
+def _next_sentence(item: re.Match[str]) -> str:
+    return ". " if item.string[: item.start()][-1:].isalnum() else " "

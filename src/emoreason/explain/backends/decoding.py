@@ -1,4 +1,4 @@
-"""Decodes several texts in one batch: reads prompts, scores labels, writes with or without a grammar.
+"""Decodes several texts in one batch: reads prompts, scores labels, writes.
 
 The rows of a batch differ in length. Padding is masked and position numbers skip it, so that every row computes the
 same as it would alone (a test compares).
@@ -10,11 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoreason.explain.write.constrain import Walk
 from emoreason.models.cache import roomy_cache
 from emoreason.models.vlm import VisionLanguageModel
-
-RUN = 12  # most tokens fed in one pass where the grammar leaves no choice
 
 
 class Session:
@@ -50,9 +47,15 @@ class Session:
 
     def read(self, prompts: Sequence[str | None], visual: Sequence[Tensor | None] | None = None) -> None:
         """Feed one prompt per row. A row's first prompt gets the start token and the visual tokens in front."""
+        encode = self.vlm.tokenizer.encode
+        self.read_tokens([None if prompt is None else encode(prompt) for prompt in prompts], visual)
+
+    def read_tokens(
+        self, prompts: Sequence[Sequence[int] | None], visual: Sequence[Tensor | None] | None = None
+    ) -> None:
         pieces: list[Tensor | None] = []
-        for row, prompt in enumerate(prompts):
-            if prompt is None:
+        for row, tokens in enumerate(prompts):
+            if tokens is None:
                 pieces.append(None)
                 continue
             parts = []
@@ -60,8 +63,8 @@ class Session:
                 parts.append(self.vlm.embed([self.vlm.tokenizer.bos]))
                 if visual is not None and (image := visual[row]) is not None:
                     parts.append(image.to(parts[0].dtype))
-            if prompt:
-                parts.append(self.vlm.embed(self.vlm.tokenizer.encode(prompt)))
+            if tokens:
+                parts.append(self.vlm.embed(list(tokens)))
             pieces.append(torch.cat(parts))
         self.feed(pieces)
 
@@ -95,50 +98,9 @@ class Session:
         return total
 
     def write(
-        self, walks: Sequence[Walk | None], rngs: Sequence[torch.Generator], temperature: float = 1.0
-    ) -> Iterator[tuple[int, int]]:
-        """Write one text per walk; yields (row, token). The end token is chosen but not fed."""
-        while True:
-            pieces: list[Tensor | None] = [None] * self.rows
-            for row, walk in enumerate(walks):
-                if walk is None or walk.done:
-                    continue
-                run: list[int] = []
-                while not walk.done and len(run) < (RUN if self.rows == 1 else 1):
-                    allowed = walk.allowed()
-                    if len(allowed) > 1 and run:
-                        break  # a choice: the model must first read the tokens before it
-                    token = allowed[0] if len(allowed) == 1 else self._pick(row, allowed, rngs[row], temperature)
-                    walk.advance(token)
-                    if not walk.done:
-                        run.append(token)
-                        yield row, token
-                if run:
-                    pieces[row] = self.vlm.embed(run)
-            if all(piece is None for piece in pieces):
-                return
-            self.feed(pieces)
-
-    @torch.inference_mode()
-    def _pick(self, row: int, allowed: list[int], rng: torch.Generator, temperature: float) -> int:
-        weight = self.vlm.language.get_output_embeddings()
-        logits = self._head_rows(weight, row, allowed)
-        if temperature <= 0:
-            return allowed[int(logits.argmax())]
-        return allowed[int(torch.multinomial((logits / temperature).softmax(dim=0), 1, generator=rng))]
-
-    def _head_rows(self, head: Any, row: int, allowed: list[int]) -> Tensor:
-        """Logits of the allowed tokens, computed from only these rows of the head."""
-        weight = getattr(head, "weight", None)
-        if isinstance(weight, Tensor) and weight.is_floating_point() and weight.ndim == 2:
-            rows = weight[torch.tensor(allowed, device=weight.device)]
-            return (rows.float() @ self.hidden[row].float()).cpu()
-        return self.vlm.head(self.hidden[row])[torch.tensor(allowed, device=self.hidden.device)].cpu()
-
-    def write_freely(
         self, end: int, rngs: Sequence[torch.Generator], temperature: float, max_tokens: int
     ) -> Iterator[tuple[int, int]]:
-        """Write without a grammar until `end` or the end-of-text token, at most `max_tokens` tokens."""
+        """Write until `end` or the end-of-text token, at most `max_tokens` tokens; yields (row, token)."""
         active = [True] * self.rows
         for _ in range(max_tokens):
             with torch.inference_mode():

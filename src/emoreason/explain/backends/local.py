@@ -1,58 +1,48 @@
-"""The explainer of emoreason's own models. It works in three steps that stream as one text.
+"""The explainer of emoreason's own models. Its language model writes freely, and every text is checked.
 
-(a) The model sees picture and movements but no label and writes the observations. (b) Its own distribution over the
-labels is read at that point. (c) It sees the distribution that decides and writes interpretation and conclusion.
+(a) The model sees picture and movements but no label and writes what is seen. (b) Its own distribution over the labels
+is read at that point. (c) It sees the distribution that decides, and writes the reading and how well the movements fit.
 """
 
 import dataclasses
 import random
-import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.explain.backends.decoding import Session
-from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, Turn, combine
+from emoreason.explain.backends.drafts import Draft, Judge
+from emoreason.explain.backends.parts import TURNS, Part, built_in, numbers, seed, temperature, unread, worst
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.check.explanations import reading_problems, seen_problems, weighing_problems
+from emoreason.explain.explanation import Answer, Explanation, Piece, Question, Style, Subject, combine
 from emoreason.explain.prompts import load_prompts
-from emoreason.explain.questions.answers import answer as answer_grammar
-from emoreason.explain.questions.understand import POLICY_KINDS, understand
-from emoreason.explain.read.sections import HEADINGS
+from emoreason.explain.read.sections import Sections
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.write import writer
-from emoreason.explain.write.constrain import Atoms, Walk
-from emoreason.explain.write.grammar import Node, choice, sample
+from emoreason.explain.write.answers import answer as written_answer
 from emoreason.models.vlm import VisionLanguageModel
 
-FREE_TOKENS = 120  # limit per section without a grammar: twice the usual length
 FREE_TEXT = 320  # token limit of a whole free-form text
-VARIED_FREE = 0.7  # temperature for another wording without a grammar: higher ones cost accuracy
-VARIED = 2.0  # temperature under a grammar: every choice is true there, so variety costs no accuracy
-GREEDY = 0.0
-PLANS = 3  # sentence plans that the model chooses from
 
 
 class LocalExplainer:
-    """Explains with a VisionLanguageModel that is constrained to the grammar of prompts/*.yaml."""
+    """Explains with a VisionLanguageModel."""
 
     def __init__(
         self,
         vlm: VisionLanguageModel,
         name: str,
         *,
-        temperature: float | None = None,
-        constrained: bool = True,
+        checked: bool = True,
         picture: bool = True,
         units: bool = True,
     ):
-        """picture, units: set one to False to withhold it from the model, for ablations."""
-        self.vlm, self.name, self.constrained = vlm, name, constrained
-        default = VARIED if constrained else GREEDY
-        self.temperature = default if temperature is None else temperature
+        """checked=False shows the first texts as they are, for measurements; picture, units: set one to False to
+        withhold it from the model, for ablations."""
+        self.vlm, self.name, self.checked = vlm, name, checked
         self.picture, self.units = picture, units
         self.script = load_prompts()
-        self.atoms = Atoms(vlm.tokenizer.encode)
         self.line = vlm.tokenizer.encode("\n")[0]
 
     @property
@@ -69,91 +59,74 @@ class LocalExplainer:
         results: dict[int, Explanation] = {}
         rows = []
         for i, subject in enumerate(subjects):
-            if not subject.sheet.abstained and (subject.sheet.units or is_free):
+            if subject.sheet.units or (is_free and not subject.sheet.abstained):
                 rows.append(i)
-            else:  # without measurements the text must claim nothing, so there is nothing to reason about
-                text = writer.abstention(subject.sheet)
-                yield Piece(i, text)
-                results[i] = Explanation.of(text, subject.sheet, self.name)
+            else:  # a face that could not be read: there is nothing to write about
+                results[i] = unread(subject.sheet, self.name)
+                yield Piece(i, results[i].short)
         if rows:
-            write = self._freely if is_free else self._reasoned
-            explanations = yield from write([subjects[i] for i in rows], rows, decide, style)
+            write_all = self._freely if is_free else self._explained
+            explanations = yield from write_all([subjects[i] for i in rows], rows, decide, style)
             results |= dict(zip(rows, explanations, strict=True))
         return [results[i] for i in range(len(subjects))]
 
-    def _freely(
-        self, subjects: list[Subject], rows: list[int], decide: str, style: Style
-    ) -> Generator[Piece, None, list[Explanation]]:
-        """Write texts in the form that the model learned, without sections and without reading a verdict."""
-        if decide != "evidence":
-            raise UsageError(f"--decide {decide}: {self.name} writes free-form texts and has no verdict; use evidence")
-        variant = str(style.variation) if style.variation else ""
-        session, rngs = self._begin(subjects), [_seeded(subject, variant) for subject in subjects]
-        session.read([self.script.turn(self.vlm.spec.question)] * len(rows))
-        texts = yield from self._free_texts(session, rngs, rows, style.temperature or (VARIED_FREE if variant else 0.0))
-        return [Explanation.of(text, s.sheet, self.name, free=True) for text, s in zip(texts, subjects, strict=True)]
-
-    def _free_texts(
-        self, session: Session, rngs: list[torch.Generator], rows: Sequence[int], temperature: float
-    ) -> Generator[Piece, None, list[str]]:
-        texts = [""] * len(rows)
-        for at, words in self._decoded(
-            session.write_freely(self.vlm.tokenizer.eos, rngs, temperature, FREE_TEXT), len(rows)
-        ):
-            words = words if texts[at] else words.lstrip()
-            texts[at] += words
-            yield Piece(rows[at], words)
-        return [text.rstrip() for text in texts]
-
-    def _reasoned(
+    def _explained(
         self, subjects: list[Subject], rows: list[int], decide: str, style: Style
     ) -> Generator[Piece, None, list[Explanation]]:
         sheets = [subject.sheet for subject in subjects]
+        draft = self._draft(subjects, style)
+        heat = temperature(style)
+        draft.read([self._movements(sheet) + self.script.seen for sheet in sheets])
+        judge = self._judge(seen_problems, sheets)
+        seen = yield from _ticking(draft.write(judge, lambda i: built_in(subjects[i], None).seen, heat), rows)
+        draft.read([self.script.verdict] * len(rows))
+        verdicts = self._verdicts(draft.session, sheets)
+        decided = [self._decided(sheet, verdict, decide) for sheet, verdict in zip(sheets, verdicts, strict=True)]
+        draft.read([f" {verdict.label}{self.script.disclosure(sheet)}{self.script.reading}"
+                    for verdict, sheet in zip(verdicts, decided, strict=True)])  # fmt: skip
+        told = [Subject(sheet, subject.crop) for sheet, subject in zip(decided, subjects, strict=True)]
+        fallbacks = [built_in(subject, verdict) for subject, verdict in zip(told, verdicts, strict=True)]
+        judge = self._judge(reading_problems, decided)
+        reading = yield from _ticking(draft.write(judge, lambda i: fallbacks[i].reading, heat), rows)
+        for i, row in enumerate(rows):
+            yield Piece(row, f"{reading[i].text} {seen[i].text}")
+        draft.read([self.script.weighing] * len(rows))
+        judge = self._judge(weighing_problems, decided)
+        weighing = yield from _ticking(draft.write(judge, lambda i: fallbacks[i].weighing, heat), rows)
+        results = []
+        for i, row in enumerate(rows):
+            yield Piece(row, f" {weighing[i].text}")
+            parts = (seen[i], weighing[i], reading[i])
+            text = Sections(*(part.text for part in parts)).text()
+            agreement = verdicts[i].label == sheets[i].label
+            results.append(Explanation.of(text, decided[i], self.name, worst(parts), reasoned=verdicts[i],
+                                          agreement=agreement))  # fmt: skip
+        return results
+
+    def _judge(self, problems: Callable[[str, Sheet], list[str]], sheets: Sequence[Sheet]) -> Judge:
+        if not self.checked:
+            return lambda row, text: []
+        return lambda row, text: problems(text, sheets[row])
+
+    def _decided(self, sheet: Sheet, verdict: Reasoned, decide: str) -> Sheet:
+        weight = self.vlm.spec.verdict.get("weight", 0.5)
+        combined = combine(sheet.probabilities, verdict.probabilities, decide, weight)
+        return dataclasses.replace(sheet, probabilities=combined)
+
+    def _draft(self, subjects: Sequence[Subject], style: Style) -> Draft:
         variant = str(style.variation) if style.variation else ""
-        session, rngs = self._begin(subjects), [_seeded(subject, variant) for subject in subjects]
-        texts = [""] * len(rows)
+        return Draft(self.vlm, self._visual(subjects), [seed(subject, variant) for subject in subjects], self.line)
 
-        def planned(write: Callable[..., Node], *arguments: Sequence[Any]) -> list[Node]:
-            """For each face, a choice of PLANS grammars; `arguments` holds one value per face."""
-            return [
-                choice(*(write(*values, random.Random(_seed(subject, f"{variant}/{n}"))) for n in range(PLANS)))
-                for subject, *values in zip(subjects, *arguments, strict=True)
-            ]
+    def _visual(self, subjects: Sequence[Subject]) -> list[torch.Tensor | None]:
+        return list(self.vlm.see([subject.crop for subject in subjects])) if self.picture else [None] * len(subjects)
 
-        def section(number: int, nodes: list[Node]) -> Iterator[Piece]:
-            head = ("\n" if number else "") + HEADINGS[number] + ":"
-            for at, row in enumerate(rows):
-                texts[at] += head
-                yield Piece(row, head)
-            for at, words in self._write(session, nodes, rngs, style.temperature):
-                texts[at] += words
-                yield Piece(rows[at], words)
+    def _movements(self, sheet: Sheet) -> str:
+        return self.script.measured(sheet) if self.units and self.vlm.spec.sheet else ""
 
-        session.read([self.script.observations] * len(rows))
-        yield from section(0, planned(writer.observations, sheets))
-        verdicts = self.read_verdicts(session, sheets)
-        decided = []
-        for sheet, verdict in zip(sheets, verdicts, strict=True):
-            weight = self.vlm.spec.verdict.get("weight", 0.5)
-            combined = combine(sheet.probabilities, verdict.probabilities, decide, weight)
-            decided.append(dataclasses.replace(sheet, probabilities=combined))
-        session.read([f" {verdict.label}{self.script.disclosure(sheet)}{self.script.interpretation}"
-                      for verdict, sheet in zip(verdicts, decided, strict=True)])  # fmt: skip
-        yield from section(1, planned(writer.interpretation, decided, verdicts))
-        for at, row in enumerate(rows):
-            if said := writer.notes(sheets[at]):
-                texts[at] += said
-                yield Piece(row, said)
-        session.read([self.script.conclusion] * len(rows))
-        yield from section(2, planned(writer.conclusion, decided, verdicts))
-        return [
-            Explanation.of(text, shown, self.name, reasoned=verdict, agreement=verdict.label == sheet.label)
-            for text, shown, verdict, sheet in zip(texts, decided, verdicts, sheets, strict=True)
-        ]
+    # ---- the verdict -------------------------------------------------------------------------------------------------
 
-    def read_verdicts(self, session: Session, sheets: Sequence[Sheet]) -> list[Reasoned]:
+    def _verdicts(self, session: Session, sheets: Sequence[Sheet]) -> list[Reasoned]:
         """The model's own distribution over the labels, with the calibration that was fitted on held-out faces."""
-        session.read([self.script.verdict] * len(sheets))
         labels = sheets[0].labels
         if any(sheet.labels != labels for sheet in sheets):
             raise EmoreasonError("all faces of a batch must have the same labels")
@@ -166,106 +139,79 @@ class LocalExplainer:
         return [Reasoned(dict(zip(labels, row.tolist(), strict=True))) for row in scores.softmax(dim=1)]
 
     def verdicts(self, subjects: Sequence[Subject]) -> list[Reasoned]:
-        """Read only the verdicts, without writing observations first: fast, for tests and ablations."""
-        return self.read_verdicts(self._begin(subjects), [subject.sheet for subject in subjects])
-
-    def _begin(self, subjects: Sequence[Subject]) -> Session:
+        """Read only the verdicts, without writing what is seen first: fast, for tests and ablations."""
         session = Session(self.vlm, len(subjects))
-        visual = list(self.vlm.see([subject.crop for subject in subjects])) if self.picture else [None] * len(subjects)
-        shows_units = self.units and self.vlm.spec.sheet
-        session.read([self.script.measured_units(s.sheet) if shows_units else "" for s in subjects], visual)
-        return session
+        prompts = [self._movements(subject.sheet) + self.script.verdict for subject in subjects]
+        session.read(prompts, self._visual(subjects))
+        return self._verdicts(session, [subject.sheet for subject in subjects])
 
-    def _write(
-        self, session: Session, nodes: list[Node], rngs: list[torch.Generator], temperature: float | None
-    ) -> Iterator[tuple[int, str]]:
-        """Write one section with or without the grammar; yields (row, new text), never half a character."""
-        temperature = self.temperature if temperature is None else temperature
-        if self.constrained:
-            walks = [Walk(node, self.atoms, self.line) for node in nodes]
-            tokens = session.write(walks, rngs, temperature)
-        else:
-            tokens = session.write_freely(self.line, rngs, temperature, FREE_TOKENS)
-        yield from self._decoded(tokens, len(nodes))
+    # ---- answers -----------------------------------------------------------------------------------------------------
 
-    def _decoded(self, tokens: Iterator[tuple[int, int]], n: int) -> Iterator[tuple[int, str]]:
-        written: list[list[int]] = [[] for _ in range(n)]
-        sent = [""] * n
-        for row, token in tokens:
-            written[row].append(token)
-            text = self.vlm.tokenizer.decode(written[row])
-            if not text.endswith("\ufffd"):  # the character is complete
-                yield row, text[len(sent[row]) :]
-                sent[row] = text
-
-    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]:
-        """Answer follow-up questions: classify each, then write under a grammar of answers that match the evidence."""
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[Answer]]:
+        """Answer questions about the faces in view. Each answer comes when it has passed the checks."""
+        subjects = [Subject(question.faces[question.focus].sheet, question.crop) for question in questions]
         variant = str(style.variation) if style.variation else ""
-        if self.vlm.spec.form == "free":
-            return (yield from self._answer_freely(questions, variant, style))
-        nodes = []
-        for question in questions:
-            intent = understand(question.text, question.sheet.labels)
-            nodes.append(answer_grammar(intent, question.sheet, question.reasoned, question.beside))
-        session = self._begin([question.about for question in questions])
-        session.read([self._prompt(question) for question in questions])
-        texts = [""] * len(nodes)
-        rngs = [_seeded(question.about, question.text + variant) for question in questions]
-        for row, words in self._write(session, nodes, rngs, style.temperature):
-            words = words if texts[row] else words.lstrip()
-            texts[row] += words
-            yield Piece(row, words)
-        return texts
+        seeds = [seed(subject, question.text + variant) for subject, question in zip(subjects, questions, strict=True)]
+        free = self.vlm.spec.form == "free"
+        end = self.vlm.tokenizer.eos if free else self.line
+        draft = Draft(self.vlm, self._visual(subjects), seeds, end)
+        draft.read([self._free_prompt(q) if free else self._prompt(q) for q in questions])
 
-    def _answer_freely(
-        self, questions: Sequence[Question], variant: str, style: Style
-    ) -> Generator[Piece, None, list[str]]:
-        """Answer in the form that the model learned.
+        def judge(row: int, text: str) -> list[str]:
+            question = questions[row]
+            return check_answer(text, question.text, question.view) if self.checked else []
 
-        Policy questions, faces without a reading and comparisons get the built-in answer."""
-        texts = [""] * len(questions)
-        rows: list[int] = []
-        for i, question in enumerate(questions):
-            intent = understand(question.text, question.sheet.labels)
-            if intent.kind in POLICY_KINDS or question.sheet.abstained or question.other:
-                grammar = answer_grammar(intent, question.sheet, question.reasoned, question.beside)
-                texts[i] = sample(grammar, random.Random(_seed(question.about, question.text + variant)))
-                yield Piece(i, texts[i])
-            else:
-                rows.append(i)
-        if rows:
-            session = self._begin([questions[i].about for i in rows])
-            session.read([self._free_prompt(questions[i]) for i in rows])
-            rngs = [_seeded(questions[i].about, questions[i].text + variant) for i in rows]
-            written = yield from self._free_texts(session, rngs, rows, style.temperature or 0.0)
-            for i, text in zip(rows, written, strict=True):
-                texts[i] = text
-        return texts
+        def fallback(row: int) -> str:
+            return written_answer(questions[row].text, questions[row].view, random.Random(seeds[row]))
 
-    def _free_prompt(self, question: Question) -> str:
-        first = [Turn(self.vlm.spec.question, question.explanation.text)] if question.explanation else []
-        past = "".join(f"{self.script.turn(turn.question)} {turn.answer}" for turn in (*first, *question.history[-3:]))
-        return past + self.script.turn(question.text)
+        parts = yield from _ticking(draft.write(judge, fallback, temperature(style)), range(len(questions)))
+        for row, part in enumerate(parts):
+            yield Piece(row, part.text)
+        return [Answer(part.text, part.route) for part in parts]
 
     def _prompt(self, question: Question) -> str:
-        """The conversation so far and the question, in the format of the training texts."""
-        script, sheet = self.script, question.sheet
-        explained = f"{script.observations} " if question.explanation else ""
-        if question.explanation and (sections := question.explanation.sections):
-            verdict = f"{script.verdict} {question.reasoned.label}" if question.reasoned else ""
-            explained = (f"{script.observations} {sections.observations}{verdict}{script.disclosure(sheet)}"
-                    f"{script.interpretation} {sections.interpretation}"
-                    f"{script.conclusion} {sections.conclusion}")  # fmt: skip
-        past = "".join(f"{script.turn(turn.question)} {turn.answer}" for turn in question.history[-3:])
-        return explained + past + script.turn(question.text, question.beside)
+        """The faces in view, the explanation, the last turns and the question, in the format of the training texts."""
+        script, faces = self.script, question.faces
+        prompt = script.faces(faces, question.focus)
+        if question.explanation is not None:
+            prompt += script.explained.format(text=" ".join(question.explanation.short.split()))
+        for turn in question.history[-TURNS:]:
+            prompt += f"{script.turn(turn.question, numbers(question, turn.about), len(faces))} {turn.answer}"
+        return prompt + script.turn(question.text, numbers(question, question.about), len(faces))
+
+    # ---- models trained on texts of any form -------------------------------------------------------------------------
+
+    def _freely(
+        self, subjects: list[Subject], rows: list[int], decide: str, style: Style
+    ) -> Generator[Piece, None, list[Explanation]]:
+        """Write texts in the form that the model learned, without sections and without reading a verdict."""
+        if decide != "evidence":
+            raise UsageError(f"--decide {decide}: {self.name} writes free-form texts and has no verdict; use evidence")
+        draft = self._draft(subjects, style)
+        draft.end, draft.most_tokens = self.vlm.tokenizer.eos, FREE_TEXT
+        question = self.script.turn(self.vlm.spec.question)
+        draft.read([self._movements(subject.sheet) + question for subject in subjects])
+        writing = draft.write(lambda row, text: [], lambda row: "", temperature(style))
+        parts = yield from _ticking(writing, rows)
+        for row, part in zip(rows, parts, strict=True):
+            yield Piece(row, part.text)
+        return [Explanation.of(part.text, subject.sheet, self.name, free=True)
+                for part, subject in zip(parts, subjects, strict=True)]  # fmt: skip
+
+    def _free_prompt(self, question: Question) -> str:
+        prompt = self._movements(question.faces[question.focus].sheet)
+        if question.explanation is not None:
+            prompt += f"{self.script.turn(self.vlm.spec.question)} {question.explanation.text}"
+        for turn in question.history[-TURNS:]:
+            prompt += f"{self.script.turn(turn.question)} {turn.answer}"
+        return prompt + self.script.turn(question.text)
 
 
-def _seed(subject: Subject, more: str = "") -> int:
-    """A seed per face, so that the same face gets the same text again.
-
-    It is computed from the picture, because the last digits of measurements vary with the batch."""
-    return zlib.crc32(more.encode(), zlib.crc32(subject.crop.tobytes()))
-
-
-def _seeded(subject: Subject, more: str = "") -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(subject, more))
+def _ticking(writing: Generator[None, None, list[Part]], rows: Sequence[int]) -> Generator[Piece, None, list[Part]]:
+    """Empty pieces while nothing can be shown yet, so that whoever reads them can turn to other work or stop."""
+    while True:
+        try:
+            next(writing)
+        except StopIteration as done:
+            return done.value
+        yield Piece(rows[0], "")

@@ -14,11 +14,8 @@ from emoreason.explain.backends.chat_sections import until
 from emoreason.explain.explanation import Style
 from emoreason.models.bundle import PACKAGE_PREFIX
 
-MAX_TOKENS = 300  # per answer: three times the length of a section
-TURN_OPENINGS = (
-    "\nUser:",
-    "\nAssistant:",
-)  # a model without a chat template would write these to continue for the other side
+MAX_TOKENS = 160  # per text: the checks allow 80 words
+TURN_OPENINGS = ("\nUser:", "\nAssistant:")  # without a chat template, a model would go on for the other side
 
 
 class _Local:

@@ -31,6 +31,8 @@ class Mention:
     text: str
     start: int
     end: int
+    stated: str | None = None  # the band if the text itself gives an amount, and not only the kind of movement
+    others: tuple[str, ...] = ()  # units that the same words may mean as well
 
 
 @dataclass
@@ -48,7 +50,7 @@ class _Rule(NamedTuple):
 
     needs: frozenset[str]
     excludes: frozenset[str]
-    units: tuple[tuple[str, bool], ...]  # code, whether the unit is present
+    units: tuple[tuple[str, bool, tuple[str, ...]], ...]  # code, whether it is present, codes that it may be instead
     default: str | None  # band if the text gives no amount
     fixed: str | None  # band whatever the text says
 
@@ -78,7 +80,11 @@ _ADJECTIVES = frozenset(lexicon.ADJECTIVES.split())
 _PUSHES = frozenset({"push", "narrow", "close", "bunch", "up", "squeeze", "wide"})
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
 _RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
-_LIPS = frozenset({"lips", "upperlip", "lowerlip"})
+_BROWS = frozenset({"brow", "inner", "outer"})
+_ADJECTIVAL = ("ed", "en", "wn", "ing", *_ADJECTIVES)
+# "They are drawn down and together": the part that a movement without any part belongs to.
+_OWNERS = {"down together": "brow", "knit": "brow", "wideopen": "eye"}
+_LIPS = frozenset({"lip", "lips", "upperlip", "lowerlip"})
 # "Creases stand between the brows": the preposition names the part.
 _LOCATED = frozenset({"line", "press", "apart", "slit", "furrow", "dimple", "show"})
 
@@ -130,7 +136,7 @@ class _Clause:
                 if "cut" in joins:
                     no = False
                 elif "and" in joins:
-                    no = not self._finite(indices)
+                    no = not self._finite(indices) and not self._contrasts(n)
                 else:  # after a comma, only inside a list that ends with "or"
                     no = any(later & {"or", "nor"} for later, _ in self.segments[n:]) and not self._finite(indices)
             for i in indices:
@@ -163,6 +169,16 @@ class _Clause:
                 return True
         return False
 
+    def _contrasts(self, n: int) -> bool:
+        """Whether a segment tells of a part of its own after a movement that is denied: "not pressed, and the eyes closed"."""
+        before, here = self.segments[n - 1][1], self.segments[n][1]
+        kinds = [self.items[i].kind for i in here]
+        bare = any(
+            self.items[i].word.endswith("n't") or (self.items[i].word == "not" and self.items[i + 1].kind != "part")
+            for i in before[:-1]
+        )
+        return bare and "part" in kinds and "move" in kinds
+
     def _attach(self, indices: list[int], pending: list[_Subject]) -> list[_Subject]:
         """Attach the movements of a segment to their parts; returns parts that still wait for a movement."""
         own = [_Subject(self.items[i], i, self._role(i, indices)) for i in indices if self.items[i].kind == "part"]
@@ -182,11 +198,28 @@ class _Clause:
         if moved:
             self.current = moved
             return []
+        if own and (model := self._echoed(own[-1], indices)):
+            own[-1].moves += [(own[-1].index, name, False) for _, name, no in model.moves if not no]  # type: ignore[misc]
+            self.current = own[-1:]
+            return []
+        if own and any(self.items[i].kind in ("aux", "amount") for i in indices if i > own[-1].index):  # type: ignore[operator]
+            self.current = own  # "the lids are hidden", "the lids all strong": says all about them
+            return []
         if own:
             waiting = [*pending, *(subject for subject in own if self._waits(subject, indices))]
             self.current = waiting or own
             return waiting
         return pending
+
+    def _echoed(self, part: _Subject, indices: list[int]) -> _Subject | None:
+        """The part whose movement another part shares: "the outer brows are far up, the inner ones a little"."""
+        so = "so" in self.segments[self.segment_of[indices[0]]][0]
+        some = any(self.items[i].amount or self.items[i].word in ("too", "likewise", "also") for i in indices)
+        for subject in self.current:
+            near = {subject.item.name, part.item.name} <= _BROWS and subject.item.name != part.item.name
+            if subject.moves and part.role == "subject" and (so or (near and some)) and not self.denied[indices[0]]:
+                return subject
+        return None
 
     def _is_of(self, i: int, own: list[_Subject]) -> bool:
         """Whether a noun belongs to a part before it: "lid tension", "the lids show strong tension", "in the lids"."""
@@ -270,7 +303,14 @@ class _Clause:
         named = named or [s for s in reversed(own) if s.role == "of" and s.index < i]  # type: ignore[operator]
         if item.name == "cover" and named:
             return named[:1], "covered"
-        return (named[:1] or self.current or [s for s in own if s.role != "away"][:1]), item.name
+        found = named[:1] or self.current or [s for s in own if s.role != "away"][:1]
+        if not found and not any(other.kind == "part" for other in self.items):
+            names = {move.name for move in self.items if move.kind == "move"}
+            owners = [owner for move, owner in _OWNERS.items() if set(move.split()) <= names]
+            found = [_Subject(Item("part", owner, item.word, item.start, item.end), None) for owner in owners[:1]]
+            self.subjects += found
+            self.current = found
+        return found, item.name
 
     # ---- from movements to units -------------------------------------------------------------------------------------
 
@@ -297,15 +337,17 @@ class _Clause:
             if not rule.needs <= names or rule.excludes & names:
                 continue
             anchors = [i for i, name in moves if name in rule.needs]
-            segments = {self.segment_of[i] for i, _ in moves}
+            segments = {self.segment_of[i] for i in anchors}
             if subject.index is not None:
                 segments.add(self.segment_of[subject.index])
-            amount = rule.fixed or self._amount(anchors[-1], segments) or rule.default
+            stated = rule.fixed or self._amount(anchors[-1], segments)
             marks = [self.items[i] for i in anchors] + ([subject.item] if subject.index is not None else [])
             start, end = min(item.start for item in marks), max(item.end for item in marks)
-            for code, present in rule.units:
+            for code, present, others in rule.units:
                 if present or not denied:
-                    yield _mention(code, amount, present and not denied, self._side(subject), text, start, end)
+                    found = _mention(code, stated, present and not denied, self._side(subject), text, start, end)
+                    band = found.band or (rule.default if found.present else None)
+                    yield replace(found, band=band, others=others if found.present else ())
 
     def _amount(self, anchor: int, segments: set[int], own_words: bool = False) -> str | None:
         """The amount nearest to a movement, within the same stretch between commas and the same segments."""
@@ -313,9 +355,18 @@ class _Clause:
             (item.kind != "amount", i != anchor, abs(i - anchor) + (i > anchor) / 2, item.amount)
             for i, item in enumerate(self.items)
             if item.amount and self.stretch[i] == self.stretch[anchor] and self.segment_of.get(i) in segments
+            and self._measures(i, anchor)
         ]
         near = [found for found in near if not (own_words and found[0])]
         return min(near)[-1] if near else None
+
+    def _measures(self, i: int, anchor: int) -> bool:
+        """Whether an amount may belong to a movement: not in "open lips say little" and "high brows are typical"."""
+        adjective = [item.kind for item in self.items[anchor + 1 : anchor + 2]] == ["part"] and anchor + 1 in self.segment_of
+        if not adjective or not self.items[anchor].word.endswith(_ADJECTIVAL):
+            return True
+        between = {item.kind for item in self.items[anchor + 1 : i]}
+        return not (i == anchor and self.items[i].word == "high") and not between & {"aux", "other", "not"}
 
     def _side(self, subject: _Subject) -> str | None:
         if subject.item.side or subject.index is None:
@@ -328,7 +379,8 @@ class _Clause:
             if self.items[before].kind not in ("move", "amount"):
                 break
         for i in indices:
-            if self.items[i].kind == "side" and i - 1 in indices and self.items[i - 1].kind == "of":
+            of_face = i + 1 in indices and self.items[i + 1].kind == "other"  # "on the left face"
+            if self.items[i].kind == "side" and i - 1 in indices and self.items[i - 1].kind == "of" and not of_face:
                 return self.items[i].word
         return None
 
@@ -337,7 +389,8 @@ def _mention(
     code: str, amount: str | None, present: bool, side: str | None, text: str, start: int, end: int
 ) -> Mention:
     region = ACTION_UNITS[code].region
-    return Mention(code, amount if present else None, region, present, side, text[start:end], start, end)
+    amount = amount if present else None
+    return Mention(code, amount, region, present, side, text[start:end], start, end, amount)
 
 
 def _merged(found: Iterator[Mention]) -> list[Mention]:
@@ -350,7 +403,10 @@ def _merged(found: Iterator[Mention]) -> list[Mention]:
             merged[key] = mention
         else:
             side = first.side if first.side == mention.side else None
-            merged[key] = replace(first, band=first.band or mention.band, side=side)
+            stated = first.stated or mention.stated
+            others = tuple(code for code in first.others if code in mention.others)
+            band = stated or first.band or mention.band
+            merged[key] = replace(first, band=band, side=side, stated=stated, others=others)
     return list(merged.values())
 
 
@@ -360,10 +416,12 @@ def _rules() -> dict[str, list[_Rule]]:
     for line in lexicon.lines(lexicon.RULES):
         part, _, rest = line.partition(":")
         alternatives, _, result = rest.partition("=")
-        units = tuple((word.lstrip("~"), word[0] != "~") for word in result.split() if word[0] not in "@!")
+        codes = [(word.lstrip("~").split("/"), word[0] != "~") for word in result.split() if word[0] not in "@!"]
+        units = tuple((code, present, tuple(others)) for (code, *others), present in codes)
         amounts = {word[0]: word[1:] for word in result.split() if word[0] in "@!"}
         for moves in (alternative.split() for alternative in alternatives.split("|")):
             needs = frozenset(move for move in moves if move[0] != "-")
             excludes = frozenset(move[1:] for move in moves if move[0] == "-")
             rules.setdefault(part, []).append(_Rule(needs, excludes, units, amounts.get("@"), amounts.get("!")))
+    rules["lip"] += [rule for rule in rules["lips"] if "up" not in rule.needs]
     return rules

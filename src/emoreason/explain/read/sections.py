@@ -111,7 +111,7 @@ def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
     """The requested label that the conclusion settles on; None if it names none, or several on equal terms."""
     if _UNDECIDED.search(conclusion):
         return None
-    spots = [spot for spot in find(conclusion, _words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
+    spots = [spot for spot in find(conclusion, label_words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
     shares: dict[str, float] = {}
     by_kind: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
     kind = ""
@@ -148,7 +148,7 @@ def _kind(before: str, ahead: str, listed: str) -> str:
 
 
 @lru_cache(maxsize=SETS_KEPT)
-def _words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
+def label_words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
     """All forms of the labels, and their synonyms unless these fit several of the labels."""
     own = [(label, label) for label in labels]
     taken = {label.casefold() for label in labels}

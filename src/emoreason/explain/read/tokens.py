@@ -9,8 +9,8 @@ from typing import NamedTuple
 from emoreason.knowledge import lexicon
 from emoreason.knowledge.facs import ACTION_UNITS, band
 
-_TOKEN = re.compile(r"[a-z]+(?:['’][a-z]+)?|\d*\.\d+|\d+%?|[.;:!?\n,()+/&—–]")
-_STOPS = frozenset(".;:!?\n—–")
+_TOKEN = re.compile(r"[a-z]+(?:['’][a-z]+)?|\d*\.\d+|\d+%?|[.;:!?\n,()+/&—–]|(?<![^ ])-(?= )")
+_STOPS = frozenset(".;:!?\n—–-")
 _SIDES = ("left", "right")
 _LETTERS = {"a": "trace", "b": "slight", "c": "marked", "d": "marked", "e": "strong"}  # FACS intensities
 _Token = tuple[str, int, int]
@@ -46,7 +46,9 @@ def read_items(text: str) -> list[Item]:
         if matched is not None:
             (kind, name, amount), stop, side = matched
             if kind != "skip":
-                items.append(Item(kind, name, tokens[stop - 1][0], start, tokens[stop - 1][2], amount, side))
+                last = tokens[stop - 1]
+                name = "lip" if name == "lips" and last[0] == "lip" else name  # a single lip is the upper one or a corner
+                items.append(Item(kind, name, last[0], start, last[2], amount, side))
             at = stop
             continue
         at += 1

@@ -50,7 +50,8 @@ class Run:
     checkpointing: bool = False
     """Gradient checkpointing: takes a third more time and a fraction of the memory."""
     look_faces: int = 400
-    """Maximum number of held-out faces, and of validation faces, for scoring."""
+    """Maximum number of held-out faces, and of validation faces, for scoring. 0: the last weights are kept, whatever
+    their held-out loss."""
     look_texts: int = 40
     """Validation faces whose explanation is generated and checked at the end."""
     weight_decay: float = 0.01

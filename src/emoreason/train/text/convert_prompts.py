@@ -46,7 +46,7 @@ def to_our_prompts(conversation: Conversation, sheet: Sheet | None = None) -> Co
         if message.role == "assistant":
             converted.append(message)
             continue
-        opening = IMAGE + (script.measured_units(sheet) if sheet is not None else "") if i == 0 else ""
+        opening = IMAGE + (script.measured(sheet) if sheet is not None else "") if i == 0 else ""
         converted.append(Message("user", opening + script.turn(message.content.replace(IMAGE, " "))))
     evidence = dict(conversation.evidence or {})
     if sheet is not None:

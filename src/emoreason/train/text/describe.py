@@ -1,8 +1,8 @@
 """Writes conversations to train an explainer on, from faces with votes or labels.
 
-Each conversation follows the explainer's three steps: observations from movements alone, the verdict, and then the
-measured distribution with interpretation and conclusion. Follow-up questions come last. Some sheets are changed on
-purpose, so that the model learns to follow the sheet instead of guessing from the picture; `provenance` lists the
+Each conversation follows the explainer's steps: what is seen, from movements alone; the verdict; and, once the measured
+distribution is shown, the reading and how well it fits. Questions with their answers come last. Some sheets are changed
+on purpose, so that the model learns to follow the sheet instead of guessing from the picture; `provenance` lists the
 changes.
 """
 
@@ -20,13 +20,13 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.messages import write
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_prompts
-from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.write import writer
-from emoreason.explain.write.grammar import sample as sample_text
+from emoreason.explain.sheet import Placed, Reasoned, Sheet
+from emoreason.explain.write.explanation import write as write_parts
 from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
 from emoreason.train.text.dialogues import training_turns
+from emoreason.train.text.handwritten import verdict, votes_of
 
 BATCH = 128
 
@@ -100,7 +100,7 @@ def _select_faces(samples: Iterable[Sample], without: frozenset[str]) -> tuple[d
         if face.problem:
             dropped["broken"] += 1
             continue
-        if _votes(face) is None:
+        if votes_of(face) is None:
             dropped["no_emotion"] += 1
             continue
         if face.id in without:
@@ -121,19 +121,6 @@ def _select_faces(samples: Iterable[Sample], without: frozenset[str]) -> tuple[d
     return faces, dropped
 
 
-def _votes(face: Sample) -> dict[str, float] | None:
-    """The distribution of the votes, without single votes, which are noise. None if no emotion has the most votes."""
-    if not face.votes:
-        return {face.label: 1.0} if face.label else None
-    emotions = {k: v for k, v in face.votes.items() if k not in ("unknown", "not_a_face")}
-    if not emotions or max(emotions.values()) < max(face.votes.values()):
-        return None
-    counts = max(face.votes.values()) > 1
-    clear = {k: v for k, v in emotions.items() if v > 1} if counts else emotions
-    total = sum(clear.values())
-    return {k: v / total for k, v in clear.items()} if total else None
-
-
 def _read_in_batches(
     faces: Sequence[Sample], reasoner: Reasoner, folder: Path
 ) -> Iterator[tuple[Sample, Sheet, dict[str, float], str]]:
@@ -144,7 +131,7 @@ def _read_in_batches(
         for face, picture, analysis in zip(chunk, pictures, analyses, strict=True):
             name = f"images/{Path(face.id).stem}.png"
             picture.image.save(folder / name)
-            votes = _votes(face)
+            votes = votes_of(face)
             assert votes is not None
             yield face, Sheet.of(analysis.faces[0].evidence), votes, name
 
@@ -157,28 +144,31 @@ def write_conversation(id: str, measured: Sheet, votes: dict[str, float], image:
     # The verdict is drawn from the votes, so that training includes disagreement with the sheet.
     own = rng.choices(sheet.labels, shares)[0]
     reasoned = Reasoned({label: float(label == own) for label in sheet.labels})
-    observed, read, concluded = (
-        sample_text(node, rng)
-        for node in (
-            writer.observations(sheet, rng),
-            writer.interpretation(sheet, reasoned, rng),
-            writer.conclusion(sheet, reasoned, rng),
-        )
-    )
+    if not sheet.units:  # a model that measures no movements: there is nothing to write but the label
+        talk = verdict(id, sheet, image, votes)
+        return replace(talk, provenance=talk.provenance | {"id": id, "writer": "built-in", "changed": changed})
+    parts = write_parts(sheet, reasoned, rng)
     messages = [
-        Message("user", f"{IMAGE}{script.opening(sheet)}"),
-        Message("assistant", observed),
+        Message("user", f"{IMAGE}{script.measured(sheet)}{script.seen}"),
+        Message("assistant", parts.seen),
         Message("user", script.verdict),
         Message("assistant", own),
-        Message("user", script.disclosure(sheet) + script.interpretation),
-        Message("assistant", f"{read}{script.conclusion} {concluded}"),
+        Message("user", script.disclosure(sheet) + script.reading),
+        Message("assistant", parts.reading),
+        Message("user", script.weighing),
+        Message("assistant", parts.weighing),
     ]
-    for question, answer in training_turns(sheet, reasoned, None, rng, plan.turns):
-        messages += [Message("user", script.turn(question)), Message("assistant", answer)]
+    opening = script.faces([Placed(sheet)], 0)
+    for question, answer in training_turns(sheet, rng, plan.turns):
+        messages += [Message("user", opening + script.turn(question)), Message("assistant", answer)]
+        opening = ""
     evidence = {
         "units": {code: round(x, 4) for code, x in sheet.units.items()},
         "probabilities": {label: round(p, 4) for label, p in sheet.probabilities.items()},
         "votes": {label: round(p, 4) for label, p in votes.items()},
+        "sides": sheet.sides,
+        "covered": sheet.covered,
+        "yaw": sheet.yaw,
         "verdict_message": 3,
     }
     provenance = {"id": id, "prompts": script.id, "writer": "built-in", "changed": changed}
@@ -197,8 +187,10 @@ def vary(sheet: Sheet, votes: dict[str, float], plan: Plan, rng: random.Random) 
         share = rng.uniform(0.5, 1.0)  # the votes are less sure than an encoder on its own training faces
         probabilities = {k: share * votes.get(k, 0.0) + (1 - share) * p for k, p in probabilities.items()}
         changed.append("votes mixed in")
+    sides = dict(sheet.sides)
     if units and rng.random() < plan.flip:
         code = rng.choice(list(units))
         units[code] = round(rng.uniform(0.45, 0.98), 3) if code in sheet.absent else 0.05
+        sides.pop(code, None)
         changed.append(f"unit {code} flipped")
-    return Sheet(units, probabilities, sheet.calibrated), changed
+    return replace(sheet, units=units, probabilities=probabilities, sides=sides, abstained=False, why=""), changed

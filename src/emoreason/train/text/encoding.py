@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from emoreason.core.messages import IMAGE, Conversation
-from emoreason.explain.write.constrain import Atoms
 from emoreason.models.vlm import VisionLanguageModel
 
 VISUAL = -1  # placeholder of a visual token, which the projector fills in
@@ -42,14 +41,13 @@ class Encoded:
 
 
 class Coder:
-    """Turns conversations into tokens. Answers are split into tokens as in constrained generation."""
+    """Turns conversations into tokens."""
 
     def __init__(self, vlm: VisionLanguageModel, max_tokens: int, free: bool = False, verdicts: bool = True):
         """free: answers are plain text that ends with the end token. verdicts: the label is learned as a distribution,
         otherwise as a word."""
         self.tokenizer, self.visual, self.max_tokens = vlm.tokenizer, vlm.spec.grid**2, max_tokens
         self.free, self.verdicts = free, verdicts
-        self.atoms = Atoms(vlm.tokenizer.encode)
         self.line = vlm.tokenizer.encode("\n")[0]
 
     def conversation(self, talk: Conversation) -> Encoded:
@@ -62,7 +60,7 @@ class Coder:
         verdict = None
         for i, message in enumerate(talk.messages):
             if message.role == "assistant":
-                new = self._free(message.content) if self.free else [*self._answer(message.content), self.line]
+                new = self._answer(message.content)
                 if i == verdict_message:
                     verdict = len(tokens) - 1
                 learned = i != verdict_message  # the label is learned as a distribution instead
@@ -99,19 +97,10 @@ class Coder:
         before, image, after = text.partition(IMAGE)
         return self.tokenizer.encode(before) + [VISUAL] * (self.visual if image else 0) + self.tokenizer.encode(after)
 
-    def _free(self, text: str) -> list[int]:
-        return [*self.tokenizer.encode(f" {text.strip()}"), self.tokenizer.eos]
-
     def _answer(self, text: str) -> list[int]:
-        lines = text.split("\n")
-        tokens: list[int] = []
-        for i, part in enumerate(lines):
-            heading, colon, words = part.partition(": ")
-            if i and colon:  # a section: its heading is prompt text, although the model writes it too
-                tokens += [*self.tokenizer.encode(f"\n{heading}:"), *self.atoms.encode(words)]
-            else:
-                tokens += self.atoms.encode(part)
-        return tokens
+        """A line break ends an answer; a free text may hold some, so the end token ends it."""
+        words = text.strip() if self.free else " ".join(text.split())
+        return [*self.tokenizer.encode(f" {words}"), self.tokenizer.eos if self.free else self.line]
 
 
 @dataclass(frozen=True)

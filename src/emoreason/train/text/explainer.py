@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from emoreason.core import device
-from emoreason.core.errors import EmoreasonError
+from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.resources import resource
 from emoreason.explain.prompts import load_prompts
 from emoreason.knowledge.emotions import LABEL_SETS
@@ -77,9 +77,11 @@ class Trainer:
         self.held, self.fitted_on = None, 0
         if config.data.holdout:
             held = read_texts(config.data.holdout)
-            self.fitted_on = len(held.conversations)  # for the verdict; the loss uses only the first look_faces
-            held = dataclasses.replace(held, conversations=held.conversations[: config.run.look_faces])
-            self.held = encode_set(held, self.coder, self.vlm.encoder)
+            voted = all((conversation.evidence or {}).get("votes") for _, conversation in held.conversations)
+            self.fitted_on = len(held.conversations) if voted else 0  # the loss uses only the first look_faces
+            if config.run.look_faces:
+                held = dataclasses.replace(held, conversations=held.conversations[: config.run.look_faces])
+                self.held = encode_set(held, self.coder, self.vlm.encoder)
         self.started = time.time()
 
     def fit(self) -> Path:
@@ -141,12 +143,7 @@ class Trainer:
             spec = dataclasses.replace(spec, verdict=before.verdict, prior=before.prior)
         self.vlm.spec = spec
         self.vlm.save_pretrained(self.out, torch.float16)
-        if (
-            self.held
-            and self.options
-            and self.fitted_on >= MIN_FITTED
-            and all(item.votes for item in self.held.encoded)
-        ):
+        if self.options and self.fitted_on >= MIN_FITTED:
             fitted = calibrate(self.out, Path(data.holdout), Path(data.train.split(",")[0].strip()), self.labels)
             self.notify(f"the verdict, fitted on {data.holdout}: {fitted}")
         if data.validation and self.options:
@@ -184,6 +181,7 @@ def build(config: ExplainerConfig, compute: device.Compute, encoder: Encoder | N
         vlm.to(compute.device)
     if config.start:
         vlm._load_parts(Path(config.start))
+        vlm.language = _widen(vlm.language, lora_config(config.lora))
     else:
         vlm.add_lora(lora_config(config.lora))
     for key, parameter in vlm.language.named_parameters():
@@ -191,6 +189,26 @@ def build(config: ExplainerConfig, compute: device.Compute, encoder: Encoder | N
             parameter.data = parameter.data.float()  # AdamW's steps are smaller than bfloat16 can represent
     vlm.projector.float()
     return vlm
+
+
+def _widen(language: Any, lora: Any) -> Any:
+    """The model with a LoRA of a higher rank that computes the same: the new columns begin at zero."""
+    from peft import get_peft_model
+
+    old = language.peft_config["default"]
+    if lora.r <= old.r:
+        return language
+    if lora.lora_alpha * old.r != old.lora_alpha * lora.r:
+        raise UsageError(f"--lora.alpha {lora.lora_alpha}: a wider adapter needs alpha {old.lora_alpha * lora.r // old.r}")
+    before = {name: value.detach().clone() for name, value in language.named_parameters() if "lora_" in name}
+    language = get_peft_model(language.unload(), lora)
+    with torch.no_grad():
+        for name, value in language.named_parameters():
+            if "lora_A" in name:
+                value[: old.r] = before[name]
+            elif "lora_B" in name:
+                value[:, : old.r] = before[name]
+    return language
 
 
 def lora_config(lora: LoraSettings) -> Any:

@@ -10,25 +10,25 @@ from PIL import Image
 from emoreason.data import messages
 from emoreason.explain.backends.local import LocalExplainer
 from emoreason.explain.explanation import Subject, combine, consume
-from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 from emoreason.train.curve import draw
 from emoreason.train.text.config import ExplainerConfig
+from emoreason.train.text.texts import sheet_of
 
 BATCH = 16
 
 
 def score_validation(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
-    """Score verdicts on some validation faces, and check some generated texts, with and without the grammar."""
+    """Score verdicts on some validation faces, and check some generated texts, with and without second tries."""
     path = Path(config.data.validation)
     vlm = VisionLanguageModel.from_pretrained(folder)
     conversations = list(messages.read(path))[: config.run.look_faces]
     subjects, votes = [], []
     for conversation in conversations:
-        evidence = conversation.evidence or {}
-        sheet = Sheet(evidence["units"], evidence["probabilities"])
+        sheet = sheet_of(conversation)
+        assert sheet is not None
         subjects.append(Subject(sheet, Image.open(path.parent / conversation.images[0]).convert("RGB")))
-        votes.append(evidence["votes"])
+        votes.append((conversation.evidence or {})["votes"])
     explainer = LocalExplainer(vlm, config.name)
     reasoned = [r for part in _parts(subjects) for r in explainer.verdicts(part)]
     weight = vlm.spec.verdict.get("weight", 0.5)
@@ -38,8 +38,8 @@ def score_validation(folder: Path, config: ExplainerConfig) -> dict[str, Any]:
         "reasoned": scored([r.probabilities for r in reasoned], votes),
         "both": scored([combine(s.sheet.probabilities, r.probabilities, "both", weight) for s, r in rows], votes),
     }
-    for name, constrained in (("texts", True), ("free texts", False)):
-        writer = LocalExplainer(vlm, config.name, constrained=constrained)
+    for name, checked in (("texts", True), ("first texts", False)):
+        writer = LocalExplainer(vlm, config.name, checked=checked)
         checks = [
             written.checks
             for part in _parts(subjects[: config.run.look_texts])
@@ -110,6 +110,6 @@ def write_card(folder: Path) -> None:
                   for who in ("evidence", "reasoned", "both")]  # fmt: skip
         lines += ["", "| texts | n | parsed | leaking | precision | recall |", "| --- | --- | --- | --- | --- | --- |"]
         columns = ("n", "parsed", "leaking", "precision", "recall")
-        for who in ("texts", "free texts"):
+        for who in ("texts", "first texts"):
             lines.append(f"| {who} | " + " | ".join(str(measured[who][key]) for key in columns) + " |")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

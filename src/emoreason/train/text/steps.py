@@ -41,6 +41,8 @@ class ExplainerTask(Trainable):
         self.train_set, self.held_set, self.options = train, held, options
         self.held = len(held) if held else 0
         self.weights = {"text": 1.0, "verdict": config.loss.verdict}
+        self.text_rows = [i for i, item in enumerate(train.encoded) if item.learned]
+        self.verdict_rows = [i for i, item in enumerate(train.encoded) if item.votes and train.sheets[i] is not None]
         self.plan = lru_cache(maxsize=2)(self._plan)
         self.passes = lru_cache(maxsize=2)(self._pass)
 
@@ -73,13 +75,21 @@ class ExplainerTask(Trainable):
         return bool(every) and (every == 1 or number % every == 1)
 
     def _pass(self, kind: str, size: int, number: int) -> list[list[int]]:
-        return one_pass(len(self.train_set), size, [self.config.seed, self.name, kind, number])
+        rows = self.verdict_rows if kind == "verdict" else self.text_rows
+        order = one_pass(len(rows), size, [self.config.seed, self.name, kind, number])
+        return [[rows[at] for at in batch] for batch in order]
 
     def _plan(self, number: int) -> Step:
         """The rows of a step. They depend only on seed, stage and number."""
         verdict_only = self._is_verdict_step(number)
-        size = min(self.stage.verdict_batch if verdict_only else self.stage.batch_size, len(self.train_set))
-        per_pass = len(self.train_set) // size
+        n = len(self.verdict_rows if verdict_only else self.text_rows)
+        if not n:
+            raise EmoreasonError(
+                "verdict steps need `evidence` with units, probabilities and votes in the training file; "
+                "to train without them: --align.verdict_every 0 --tune.verdict_every 0"
+            )
+        size = min(self.stage.verdict_batch if verdict_only else self.stage.batch_size, n)
+        per_pass = n // size
         rows = self.passes("verdict" if verdict_only else "text", size, number // per_pass)[number % per_pass]
         items = [self.train_set.encoded[row] for row in rows]
         if verdict_only:
@@ -95,16 +105,12 @@ class ExplainerTask(Trainable):
 
     def _verdict_item(self, number: int, row: int) -> Encoded:
         sheet, votes = self.train_set.sheets[row], self.train_set.encoded[row].votes
-        if sheet is None or votes is None:
-            raise EmoreasonError(
-                "verdict steps need `evidence` with units, probabilities and votes in the training file; "
-                "to train without them: --align.verdict_every 0 --tune.verdict_every 0"
-            )
+        assert sheet is not None and votes is not None
         script = load_prompts()
         drawn = random.Random(f"{self.config.seed}/{self.name}/{number}/{row}").random()
         hide_units = drawn < self.config.loss.drop_units
         hide_picture = not hide_units and drawn > 1 - self.config.loss.drop_picture
-        sheet_text = "" if hide_units else script.measured_units(sheet)
+        sheet_text = "" if hide_units else script.measured(sheet)
         return self.coder.verdict_only(sheet_text, script.verdict, votes, picture=not hide_picture)
 
     # ---- the loss -------------------------------------------------------------------------------------------------

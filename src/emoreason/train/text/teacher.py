@@ -6,22 +6,26 @@ Texts that fail a check are counted and dropped, and the built-in text stays. `p
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.messages import IMAGE, Conversation, Message
-from emoreason.explain.backends import chat_prompts as script_of_chat
-from emoreason.explain.backends.chat_explainer import Chat, observation_problems
-from emoreason.explain.backends.chat_sections import SectionStream, one_line, without_thoughts
+from emoreason.explain.backends import chat_prompts
+from emoreason.explain.backends.chat_explainer import Chat
+from emoreason.explain.backends.chat_sections import one_line, without_thoughts
 from emoreason.explain.check.answers import check_answer
-from emoreason.explain.check.explanations import check
+from emoreason.explain.check.explanations import reading_problems, seen_problems, weighing_problems
+from emoreason.explain.check.statements import View
 from emoreason.explain.prompts import load_prompts
-from emoreason.explain.questions.understand import understand
 from emoreason.explain.read.claims import mentions
-from emoreason.explain.read.sections import HEADINGS, Sections, parse
-from emoreason.explain.sheet import Reasoned, Sheet
+from emoreason.explain.sheet import Placed, Sheet
 
-OBSERVATIONS, VERDICT, REST, FIRST_QUESTION = 1, 3, 5, 6  # indices of messages in a conversation of describe.py
+# The answers that the model writes about a face: index of the message -> its name and its check.
+PARTS: dict[int, tuple[str, Callable[..., list[str]]]] = {
+    1: ("seen", seen_problems), 5: ("reading", reading_problems), 7: ("weighing", weighing_problems),
+}  # fmt: skip
+FIRST_QUESTION = 8  # index in a conversation of describe.py
 PATIENCE = 5  # the run ends after this many server failures in a row
 _INNER = re.compile(r"\b(feel(s|ing)?|felt|is in a .*mood|inside|emotional state|thinks?|intends?)\b", re.I)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -38,15 +42,18 @@ class Teacher:
     def __call__(self, talk: Conversation, sheet: Sheet) -> Conversation:
         texts = [message.content for message in talk.messages]
         by_teacher = []
-        if (new_text := self._observations(texts[OBSERVATIONS], sheet)) is not None:
-            texts[OBSERVATIONS] = new_text
-            by_teacher.append("observations")
-        if (new_text := self._rest(texts[OBSERVATIONS], texts[REST], sheet)) is not None:
-            texts[REST] = new_text
-            by_teacher.append("interpretation")
-        own = Reasoned({label: float(label == texts[VERDICT]) for label in sheet.labels})
+        for at, (kind, problems) in PARTS.items():
+            wanted = "rewrite_observations" if kind == "seen" else "rewrite_answer"
+            new_text = self._rewrite(kind, wanted, texts[at], sheet, partial(problems, sheet=sheet))
+            if new_text is not None:
+                texts[at] = new_text
+                by_teacher.append(kind)
+        view = View([Placed(sheet)])
         for at in range(FIRST_QUESTION, len(texts) - 1, 2):
-            if (new_text := self._answer(texts[at], texts[at + 1], sheet, own)) is not None:
+            question = _question(texts[at])
+            judge = partial(check_answer, question=question, view=view)
+            new_text = self._rewrite("answer", "rewrite_answer", texts[at + 1], sheet, judge, question)
+            if new_text is not None:
                 texts[at + 1] = new_text
                 by_teacher.append(f"answer {(at - FIRST_QUESTION) // 2 + 1}")
         messages = tuple(Message(message.role, text) for message, text in zip(talk.messages, texts, strict=True))
@@ -56,56 +63,20 @@ class Teacher:
 
     def report(self) -> str:
         """One line for the log."""
-        kinds = ("observations", "interpretation", "answer")
+        kinds = (*(kind for kind, _ in PARTS.values()), "answer")
         parts = [f"{kind} {self.counts[f'{kind} kept']} of {self.counts[f'{kind} asked']}" for kind in kinds]
         lost = f"; the server failed {self.counts['failed']} times" if self.counts["failed"] else ""
         rejected = sum(self.counts[f"{kind} rejected"] for kind in kinds)
-        unjudged = (
-            f", {self.counts['answer not judged']} answers left as they are" if self.counts["answer not judged"] else ""
-        )
-        return f"rewritten by {self.name}: {', '.join(parts)}; {rejected} rejected by the checks{unjudged}{lost}"
+        return f"rewritten by {self.name}: {', '.join(parts)}; {rejected} rejected by the checks{lost}"
 
-    def _observations(self, text: str, sheet: Sheet) -> str | None:
-        request = script_of_chat.words("rewrite_observations", sheet=script_of_chat.sheet_text(sheet), text=text)
-        new_text = self._section("observations", request, HEADINGS[:1])
-        return self._accept("observations", text, new_text, observation_problems(new_text, sheet) if new_text else [])
-
-    def _rest(self, observations: str, text: str, sheet: Sheet) -> str | None:
-        inner = load_prompts().conclusion  # between the two sections in training text
-        interpretation, found, conclusion = text.partition(inner)
-        if not found:
-            return None
-        before = Sections(observations, interpretation.strip(), conclusion.strip())
-        _, _, rest = before.text().partition("\n")
-        written = self._section(
-            "interpretation", script_of_chat.words("rewrite_interpretation", text=rest), HEADINGS[1:]
-        )
-        whole = f"{HEADINGS[0]}: {observations}\n{HEADINGS[1]}: {written}"
-        sections = parse(whole) if written else None
-        if sections is None:
-            return self._accept("interpretation", rest, written, ["a section is missing"])
-        problems = check(whole, sheet).problems() + changed_facts(rest, written or "", sheet.labels)
-        new_text = self._accept("interpretation", rest, written, problems)
-        lead = text[: len(text) - len(text.lstrip())]
-        return new_text and f"{lead}{sections.interpretation}{inner} {sections.conclusion}"
-
-    def _answer(self, request: str, text: str, sheet: Sheet, own: Reasoned) -> str | None:
-        question = _question(request)
-        kind = understand(question, sheet.labels)
-        if check_answer(text, kind, sheet, None, own):  # the text itself fails, so the check says nothing
-            self.counts["answer not judged"] += 1
-            return None
-        request = script_of_chat.words("rewrite_answer", question=question, text=text)
-        new_text = self._section("answer", request, ())
-        problems = check_answer(new_text, kind, sheet, None, own) if new_text else []
-        return self._accept("answer", text, new_text, problems + changed_facts(text, new_text or "", sheet.labels))
-
-    def _section(self, kind: str, request: str, headings: Sequence[str]) -> str | None:
-        """The model's text, cleaned and without the first heading; None if the server failed."""
+    def _rewrite(self, kind: str, wanted: str, text: str, sheet: Sheet, problems: Callable[[str], list[str]],
+                 question: str = "What does the face show?") -> str | None:  # fmt: skip
+        """The text in the teacher's words; None if the server failed or the new text fails the checks."""
         self.counts[f"{kind} asked"] += 1
-        talk = [Message("system", script_of_chat.words("rewrite_system")), Message("user", request)]
+        request = chat_prompts.words(wanted, sheet=chat_prompts.sheet_text(sheet), text=text, question=question)
+        talk = [Message("system", chat_prompts.words("rewrite_system")), Message("user", request)]
         try:
-            written = "".join(without_thoughts(self.chat.complete(talk)))
+            new_text = one_line("".join(without_thoughts(self.chat.complete(talk))))
         except EmoreasonError:
             self._failures_in_a_row += 1
             self.counts["failed"] += 1
@@ -114,19 +85,11 @@ class Teacher:
             return None
         self._failures_in_a_row = 0
         self.counts["answered"] += 1
-        if not headings:
-            return one_line(written)
-        reader = SectionStream(headings)
-        return (reader.feed(written) + reader.close()).strip()
-
-    def _accept(self, kind: str, text: str, new_text: str | None, problems: Sequence[str]) -> str | None:
-        """The new text, if it passes the checks and differs from the old one."""
-        if new_text is None:
-            return None
-        if problems or IMAGE in new_text or (_INNER.search(new_text) and not _INNER.search(text)):
+        wrong = problems(new_text) or changed_facts(text, new_text, sheet.labels) or IMAGE in new_text
+        if wrong or (_INNER.search(new_text) and not _INNER.search(text)):
             self.counts[f"{kind} rejected"] += 1
             return None
-        if one_line(new_text).casefold() == one_line(text).casefold():
+        if new_text.casefold() == one_line(text).casefold():
             return None
         self.counts[f"{kind} kept"] += 1
         return new_text

@@ -111,4 +111,6 @@ def sheet_of(conversation: Conversation) -> Sheet | None:
     evidence = conversation.evidence or {}
     if "units" not in evidence or "probabilities" not in evidence:
         return None
-    return Sheet(evidence["units"], evidence["probabilities"])
+    sides = {code: tuple(pair) for code, pair in evidence.get("sides", {}).items()}
+    return Sheet(evidence["units"], evidence["probabilities"], sides=sides, covered=tuple(evidence.get("covered", ())),
+                 yaw=evidence.get("yaw"))  # fmt: skip

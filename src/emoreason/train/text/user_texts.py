@@ -22,6 +22,8 @@ from emoreason.reasoner import Reasoner
 from emoreason.train.labeled_faces import target_of
 from emoreason.train.text.convert_prompts import to_our_prompts
 from emoreason.train.text.describe import Plan, write_conversation
+from emoreason.train.text.handwritten import evidence_of
+from emoreason.train.text.texts import sheet_of
 
 PARTS = ("train", "holdout", "report")
 BATCH = 64
@@ -142,20 +144,21 @@ def _conversation(face: FaceText, sheet: Sheet, image: str, form: str, question:
 
 
 def in_sections(face: FaceText, sheet: Sheet, sections: Sections, image: str) -> Conversation:
-    """The user's three sections in the order of the explainer's three steps, with the face's label as the verdict."""
+    """The user's three sections in the order of the explainer's steps, with the face's label as the verdict."""
     script = load_prompts()
     label = max(face.votes, key=face.votes.__getitem__) if face.votes else sheet.label
-    texts = [" ".join(part.split()) for part in (sections.observations, sections.interpretation, sections.conclusion)]
+    texts = [" ".join(part.split()) for part in (sections.observations, sections.conclusion, sections.interpretation)]
     turns = (
-        Message("user", f"{IMAGE}{script.opening(sheet)}"),
+        Message("user", f"{IMAGE}{script.measured(sheet)}{script.seen}"),
         Message("assistant", texts[0]),
         Message("user", script.verdict),
         Message("assistant", label),
-        Message("user", script.disclosure(sheet) + script.interpretation),
-        Message("assistant", f"{texts[1]}{script.conclusion} {texts[2]}"),
+        Message("user", script.disclosure(sheet) + script.reading),
+        Message("assistant", texts[1]),
+        Message("user", script.weighing),
+        Message("assistant", texts[2]),
     )
-    evidence = {"units": sheet.units, "probabilities": sheet.probabilities, "verdict_message": 3}
-    evidence |= {"votes": face.votes} if face.votes else {}
+    evidence = evidence_of(sheet, face.votes, 3)
     return Conversation(turns, (image,), evidence, {"id": face.id, "prompts": script.id, "writer": "the data"})
 
 
@@ -165,7 +168,7 @@ def subjects_in(path: Path, limit: int) -> list[tuple[Sheet, Image.Image]]:
     for conversation in islice(messages.read(path), limit):
         evidence = conversation.evidence or {}
         crop = Image.open(path.parent / conversation.images[0]).convert("RGB")
-        subjects.append((Sheet(evidence["units"], evidence["probabilities"]), crop))
+        subjects.append((sheet_of(conversation) or Sheet({}, evidence["probabilities"]), crop))
     return subjects
 
 
@@ -177,6 +180,6 @@ def answers_in(path: Path, limit: int) -> list[str]:
         if (conversation.evidence or {}).get("verdict_message") is None:
             texts.append(answers[0])
         else:
-            interpretation, _, conclusion = answers[2].partition(f"{load_prompts().conclusion} ")
-            texts.append(Sections(answers[0], interpretation, conclusion).text())
+            seen, _, reading, weighing, *_ = answers
+            texts.append(Sections(seen, weighing, reading).text())
     return texts

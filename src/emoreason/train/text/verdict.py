@@ -11,11 +11,12 @@ from emoreason.core.messages import Conversation
 from emoreason.core.probabilities import correct_prior
 from emoreason.data import messages
 from emoreason.evidence.calibration import fit_temperature
-from emoreason.explain.backends.decoding import Session
+from emoreason.explain.backends.drafts import Draft
+from emoreason.explain.explanation import consume
 from emoreason.explain.prompts import load_prompts
-from emoreason.explain.sheet import Sheet
 from emoreason.models.vlm import VisionLanguageModel
 from emoreason.train.heads.operating_points import soft_scores
+from emoreason.train.text.texts import sheet_of
 
 BATCH = 32
 MAX_ACCURACY_LOST = 0.01  # accuracy that may be lost in favour of rare labels
@@ -32,17 +33,21 @@ class Verdicts:
 
 
 def read_verdicts(vlm: VisionLanguageModel, path: Path, labels: tuple[str, ...]) -> Verdicts:
-    """Compute the verdict after the observations of each conversation, as the explainer does in use."""
+    """Compute the verdict after what the model says is seen, as the explainer does in use."""
     conversations = list(messages.read(path))
     if not conversations:
         raise EmoreasonError(f"{path} has no conversation to fit the verdict on")
+    script, line = load_prompts(), vlm.tokenizer.encode("\n")[0]
     scores = []
     for start in range(0, len(conversations), BATCH):
         chunk = conversations[start : start + BATCH]
-        session = Session(vlm, len(chunk))
         crops = [Image.open(path.parent / conversation.images[0]).convert("RGB") for conversation in chunk]
-        session.read([_before_verdict(conversation) for conversation in chunk], list(vlm.see(crops)))
-        scores.append(session.score(labels).cpu().numpy())
+        draft = Draft(vlm, list(vlm.see(crops)), [0] * len(chunk), line)
+        sheets = [sheet_of(conversation) for conversation in chunk]
+        draft.read([script.measured(sheet) + script.seen for sheet in sheets if sheet is not None])
+        consume(draft.write(lambda row, text: [], lambda row: ""))
+        draft.read([script.verdict] * len(chunk))
+        scores.append(draft.session.score(labels).cpu().numpy())
     evidence = np.array([[_evidence(c)["probabilities"][label] for label in labels] for c in conversations])
     votes = np.array([[_evidence(c)["votes"].get(label, 0.0) for label in labels] for c in conversations])
     return Verdicts(np.concatenate(scores), np.clip(evidence, 1e-6, 1), votes / votes.sum(axis=1, keepdims=True))
@@ -50,12 +55,6 @@ def read_verdicts(vlm: VisionLanguageModel, path: Path, labels: tuple[str, ...])
 
 def _evidence(conversation: Conversation) -> dict:
     return conversation.evidence or {}
-
-
-def _before_verdict(conversation: Conversation) -> str:
-    evidence, script = _evidence(conversation), load_prompts()
-    sheet = Sheet(evidence["units"], evidence["probabilities"])
-    return f"{script.opening(sheet)} {conversation.messages[1].content}{script.verdict}"
 
 
 def fit(verdicts: Verdicts, prior: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,168 @@
+"""Asks the held-out questions of eval/questions/ and judges the answers by their rubrics.
+
+A scene is one to three faces of a data set, with a conversation of three questions. The rubric of a question says what
+a right answer begins with, contains, and never contains. Where no rule can tell, a person reads.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from emoreason.core.errors import EmoreasonError
+from emoreason.data.schema import Sample
+from emoreason.explain.check.answers import begins_with
+from emoreason.explain.explanation import Explainer, Explanation, Question, Subject, Turn, consume
+from emoreason.explain.read.faces import asked_faces
+from emoreason.explain.sheet import Placed, Sheet
+from emoreason.faces.detect import whole_picture
+from emoreason.media.images import open_picture
+from emoreason.reasoner import Reasoner
+
+PLACES = {1: ("",), 2: ("left", "right"), 3: ("left", "middle", "right")}
+RIGHT, READ, WRONG = "right", "read", "wrong"  # "read": no rule can tell, a person has to
+
+
+@dataclass(frozen=True)
+class Rubric:
+    begins: str = ""  # yes, no or unclear: how an answer has to commit; empty: it need not
+    says: tuple[str, ...] = ()  # regular expressions, all of which a right answer matches
+    never: str = ""  # a regular expression that only a wrong answer matches
+    faces: tuple[int, ...] = ()  # numbers of the faces that the answer has to be about
+    right: str = ""  # what a right answer tells, for a person who reads it
+
+
+@dataclass(frozen=True)
+class Asked:
+    kind: str
+    question: str
+    rubric: Rubric
+
+
+@dataclass(frozen=True)
+class Scene:
+    id: str
+    rows: tuple[int, ...]  # of the data set
+    unread: tuple[str, ...]  # for each face, why it cannot be read; usually empty
+    chosen: int
+    separate: bool
+    labels: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Answered:
+    scene: str
+    kind: str
+    question: str
+    answer: str
+    route: str
+    about: tuple[int, ...]  # numbers of the faces
+    resolved: bool  # whether these are the faces that the rubric names
+    verdict: str  # by the rules
+    why: str
+    right: str
+
+
+def read_questions(folder: Path) -> list[tuple[Scene, list[Asked]]]:
+    """The scenes of scenes.jsonl with their questions of questions.txt."""
+    scenes = {}
+    for line in (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        faces = entry["faces"]
+        labels = tuple(entry["labels"]) if "labels" in entry else None
+        scenes[entry["id"]] = Scene(entry["id"], tuple(face["row"] for face in faces),
+                                    tuple(face.get("unread", "") for face in faces), entry["chosen"] - 1,
+                                    entry["separate"], labels)  # fmt: skip
+    questions: dict[str, list[Asked]] = {}
+    name = ""
+    for number, line in enumerate((folder / "questions.txt").read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("@ "):
+            name = line[2:].strip()
+            questions[name] = []
+        elif found := re.match(r"Q (\w+): ?(.*)", line):
+            questions[name].append(Asked(found[1], found[2].strip(), Rubric()))
+        elif line.startswith("R: "):
+            questions[name][-1] = replace(questions[name][-1], rubric=_rubric(line[3:]))
+        elif line.strip():
+            raise EmoreasonError(f"questions.txt:{number}: expected a line that starts with @, Q or R:")
+    return [(scenes[name], asked) for name, asked in questions.items()]
+
+
+def _rubric(line: str) -> Rubric:
+    fields = dict(part.split("=", 1) for part in (piece.strip() for piece in re.split(r" ; ", f"{line} ")) if "=" in part)
+    fields = {name: value.strip() for name, value in fields.items()}
+    says = tuple(part for part in re.split(r" & ", fields.get("says", "")) if part)
+    faces = tuple(int(number) for number in re.findall(r"\d+", fields.get("face", "")) if int(number))
+    return Rubric(fields.get("begins", ""), says, fields.get("never", ""), faces, fields.get("right", ""))
+
+
+def judge(answer: str, rubric: Rubric) -> tuple[str, str]:
+    """The verdict by the rules, and why."""
+    if not answer.strip():
+        return WRONG, "no answer"
+    if rubric.never and (found := re.search(rubric.never, answer, re.I)):
+        return WRONG, f"says {found[0].strip()!r}"
+    begun = begins_with(answer)
+    if rubric.begins in ("yes", "no") and begun in ("yes", "no") and begun != rubric.begins:
+        return WRONG, f"begins with {begun}, not {rubric.begins}"
+    missing = [pattern for pattern in rubric.says if not re.search(pattern, answer, re.I)]
+    if missing:
+        return READ, f"does not match {missing[0]}"
+    if rubric.begins and begun != rubric.begins:
+        return READ, f"does not begin with {rubric.begins}"
+    return (RIGHT, "") if rubric.says or rubric.begins else (READ, "no rule")
+
+
+def ask(
+    scenes: Sequence[tuple[Scene, list[Asked]]], samples: Sequence[Sample], reasoner: Reasoner, explainer: Explainer
+) -> Iterator[Answered]:
+    """Hold every conversation, and judge its answers."""
+    for scene, questions in scenes:
+        pictures = [open_picture(samples[row].image) for row in scene.rows]
+        analyses = reasoner.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures], scene.labels)
+        crops = [analysis.faces[0].face.crop for analysis in analyses]
+        sheets = [_sheet(Sheet.of(analysis.faces[0].evidence), why)
+                  for analysis, why in zip(analyses, scene.unread, strict=True)]  # fmt: skip
+        subject = Subject(sheets[scene.chosen], crops[scene.chosen])
+        explanation: Explanation = consume(explainer.explain([subject]))[0]
+        faces, focus = _placed(scene, sheets), scene.chosen
+        turns: list[Turn] = []
+        for asked in questions:
+            before = turns[-1].about if turns else ()
+            about, missing = asked_faces(asked.question, faces, focus, before)
+            question = Question(asked.question, faces, focus, about, crops, explanation, turns, missing)
+            answer = consume(explainer.answer([question]))[0]
+            turns.append(Turn(asked.question, answer.text, tuple(about)))
+            verdict, why = judge(answer.text, asked.rubric)
+            numbers = tuple(i + 1 for i in about)
+            wanted = set(asked.rubric.faces)
+            resolved = not wanted or wanted <= set(numbers) or len(faces) == 1
+            yield Answered(scene.id, asked.kind, asked.question, answer.text, answer.route, numbers, resolved, verdict,
+                           why, asked.rubric.right)  # fmt: skip
+
+
+def _sheet(sheet: Sheet, unread: str) -> Sheet:
+    return replace(sheet, units={}, sides={}, abstained=True, why=unread, valence=None) if unread else sheet
+
+
+def _placed(scene: Scene, sheets: Sequence[Sheet]) -> list[Placed]:
+    n = len(sheets)
+    places = [f"picture {i + 1}" for i in range(n)] if scene.separate and n > 1 else PLACES[n]
+    return [Placed(sheet, i + 1, place) for i, (sheet, place) in enumerate(zip(sheets, places, strict=True))]
+
+
+def summary(rows: Sequence[Answered], by_eye: dict[tuple[str, str], str] | None = None) -> dict[str, Any]:
+    """Shares of right, useless and wrong answers. by_eye: (scene, kind) -> right, useless or wrong, of a person."""
+    read = by_eye or {}
+    verdicts = [read.get((row.scene, row.kind), row.verdict) for row in rows]
+    n = len(rows)
+    routes = {route: sum(row.route == route for row in rows) / n for route in ("model", "retried", "written")}
+    shares = {verdict: sum(v == verdict for v in verdicts) / n for verdict in (RIGHT, "useless", READ, WRONG)}
+    return {"n": n, "kinds": len({row.kind for row in rows}), **shares, "routes": routes,
+            "faces_resolved": sum(row.resolved for row in rows) / n}  # fmt: skip
+
+
+def write_rows(rows: Sequence[Answered], path: Path) -> None:
+    path.write_text("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -1,1 +1,0 @@
-"""Classifies follow-up questions and builds their answers."""
