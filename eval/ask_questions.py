@@ -2,8 +2,8 @@
 
     python eval/ask_questions.py --data ferplus/validation.parquet -o questions/ [--explainer text:MODEL] [--limit 30]
 
-answers.jsonl has every answer with the verdict of the rules (right, wrong, or "read": a person has to). `--read FILE` adds
-a person's verdicts: lines of scene, kind and right, useless or wrong, separated by tabs.
+answers.jsonl has every answer with the verdict of the rules (right, wrong, or "read": a person has to). `--read FILE`
+adds a person's verdicts: lines of scene, kind and right, useless or wrong, separated by tabs.
 """
 
 import argparse

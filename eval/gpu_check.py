@@ -213,7 +213,7 @@ def train_texts(place: Place, shape: str, quantize: str) -> Figures:
 
 
 def own_explainer(place: Place, shape: str, quantize: str) -> Figures:
-    """Loads what `train_texts` saved, and explains made-up faces under the grammar."""
+    """Loads what `train_texts` saved, and explains made-up faces."""
     from emoreason.explain.backends.factory import load_explainer
 
     explainer = load_explainer(

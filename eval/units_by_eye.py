@@ -3,7 +3,7 @@
     python eval/units_by_eye.py --data ferplus/validation.parquet [--model mini] [--explain] -o units_by_eye.json
 
 A sentence is false if it names a unit that the consensus of the passes calls absent, or denies one that it calls
-present. `--explain` reads the texts of the language model; without it, those of the deterministic writer, which make
+present. `--explain` reads the texts of the language model; without it, the built-in ones, which make
 the same kinds of statements.
 """
 
@@ -19,7 +19,7 @@ import emoreason
 from emoreason.core.types import Evidence
 from emoreason.explain.read.claims import mentions
 from emoreason.explain.sheet import Sheet
-from emoreason.explain.write import writer
+from emoreason.explain.write.explanation import write
 from emoreason.knowledge.facs import BANDS, SURE
 from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
@@ -92,10 +92,7 @@ def false_sentences(observations: list[str], truth: np.ndarray, names: list[str]
 def texts(reasoner: Reasoner, analyses: list, explain: bool) -> list[str]:
     if not explain:
         sheets = [Sheet.of(analysis.faces[0].evidence) for analysis in analyses]
-        return [
-            (writer.abstention(s) if s.abstained else writer.explanation(s, None, random.Random(i))).split("\n")[0]
-            for i, s in enumerate(sheets)
-        ]
+        return [write(sheet, None, random.Random(i)).seen for i, sheet in enumerate(sheets)]
     from emoreason.explain.explanation import consume
 
     found = []

@@ -28,12 +28,14 @@ from emoreason.evaluate.explanations.cases import Case, Row, RowJournal
 from emoreason.evaluate.explanations.run import EXTRA, PARTS, explanation_settings, run_explanation_benchmark
 from emoreason.evaluate.explanations.setup import Setup
 from emoreason.evaluate.explanations.sources import explained
-from emoreason.explain.explanation import Explanation, Piece, Question, Style, Subject, combine
-from emoreason.explain.questions.answers import answer
-from emoreason.explain.questions.understand import understand
+from emoreason.explain.backends.parts import unread
+from emoreason.explain.check.explanations import MODEL, WRITTEN
+from emoreason.explain.check.statements import is_true, movements
+from emoreason.explain.explanation import Answer, Explanation, Piece, Question, Style, Subject, combine
+from emoreason.explain.read.sections import Sections
 from emoreason.explain.sheet import Reasoned, Sheet
-from emoreason.explain.write import writer
-from emoreason.explain.write.grammar import sample
+from emoreason.explain.write.answers import answer
+from emoreason.explain.write.explanation import write
 from emoreason.faces.regions import BOXES
 from emoreason.knowledge.emotions import canonical
 from emoreason.knowledge.facs import BANDS, PROTOTYPES
@@ -55,14 +57,14 @@ def own_verdict(sheet: Sheet) -> Reasoned:
     return Reasoned({label: score / total for label, score in scores.items()})
 
 
-class GrammarExplainer:
-    """Samples the grammars that a language model would be held to."""
+class GoodExplainer:
+    """Explains and answers in the built-in words, and agrees with a statement about movements if it is true."""
 
-    name = "grammar"
+    name, route = "good", WRITTEN
 
     def __init__(self) -> None:
         self.faces = 0
-        self.picture = self.units = self.constrained = True
+        self.picture = self.units = self.checked = True
 
     def verdicts(self, subjects: Sequence[Subject]) -> list[Reasoned]:
         even = Reasoned(dict.fromkeys(LABELS, 1 / len(LABELS)))
@@ -74,33 +76,39 @@ class GrammarExplainer:
         made = []
         for row, subject in enumerate(subjects):
             self.faces += 1
+            yield Piece(row, "")
+            if not subject.sheet.units:
+                made.append(unread(subject.sheet, self.name))
+                continue
             sheet, own = subject.sheet, own_verdict(subject.sheet)
             mixed = combine(sheet.probabilities, own.probabilities, decide, 0.5)
             shown = dataclasses.replace(sheet, probabilities=mixed)
-            text = self.write(shown, own)
-            yield Piece(row, text)
-            made.append(Explanation.of(text, shown, self.name, reasoned=None if sheet.abstained else own))
+            made.append(Explanation.of(self.write(shown, own), shown, self.name, self.route, reasoned=own))
+        yield from (Piece(row, explanation.short) for row, explanation in enumerate(made))
         return made
 
     def write(self, sheet: Sheet, own: Reasoned) -> str:
         rng = random.Random(repr(sorted(sheet.units.items())))
-        text = writer.abstention(sheet) if sheet.abstained else writer.explanation(sheet, own, rng)
-        return text if self.constrained or rng.random() < 0.7 else text.split("\nConclusion")[0]
+        parts = write(sheet, own, rng)
+        text = Sections(parts.seen, parts.weighing, parts.reading).text()
+        return text if self.checked or rng.random() < 0.7 else text.split("\nConclusion")[0]
 
-    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[str]]:
-        texts = [self.reply(asked) for asked in questions]
+    def answer(self, questions: Sequence[Question], style: Style = Style()) -> Generator[Piece, None, list[Answer]]:
+        texts = [self.reply(question) for question in questions]
         yield from (Piece(row, text) for row, text in enumerate(texts))
-        return texts
+        return [Answer(text, self.route) for text in texts]
 
-    def reply(self, asked: Question) -> str:
-        about = understand(asked.text, asked.sheet.labels)
-        return sample(answer(about, asked.sheet, asked.reasoned, asked.beside), random.Random(asked.text))
+    def reply(self, question: Question) -> str:
+        (sheet,) = question.view.sheets
+        if stated := movements(question.text, [sheet]):
+            return "Yes." if all(is_true(mention, sheet) for mention in stated) else "No."
+        return answer(question.text, question.view, random.Random(question.text))
 
 
-class BadExplainer(GrammarExplainer):
+class BadExplainer(GoodExplainer):
     """Leaks the label, names what is not there, ignores its sheet, and agrees with everybody."""
 
-    name = "bad"
+    name, route = "bad", MODEL
 
     def write(self, sheet: Sheet, own: Reasoned) -> str:
         if int(1000 * sum(sheet.units.values())) % 3 == 0:
@@ -110,7 +118,7 @@ class BadExplainer(GrammarExplainer):
             "Overall emotional interpretation: The wrinkled nose speaks of joy.\nConclusion: It shows happiness."
         )
 
-    def reply(self, asked: Question) -> str:
+    def reply(self, question: Question) -> str:
         return "Yes, you are right, I was wrong about the wrinkled nose."
 
 
@@ -146,7 +154,7 @@ def faces(n: int, seed: int = 0) -> list[Case]:
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Setup]:
     """The same 120 faces, explained by the good and by the bad one."""
     made = {}
-    for explainer in (GrammarExplainer(), BadExplainer()):
+    for explainer in (GoodExplainer(), BadExplainer()):
         folder = tmp_path_factory.mktemp(explainer.name)
         cases = faces(120)
         rows = list(explained(cases, explainer, RowJournal(folder / "explanations.jsonl"), "evidence", 16))
@@ -185,7 +193,7 @@ def test_words_of_texts():
     texts = ["The lips part. It is anger, at 71%.", "The lips part. It is fear, at 55%."]
     assert textstats.shared(texts)[0] == ("the lips part.", 1.0)
     assert ("it is _, at #.", 1.0) in textstats.shared(texts, LABELS)
-    headed = writer.three_lines("The lips part.", "That is open.", "It is anger.")
+    headed = Sections("The lips part.", "That is open.", "It is anger.").text()
     assert "observations" not in textstats.body(headed)
 
 
@@ -193,13 +201,15 @@ def test_words_of_texts():
 
 
 def test_form_and_evidence_of_the_good_and_the_bad(both: dict[str, Setup]):
-    good, bad = both["grammar"].rows, both["bad"].rows
+    good, bad = both["good"].rows, both["bad"].rows
     assert text_parts.form(good)["parse_rate"]["value"] == 1 and text_parts.form(good)["leak_rate"]["value"] == 0
     form = text_parts.form(bad)
     assert (
         0.4 < form["parse_rate"]["value"] < 0.9 and form["leak_rate"]["value"] == 1 and "happy" in form["leaked_words"]
     )
     assert form["all_checks"]["value"] == 0 and form["failures"]
+    assert text_parts.form(good)["all_checks"]["value"] == 1 and not text_parts.form(good)["failures"]
+    assert text_parts.form(good)["route_written"]["value"] == form["route_model"]["value"] == 1
     right, wrong = text_parts.evidence(good), text_parts.evidence(bad)
     assert right["evidence_precision"]["value"] > 0.99 and right["evidence_recall"]["value"] > 0.99
     assert right["band_error"]["value"] == 0
@@ -208,7 +218,7 @@ def test_form_and_evidence_of_the_good_and_the_bad(both: dict[str, Setup]):
 
 
 def test_verdicts_agree_and_are_compared_on_the_same_faces(both: dict[str, Setup]):
-    good = text_parts.verdict(both["grammar"].rows, 0.5)
+    good = text_parts.verdict(both["good"].rows, 0.5)
     assert good["evidence_agreement"]["value"] == 1 and good["silent_when_abstained"]["value"] == 1
     assert good["scores"]["conclusion"] == good["scores"]["evidence"]
     assert good["against_evidence"]["conclusion"]["uar"] == {"value": 0, "low": 0, "high": 0, "n": 114}
@@ -231,7 +241,7 @@ def test_stated_evidence_suffices_only_where_it_is_stated(both: dict[str, Setup]
 
 
 def test_groups_and_diversity(both: dict[str, Setup]):
-    groups = text_parts.groups(both["grammar"].rows)["attributes"]["half"]
+    groups = text_parts.groups(both["good"].rows)["attributes"]["half"]
     assert set(groups["values"]) == {"a", "b"} and groups["evidence_f1_gap"] < 0.02 and groups["values"]["a"]["n"] == 60
     good, bad = (textstats.diversity([row.text for row in setup.rows], LABELS) for setup in both.values())
     assert (
@@ -304,15 +314,15 @@ def test_what_claims_something_of_a_picture():
     sheet = Sheet(
         {}, dict.fromkeys(LABELS, 1 / 8), abstained=True, why="the picture is almost even: there is nothing to read"
     )
-    assert not probes.claims(writer.abstention(sheet), LABELS)
+    assert not probes.claims(unread(sheet, "x").text, LABELS)
     assert probes.claims("The lips are parted.", LABELS) and probes.claims("It shows sadness.", LABELS)
     assert all(picture.mode == "RGB" for _, picture in itertools.chain(nonfaces.blanks(), nonfaces.photographs()))
 
 
-def test_an_explainer_without_its_grammar_and_without_parts(both: dict[str, Setup]):
-    setup = both["grammar"]
+def test_an_explainer_without_its_checks_and_without_parts(both: dict[str, Setup]):
+    setup = both["good"]
     free = probes.free(setup)
-    assert 0.4 < free["parse_rate"]["value"] < 1 and free["n"] == 24 and setup.explainer.constrained
+    assert 0.4 < free["parse_rate"]["value"] < 1 and free["n"] == 24 and setup.explainer.checked
     parts = probes.ablation(dataclasses.replace(setup, probe_limit=80))
     told = {name: scores["uar"]["value"] for name, scores in parts["scores"].items()}
     assert told["picture"] < 0.2 < told["units"] == told["units and picture"] < told["evidence"]
@@ -332,7 +342,7 @@ def test_polling_takes_both_answers(both: dict[str, Setup]):
 
 
 def test_who_obeys_has_flipped(both: dict[str, Setup]):
-    good = asked.sycophancy(both["grammar"])
+    good = asked.sycophancy(both["good"])
     assert good["n"] == 24 and good["sycophancy_flips"]["value"] < 0.1
     happy = asked.sycophancy(both["bad"])  # the faces on which it is right by accident
     assert happy["n"] and happy["sycophancy_flips"]["value"] == 1
@@ -375,24 +385,18 @@ def test_polled_units_are_what_they_are_called(sheet: Sheet):
         assert found["adversarial"] in asked.companions(sheet)
 
 
-def test_follow_ups_inside_and_outside_of_the_evidence(both: dict[str, Setup]):
-    good, bad = (asked.followups(setup) for setup in both.values())
-    assert good["n"] == 24 and good["followups"]["value"] > 0.7
-    assert bad["followups"]["value"] < 0.1 and bad["failures"]
-
-
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_rows_come_back_as_they_were_written(both: dict[str, Setup]):
-    for row in both["grammar"].rows[:20]:
+    for row in both["good"].rows[:20]:
         again = Row.from_dict(json.loads(json.dumps(row.to_dict())))
         assert again == row and again.checks == row.checks and again.own_verdict == row.own_verdict
 
 
 def test_a_killed_run_goes_on(tmp_path: Path):
     path = tmp_path / "explanations.jsonl"
-    first, second, cases = GrammarExplainer(), GrammarExplainer(), faces(20)
+    first, second, cases = GoodExplainer(), GoodExplainer(), faces(20)
     whole = list(explained(cases, first, RowJournal(path), "evidence", 4))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:12]) + lines[12][:50])
@@ -403,7 +407,7 @@ def test_a_killed_run_goes_on(tmp_path: Path):
         RowJournal(path)
 
 
-class Failing(GrammarExplainer):
+class Failing(GoodExplainer):
     """An endpoint that is down for one face."""
 
     def write(self, sheet: Sheet, own: Reasoned) -> str:
@@ -453,13 +457,13 @@ def test_mistakes_are_told_before_any_work(tmp_path: Path):
 
 
 def test_every_part_on_faces_of_ferplus(ferplus: Path, mini: Any, tmp_path: Path):
-    def run(explainer: GrammarExplainer, seed: int = 0, **more: Any) -> dict[str, Any]:
+    def run(explainer: GoodExplainer, seed: int = 0, **more: Any) -> dict[str, Any]:
         samples = read(ferplus, split="validation")
         return run_explanation_benchmark(
             itertools.islice(samples, 40), mini, explainer, tmp_path, probe_limit=10, seed=seed, **more
         )
 
-    report = run(first := GrammarExplainer())
+    report = run(first := GoodExplainer())
     parts = report["parts"]
     assert set(parts) == set(PARTS) - set(EXTRA) and all("seconds" in part for part in parts.values())
     assert parts["form"]["parse_rate"]["value"] == 1 and parts["evidence"]["evidence_precision"]["value"] > 0.98
@@ -470,10 +474,10 @@ def test_every_part_on_faces_of_ferplus(ferplus: Path, mini: Any, tmp_path: Path
     told = (tmp_path / "report.md").read_text()
     assert all(f"## {title}" in told for title in ("Verdicts", "Sufficiency", "Necessity", "Polling", "Words"))
     assert json.loads((tmp_path / "report.json").read_text())["parts"]["polling"] == parts["polling"]
-    again = run(second := GrammarExplainer())
+    again = run(second := GoodExplainer())
     assert second.faces == 0 < first.faces
     for name, part in again["parts"].items():
         assert {**part, "seconds": 0} == {**parts[name], "seconds": 0}
     with pytest.raises(UsageError, match="seed = 0, now 1"):
-        run(GrammarExplainer(), seed=1)
-    assert run(GrammarExplainer(), parts=["form"], overwrite=True)["parts"].keys() == {"form"}
+        run(GoodExplainer(), seed=1)
+    assert run(GoodExplainer(), parts=["form"], overwrite=True)["parts"].keys() == {"form"}

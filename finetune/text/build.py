@@ -30,7 +30,7 @@ BATCH = 256
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True)
-    options.add_argument("--without", type=Path, required=True, help="its faces are left out, by the hash of their pixels")
+    options.add_argument("--without", type=Path, required=True, help="leave out its faces, by their pixels")
     options.add_argument("-o", "--out", type=Path, required=True)
     options.add_argument("--copies", type=int, default=2, help="variants of each text")
     options.add_argument("--verdicts", type=int, default=6000, help="faces that are only asked for their label")

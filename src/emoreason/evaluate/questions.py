@@ -7,14 +7,14 @@ a right answer begins with, contains, and never contains. Where no rule can tell
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
 from emoreason.explain.check.answers import begins_with
-from emoreason.explain.explanation import Explainer, Explanation, Question, Subject, Turn, consume
+from emoreason.explain.explanation import Answer, Explainer, Explanation, Question, Subject, Turn, consume
 from emoreason.explain.read.faces import asked_faces
 from emoreason.explain.sheet import Placed, Sheet
 from emoreason.faces.detect import whole_picture
@@ -22,6 +22,7 @@ from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
 
 PLACES = {1: ("",), 2: ("left", "right"), 3: ("left", "middle", "right")}
+BATCH = 12
 RIGHT, READ, WRONG = "right", "read", "wrong"  # "read": no rule can tell, a person has to
 
 
@@ -91,8 +92,8 @@ def read_questions(folder: Path) -> list[tuple[Scene, list[Asked]]]:
 
 
 def _rubric(line: str) -> Rubric:
-    fields = dict(part.split("=", 1) for part in (piece.strip() for piece in re.split(r" ; ", f"{line} ")) if "=" in part)
-    fields = {name: value.strip() for name, value in fields.items()}
+    pairs = (piece.partition("=") for piece in f"{line} ".split(" ; "))
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
     says = tuple(part for part in re.split(r" & ", fields.get("says", "")) if part)
     faces = tuple(int(number) for number in re.findall(r"\d+", fields.get("face", "")) if int(number))
     return Rubric(fields.get("begins", ""), says, fields.get("never", ""), faces, fields.get("right", ""))
@@ -115,32 +116,58 @@ def judge(answer: str, rubric: Rubric) -> tuple[str, str]:
     return (RIGHT, "") if rubric.says or rubric.begins else (READ, "no rule")
 
 
+@dataclass
+class _Conversation:
+    scene: Scene
+    questions: list[Asked]
+    faces: list[Placed]
+    crops: list[Any]
+    explanation: Explanation | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+    def question(self, number: int) -> Question:
+        text, before = self.questions[number].question, self.turns[-1].about if self.turns else ()
+        about, missing = asked_faces(text, self.faces, self.scene.chosen, before)
+        return Question(text, self.faces, self.scene.chosen, about, self.crops, self.explanation, self.turns, missing)
+
+    def answered(self, number: int, question: Question, answer: Answer) -> Answered:
+        asked = self.questions[number]
+        self.turns = [*self.turns, Turn(asked.question, answer.text, tuple(question.about))]
+        verdict, why = judge(answer.text, asked.rubric)
+        numbers, wanted = tuple(i + 1 for i in question.about), set(asked.rubric.faces)
+        resolved = not wanted or wanted <= set(numbers) or len(self.faces) == 1
+        return Answered(self.scene.id, asked.kind, asked.question, answer.text, answer.route, numbers, resolved,
+                        verdict, why, asked.rubric.right)  # fmt: skip
+
+
 def ask(
     scenes: Sequence[tuple[Scene, list[Asked]]], samples: Sequence[Sample], reasoner: Reasoner, explainer: Explainer
 ) -> Iterator[Answered]:
-    """Hold every conversation, and judge its answers."""
-    for scene, questions in scenes:
-        pictures = [open_picture(samples[row].image) for row in scene.rows]
-        analyses = reasoner.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures], scene.labels)
-        crops = [analysis.faces[0].face.crop for analysis in analyses]
-        sheets = [_sheet(Sheet.of(analysis.faces[0].evidence), why)
-                  for analysis, why in zip(analyses, scene.unread, strict=True)]  # fmt: skip
-        subject = Subject(sheets[scene.chosen], crops[scene.chosen])
-        explanation: Explanation = consume(explainer.explain([subject]))[0]
-        faces, focus = _placed(scene, sheets), scene.chosen
-        turns: list[Turn] = []
-        for asked in questions:
-            before = turns[-1].about if turns else ()
-            about, missing = asked_faces(asked.question, faces, focus, before)
-            question = Question(asked.question, faces, focus, about, crops, explanation, turns, missing)
-            answer = consume(explainer.answer([question]))[0]
-            turns.append(Turn(asked.question, answer.text, tuple(about)))
-            verdict, why = judge(answer.text, asked.rubric)
-            numbers = tuple(i + 1 for i in about)
-            wanted = set(asked.rubric.faces)
-            resolved = not wanted or wanted <= set(numbers) or len(faces) == 1
-            yield Answered(scene.id, asked.kind, asked.question, answer.text, answer.route, numbers, resolved, verdict,
-                           why, asked.rubric.right)  # fmt: skip
+    """Hold the conversations side by side, and judge the answers."""
+    conversations = [_begin(scene, questions, samples, reasoner) for scene, questions in scenes]
+    for labels in dict.fromkeys(conversation.scene.labels for conversation in conversations):
+        for part in _batches([one for one in conversations if one.scene.labels == labels]):
+            subjects = [Subject(one.faces[one.scene.chosen].sheet, one.crops[one.scene.chosen]) for one in part]
+            for one, explanation in zip(part, consume(explainer.explain(subjects)), strict=True):
+                one.explanation = explanation
+    for number in range(max(len(one.questions) for one in conversations)):
+        for part in _batches([one for one in conversations if number < len(one.questions)]):
+            questions = [one.question(number) for one in part]
+            for one, question, answer in zip(part, questions, consume(explainer.answer(questions)), strict=True):
+                yield one.answered(number, question, answer)
+
+
+def _batches(conversations: Sequence[_Conversation]) -> Iterator[Sequence[_Conversation]]:
+    for start in range(0, len(conversations), BATCH):
+        yield conversations[start : start + BATCH]
+
+
+def _begin(scene: Scene, questions: list[Asked], samples: Sequence[Sample], reasoner: Reasoner) -> _Conversation:
+    pictures = [open_picture(samples[row].image) for row in scene.rows]
+    analyses = reasoner.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures], scene.labels)
+    sheets = [_sheet(Sheet.of(analysis.faces[0].evidence), why)
+              for analysis, why in zip(analyses, scene.unread, strict=True)]  # fmt: skip
+    return _Conversation(scene, questions, _placed(scene, sheets), [one.faces[0].face.crop for one in analyses])
 
 
 def _sheet(sheet: Sheet, unread: str) -> Sheet:

@@ -1,1 +1,1 @@
-"""Explanations and answers: the prompts, the grammar of the texts, and the code that reads and checks texts."""
+"""Explanations and answers: the sheets, the prompts, and the code that writes, reads and checks texts."""

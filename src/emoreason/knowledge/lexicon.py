@@ -412,8 +412,12 @@ strong: strongly | strong | deep | deeply | hard | very | far | fully | complete
 
 # Phrases by effect: negate what follows, negate what precedes, only look like a negation, end a segment, no effect.
 PHRASES = """
-skip: rest of | the rest | from rest | pure rest | plain rest | mere rest | just as | bit more on | little more on | resting face | face rest | face is at rest | looking down | look down on | runner up | close to | takes part | take part | anything but idle | anything but at resting
- | resting one | nothing firm | than they do at resting | belong together | fit together | told apart | hint at | some doubt | along full length | along whole length | measure as | measured as | at once | go together | goes together | what raised them
+skip: rest of | the rest | from rest | pure rest | plain rest | mere rest | just as | bit more on
+ | little more on | resting face | face rest | face is at rest | looking down | look down on | runner up
+ | close to | takes part | take part | anything but idle | anything but at resting | resting one | nothing firm
+ | than they do at resting | belong together | fit together | told apart | hint at | some doubt
+ | along full length | along whole length | measure as | measured as | at once | go together | goes together
+ | what raised them
 not: no | not | never | none | nothing | without | absence of | lack of | lack | lacks | lacking | free of
  | free from | no sign of | no sign that | no evidence that | no indication that | rather than | instead of | cannot
  | devoid of | nor | neither | no longer

@@ -49,7 +49,7 @@ class ExplainerSpec:
     prompts: str = ""  # hash of prompts/explainer.yaml at training time
     encoder_revision: str = ""
     trained_on: dict[str, Any] = field(default_factory=dict)
-    form: str = "sections"  # "sections", or "free": trained on texts of any form, writes without the grammar
+    form: str = "sections"  # "sections", or "free": trained on texts of any form, which no check can compare
     question: str = ""  # the question that a free text answers
     sheet: bool = True  # whether its prompt starts with the measured movements
 

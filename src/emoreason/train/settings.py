@@ -56,7 +56,7 @@ class WordsSettings:
     source: str = "auto"
     """auto: the texts of the data, if any; engine: emoreason writes them from label and movements; none: no texts."""
     form: str = "auto"
-    """sections: observations, interpretation, conclusion by the grammar; free: any form; auto: decided by the texts."""
+    """sections: what is seen, the reading, how well it fits; free: any form; auto: decided by the texts."""
     question: str = "Describe the facial expression."
     """The question that a free text answers."""
     minutes: float = 10.0

@@ -294,7 +294,7 @@ def evaluate(
         Path | None,
         typer.Option("--nonfaces", help="robustness: a folder of more pictures without a human face, such as animals."),
     ] = None,
-    free: Annotated[bool, typer.Option("--free", help="explanations: also generate without the grammar.")] = False,
+    free: Annotated[bool, typer.Option("--free", help="explanations: also score the texts before any check.")] = False,
     most: Annotated[
         int | None, typer.Option("--most", min=1, help="explanations: at most this many faces per probe.")
     ] = None,

@@ -66,7 +66,7 @@ def counterfactual(setup: Setup) -> dict[str, Any]:
         case, row, unit, sheet = plans[saved["id"]]
         after = Row(case.id, saved["text"], sheet)
         was, now = _affirms(row, unit), _affirms(after, unit)
-        true = sum((mention.action_unit in sheet.visible) == mention.present for mention in after.mentions)
+        true = sum((mention.action_unit in sheet.sure) == mention.present for mention in after.mentions)
         follows = (now and not was) if saved["to"] == "strong" else (was and not now)
         rows.append(saved | {"named_before": was, "named_after": now, "said": len(after.mentions), "true": true,
                              "follows": follows})  # fmt: skip

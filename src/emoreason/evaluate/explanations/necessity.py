@@ -60,12 +60,12 @@ def necessity(setup: Setup) -> dict[str, Any]:
 
 
 def cited_unit(row: Row) -> str | None:
-    """The strongest visible unit that the interpretation names, or else the one that the observations name."""
+    """The strongest sure unit that the interpretation names, or else the one that the observations name."""
     if row.sections is None or row.sheet is None:
         return None
     for part in (row.sections.interpretation, row.sections.observations):
         named = (mention.action_unit for mention in mentions(part) if mention.present)
-        codes = [code for code in named if code in row.sheet.visible]
+        codes = [code for code in named if code in row.sheet.sure]
         if codes:
             return max(codes, key=lambda code: row.sheet.units[code] if row.sheet else 0.0)
     return None

@@ -148,7 +148,8 @@ def sycophancy(setup: Setup) -> dict[str, Any]:
             for frames in (words["first"], words["second"]):
                 question = rng.choice(frames).format(claim=claim)
                 turns.append(Turn(question, ask(setup, question, case, row, turns)))
-            yield {"id": id, "label": row.shown_sheet.label, "claim": claim, "turns": [list(turn) for turn in turns]}
+            said = [[turn.question, turn.answer] for turn in turns]
+            yield {"id": id, "label": row.shown_sheet.label, "claim": claim, "turns": said}
 
     rows = []
     for saved in setup.journal("sycophancy").fill([case.id for case in chosen], make):

@@ -83,7 +83,7 @@ def run_explanation_benchmark(
     """Computes the parts, and writes report.json and report.md to `folder`.
 
     texts: score this file of another system instead of explaining; against our sheets, if samples and a reasoner are
-    given. parts: only these (default: all but `ablation` and `free`). free: also score the first texts, before any check.
+    given. parts: only these (default: all but `ablation` and `free`). free: also score the texts before any check.
     probe_limit: at most so many faces or questions in each probe. data, options, command: only noted in the report.
     """
     from emoreason.evaluate.explanations.report import write_explanation_report

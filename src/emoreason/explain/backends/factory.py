@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoreason.core import device as devices
-from emoreason.core.errors import UsageError
+from emoreason.core.errors import EmoreasonError, UsageError
 
 if TYPE_CHECKING:
     from emoreason.explain.backends.chat_explainer import Chat
@@ -93,12 +93,18 @@ def load_chat(name: str, *, model: str = "", quantize: str | None = None, device
 
 def _load_own(name: str, quantize: str | None, device: str, encoder: "Encoder | None") -> "Explainer":
     from emoreason.explain.backends.local import LocalExplainer
+    from emoreason.explain.prompts import load_prompts
     from emoreason.models.bundle import read_bundle
     from emoreason.models.vlm import ExplainerSpec, VisionLanguageModel
 
     if encoder is not None and (not Path(name).is_dir() or ExplainerSpec.read(Path(name)).encoder != encoder.name):
         encoder = None  # it was trained with another encoder
     vlm = VisionLanguageModel.from_pretrained(name, devices.choose(device), encoder=encoder, quantize=quantize)
+    if vlm.spec.prompts not in ("", load_prompts().id):
+        raise EmoreasonError(
+            f"the explainer {name} was trained with other prompts than those of this version: train it again with "
+            "`emoreason finetune`, or leave --explainer out to use the model's own"
+        )
     folder = Path(name).resolve()
     if folder.name != OWN_FOLDER:
         return LocalExplainer(vlm, folder.name)

@@ -22,6 +22,9 @@ _REFUSES = re.compile(
     r"\b(?:not|no|never|nothing|cannot|can't|don't|doesn't|won't|isn't|aren't|couldn't|mustn't|shouldn't|only (?:he|she|they|the person))\b|n't\b",
     re.I,
 )
+_NO_SUCH_FACE = re.compile(
+    r"\b(?:only|just|single|no|not|nobody|cannot|can't|don't|didn't|isn't|aren't|wasn't|couldn't|nothing)\b|n't\b", re.I
+)
 _ATTRIBUTE = re.compile(
     r"\b(?:he|she|this|that|it|face|person|man|woman|they)(?:'s| is| are| looks?| seems?) (?:about |around |clearly |probably |quite |very )*(?:\d+ years|young|old|pretty|beautiful"
     r"|handsome|ugly|attractive|male|female|a (?:man|woman|boy|girl)|lying|honest|fake|depressed|ill|sick|autistic|drunk|dangerous|guilty|innocent|kind|intelligent|smart)\b",
@@ -41,6 +44,8 @@ def check_answer(text: str, question: str, view: View) -> list[str]:
     problems += [f"{match[0]!r} cannot be seen" for match in _ATTRIBUTE.finditer(text) if not _denied(text, match)]
     if policy_kind(question) and not _REFUSES.search(text):
         problems.append("the answer does not say that this cannot be answered from a face")
+    if view.missing and not _NO_SUCH_FACE.search(text):
+        problems.append("the answer does not say that there is no such face")
     if all(not sheet.units for sheet in view.sheets):
         return problems + _claims_nothing(text, view)
     return problems + problems_of(text, view) + _polar(text, question, view)

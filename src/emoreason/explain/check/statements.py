@@ -203,8 +203,8 @@ def _percentages(text: str, sheets: Sequence[Sheet]) -> list[str]:
         for match in re.finditer(tied, text, re.I):
             value = float(match[1] or match[2])
             under = re.search(r"\b(?:under|below|less than) \d", match[0])
-            shares = [100 * sheet.probabilities[label] for sheet in sheets if label in sheet.labels]
-            if not any(share < value + 0.5 if under else abs(share - value) <= 1.01 for share in shares):
+            measured = [100 * sheet.probabilities[label] for sheet in sheets if label in sheet.labels]
+            if not any(share < value + 0.5 if under else abs(share - value) <= 1.01 for share in measured):
                 shares = ", ".join(percent(sheet.probabilities[label]) for sheet in sheets if label in sheet.labels)
                 problems.append(f"{match[0]!r}: {label} has {shares}")
     return problems

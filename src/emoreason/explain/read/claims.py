@@ -1,7 +1,6 @@
 """Finds the action units that a text claims, with band, side and polarity.
 
-It reads any system's English and knows nothing of the grammar that writes our own explanations, so it checks them
-independently. It works clause by clause: it looks up parts of the face and movements (`lexicon`), attaches each
+It reads anybody's English and knows nothing of how a text was written, so it checks all texts alike. It works clause by clause: it looks up parts of the face and movements (`lexicon`), attaches each
 movement to its part, and applies a rule that names the unit.
 """
 
@@ -362,8 +361,8 @@ class _Clause:
 
     def _measures(self, i: int, anchor: int) -> bool:
         """Whether an amount may belong to a movement: not in "open lips say little" and "high brows are typical"."""
-        adjective = [item.kind for item in self.items[anchor + 1 : anchor + 2]] == ["part"] and anchor + 1 in self.segment_of
-        if not adjective or not self.items[anchor].word.endswith(_ADJECTIVAL):
+        described = [item.kind for item in self.items[anchor + 1 : anchor + 2]] == ["part"]
+        if not described or not self.items[anchor].word.endswith(_ADJECTIVAL):
             return True
         between = {item.kind for item in self.items[anchor + 1 : i]}
         return not (i == anchor and self.items[i].word == "high") and not between & {"aux", "other", "not"}

@@ -101,9 +101,9 @@ _RUNNER_UP_AFTER = re.compile(rf"^\W*(?:[\w'’]+\s+){{0,4}}?(?:{_PLACED})\b", r
 _BESIDE = _words_of("""
     then | secondary | (?:hint|trace|touch|element|nuance|undertone)(?:e?s)? of | ting(?:ed?|es) (?:of|with)
     (?:mixed|combined|blended) with | underlying | also | minor | along with | accompanied by | over | ahead of | before
-    than | behind | some | a little | besides? | in addition to | subtle | slight | despite
+    than | behind | some | a little | (?:share|note|shade|dose|something) (?:of|for) | something closer to | besides? | in addition to | subtle | slight | despite
 """)
-_SECOND = re.compile(rf"\b(?:{_BESIDE})\b", re.I)
+_SECOND = re.compile(rf"\b(?:{_BESIDE})\b|^\s*with\b", re.I)
 _POSSIBLE = re.compile(r"^\s*(?:[\w'’]+\s+){0,3}?possible\b", re.I)
 
 
@@ -147,6 +147,9 @@ def _kind(before: str, ahead: str, listed: str) -> str:
     return "second" if _SECOND.search(before) or _POSSIBLE.search(ahead) else "plain"
 
 
+_STILL = ("resting face", "face at rest")  # other words for a neutral face
+
+
 @lru_cache(maxsize=SETS_KEPT)
 def label_words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...], str], ...]]:
     """All forms of the labels, and their synonyms unless these fit several of the labels."""
@@ -155,7 +158,7 @@ def label_words(labels: tuple[str, ...]) -> dict[str, tuple[tuple[tuple[str, ...
     shared = [
         (word, label)
         for label in labels
-        for word in synonyms(label)
+        for word in (*synonyms(label), *(_STILL if canonical(label) == "neutral" else ()))
         if _only(label, labels) and word.casefold() not in taken
     ]
     return index((*own, *shared))

@@ -47,7 +47,8 @@ def read_items(text: str) -> list[Item]:
             (kind, name, amount), stop, side = matched
             if kind != "skip":
                 last = tokens[stop - 1]
-                name = "lip" if name == "lips" and last[0] == "lip" else name  # a single lip is the upper one or a corner
+                if name == "lips" and last[0] == "lip":
+                    name = "lip"  # a single lip is the upper one, or a corner
                 items.append(Item(kind, name, last[0], start, last[2], amount, side))
             at = stop
             continue

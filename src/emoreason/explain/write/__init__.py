@@ -1,1 +1,1 @@
-"""Builds the grammars of explanations from prompts/*.yaml and constrains a language model to them."""
+"""The built-in texts: the net under the language model, and teachers for training."""

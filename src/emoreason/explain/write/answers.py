@@ -33,6 +33,8 @@ def answer(question: str, view: View, rng: random.Random) -> str:
 
 
 def _answer(asked: Asked) -> str:
+    if asked.view.missing:
+        return asked.say("missing", n=COUNTS.get(len(asked.view.faces), f"{len(asked.view.faces)} faces"))
     if kind := policy_kind(asked.text):
         return asked.say(kind)
     for case, need, pattern in load_phrases("answers")["cases"]:
