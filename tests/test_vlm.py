@@ -45,6 +45,12 @@ def tiny(request, tmp_path_factory):
     return fresh(save_language(tmp_path_factory.mktemp(request.param), request.param))
 
 
+@pytest.fixture(autouse=True)
+def short_texts(monkeypatch):
+    """Random models do not end by themselves."""
+    monkeypatch.setattr("emoreason.explain.backends.drafts.MAX_TOKENS", 12)
+
+
 def faces(n, seed=0):
     rng = np.random.default_rng(seed)
     return [Image.fromarray(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8)) for _ in range(n)]

@@ -115,12 +115,15 @@ FORMS: dict[str, str] = {form: words[0] for words in map(str.split, lines(_FORMS
 
 # name: entry | entry; an entry may also give an amount ("well apart@marked").
 PARTS = """
-brow: brow | full length of brow | end of brow | brow end | whole brow | inner and outer brow | outer and inner brow
+brow: brow
+allbrow: full length of brow | end of brow | brow end | whole brow | inner and outer brow | outer and inner brow
  | inner and outer end of brow | inner and outer brow end | outer and inner end of brow | outer and inner brow end
-inner: inner brow | inner end | inner one | inner part of it | inner brow end | inner brow corner | inner end of brow | inner corner of brow
+inner: inner brow | inside of brow | inside end of brow | inner end | inner one | inner part of it
+ | inner brow end | inner brow corner | inner end of brow | inner corner of brow
  | inner part of brow | inner part-of of brow | inner edge of brow | skin above nose root | inner part-of brow
  | middle of brow | inner brow part | inner brow edge | inner brow part-of
-outer: outer brow | outer end | outer one | outer brow end | outer brow corner | outer end of brow | outer corner of brow
+outer: outer brow | outer end | outer one | outer brow end | outer brow corner | outer end of brow
+ | outer corner of brow
  | outer part of brow | outer part-of of brow | outer edge of brow | tail of brow | brow tail | outer part-of brow
  | outer brow part | outer brow edge | outer brow part-of
 forehead: forehead | forehead above brow
@@ -158,7 +161,8 @@ lowerteeth: lower tooth | bottom tooth | lower gum | edge of lower tooth
 """
 
 MOVES = """
-up: raise | up | shoot up | well up@strong | follow | climb up | high | higher | reach up@strong | as high as@strong | above resting place | above rest place
+up: raise | up | shoot up | well up@strong | follow | climb up | high | higher | reach up@strong
+ | as high as@strong | above resting place | above rest place
  | upright | go up | move up
 down: lowered | lower | down | droop | below resting place | low | lower than at resting | toward chin
 drop: drop
@@ -193,7 +197,8 @@ wideopen: wide open | open wide | open very wide@strong | very wide open@strong 
 opening: open of
 gape: gape
 agape: agape
-apart: apart | part | gap | wide apart@strong | spread apart | spread far apart@strong | well apart@marked | narrow gap@slight | thin gap@trace | wide gap@marked
+apart: apart | part | gap | wide apart@strong | spread apart | spread far apart@strong | well apart@marked
+ | narrow gap@slight | thin gap@trace | wide gap@marked
 close: close | resting on lower one@strong
 half: part-of
 stretch: stretch
@@ -240,6 +245,7 @@ UNITS = """
 RULES = """
 brow: up -slant -together | arch = 1/2 2/1
 brow: up together -slant = 1/2 2/1
+allbrow: up -slant | arch = 1 2
 brow: up straight = 1 2 4
 brow: slant = 1 @marked
 brow: down -slant | together | furrow | tight | in = 4
@@ -391,7 +397,8 @@ lowerteeth: show | bare = 16
 """
 
 AMOUNTS = """
-trace: barely | just a little | just a bit | just slightly | trace | hint | touch | just | only just | faint | faintly | faintest | minimal | minimally | hardly
+trace: barely | just a little | just a bit | just slightly | trace | hint | touch | just | only just | faint
+ | faintly | faintest | minimal | minimally | hardly
  | scarcely | begin | suggestion | fractionally | fraction | marginally | marginal | subtle | subtly | weak | weakly
  | imperceptibly | imperceptible | hair | tiny | minute | perceptible | whisper | shadow | merest | start
  | fractional | thinnest
@@ -422,7 +429,8 @@ not: no | not | never | none | nothing | without | absence of | lack of | lack |
  | free from | no sign of | no sign that | no evidence that | no indication that | rather than | instead of | cannot
  | devoid of | nor | neither | no longer
 absent: absent | missing | inactive | undetected
-hedge: not strongly | not far | not very | not counting | without forgetting | not forgetting | not to mention | not only | not just | not merely
+hedge: not strongly | not far | not very | not counting | without forgetting | not forgetting | not to mention
+ | not only | not just | not merely
  | no doubt | not fully@slight | not completely@slight | not entirely@slight | not quite@slight | all but
 cut: together with | as well as
 skip: apart from

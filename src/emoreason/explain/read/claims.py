@@ -79,7 +79,7 @@ _ADJECTIVES = frozenset(lexicon.ADJECTIVES.split())
 _PUSHES = frozenset({"push", "narrow", "close", "bunch", "up", "squeeze", "wide"})
 _PUSHED = frozenset({"eye", "lid", "lowerlid", "lowerlip", "undereye", "aroundeye"})
 _RATHER = frozenset({"mostly", "largely", "rather", "relatively", "quite", "fairly"})
-_BROWS = frozenset({"brow", "inner", "outer"})
+_BROWS = frozenset({"brow", "allbrow", "inner", "outer"})
 _ADJECTIVAL = ("ed", "en", "wn", "ing", *_ADJECTIVES)
 # "They are drawn down and together": the part that a movement without any part belongs to.
 _OWNERS = {"down together": "brow", "knit": "brow", "wideopen": "eye"}
@@ -169,7 +169,7 @@ class _Clause:
         return False
 
     def _contrasts(self, n: int) -> bool:
-        """Whether a segment tells of a part of its own after a movement that is denied: "not pressed, and the eyes closed"."""
+        """Whether a segment has a part of its own after a denied movement: "not pressed, and the eyes closed"."""
         before, here = self.segments[n - 1][1], self.segments[n][1]
         kinds = [self.items[i].kind for i in here]
         bare = any(
@@ -422,5 +422,6 @@ def _rules() -> dict[str, list[_Rule]]:
             needs = frozenset(move for move in moves if move[0] != "-")
             excludes = frozenset(move[1:] for move in moves if move[0] == "-")
             rules.setdefault(part, []).append(_Rule(needs, excludes, units, amounts.get("@"), amounts.get("!")))
-    rules["lip"] += [rule for rule in rules["lips"] if "up" not in rule.needs]
+    for part, like in (("lip", "lips"), ("allbrow", "brow")):
+        rules[part] += [rule for rule in rules[like] if not rule.needs & {"up", "arch"}]
     return rules

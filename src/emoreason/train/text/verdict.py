@@ -89,7 +89,7 @@ def calibrate(folder: Path, holdout: Path, training: Path, labels: tuple[str, ..
     from emoreason.models.vlm import SPEC, ExplainerSpec
 
     vlm = VisionLanguageModel.from_pretrained(folder)
-    votes = [_evidence(c)["votes"] for c in messages.read(training)]
+    votes = [found for c in messages.read(training) if (found := _evidence(c).get("votes"))]
     prior = np.array([np.mean([v.get(label, 0.0) for v in votes]) for label in labels])
     fitted = fit(read_verdicts(vlm, holdout, labels), prior)
     spec = dataclasses.replace(ExplainerSpec.read(folder), verdict=fitted, labels=labels,
