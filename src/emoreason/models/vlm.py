@@ -214,9 +214,9 @@ class VisionLanguageModel(nn.Module):
                 from emoreason.models.quantize import pack
 
                 vlm.language = pack(vlm.language, level)
+            check_cache(vlm.language)
             if file:
                 save_prepared(file, vlm.language)
-        check_cache(vlm.language)
         return vlm.eval().requires_grad_(False)
 
     @classmethod
