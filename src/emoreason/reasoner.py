@@ -21,7 +21,7 @@ from emoreason.faces.detect import Detector, load_detector
 from emoreason.knowledge.emotions import label_set, valence_arousal
 from emoreason.media.images import Limits, open_picture
 from emoreason.models.bundle import find_bundle
-from emoreason.models.encoder import load_encoder
+from emoreason.models.encoder import check_name, load_encoder
 
 if TYPE_CHECKING:
     from emoreason.explain.explanation import Answer, Explainer, Piece, Question, Style
@@ -190,7 +190,9 @@ def load(
     point: an operating point of the model; those of `mini` are "photo" (the default), "accurate" and "balanced".
     threshold: abstain below this confidence instead of the model's own threshold; 0 never abstains for low confidence.
     """
-    compute = device.choose(device_name)
+    # What may be misspelled comes first: torch takes a second to import.
+    check_name(model)
+    finds_faces, label_prompts = load_detector(detector), load_label_prompts(prompts, descriptors)
     named = find_bundle(model)
     head = LabelHead.load(named) if named and named.base is not None and named.spec["labels"] else None
     bundle = find_bundle(named.base) if named and named.base is not None else named
@@ -203,8 +205,9 @@ def load(
         raise UsageError(
             f"--projection changes the embeddings that the head of {model} was trained on: leave one of them out"
         )
+    compute = device.choose(device_name)
     encoder = load_encoder(model, compute)
-    zeroshot = ZeroShot(encoder, load_label_prompts(prompts, descriptors), TextCache())
+    zeroshot = ZeroShot(encoder, label_prompts, TextCache())
     if projection is not None:
         zeroshot = zeroshot.with_projection(projection)
     default = head.labels if head else calibration.labels or label_set(DEFAULT_LABELS).labels
@@ -222,7 +225,7 @@ def load(
     return Reasoner(
         named.spec["name"] if named else encoder.name,
         reader,
-        load_detector(detector),
+        finds_faces,
         compute,
         default,
         explainer,

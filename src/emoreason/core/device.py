@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -78,6 +79,15 @@ def _check_present(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"--device {device} cannot be used ({first_line(error)[:200]}); use auto, or cpu") from None
+
+
+def wait_asleep() -> None:
+    """Let torch's threads sleep while they wait for each other, if torch is not imported yet.
+
+    By default they count in circles. While other programs use the cores, most of the processor time of a short command
+    goes into that."""
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""Write files atomically and hash them."""
+"""Write files atomically, hash them, and find the cache."""
 
 import hashlib
 import os
@@ -25,3 +25,10 @@ def sha256(path: Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache. Whatever is in it can be computed again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("emoreason") / name

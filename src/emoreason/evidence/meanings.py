@@ -39,24 +39,29 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Meanings:
-    """Looks labels up. `vectors` are those of the lexicon's entries, in its order."""
+    """Looks labels up. The lexicon and its vectors are read with the first label that needs them."""
 
     encoder: Encoder
-    vectors: np.ndarray  # (N, D) unit length
+    file: Path  # with the vectors of the lexicon's entries, in its order
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> "Meanings | None":
         """None if the model's folder has no vectors."""
+        path = folder / FILE
+        return cls(encoder, path) if path.is_file() else None
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """(N, D) unit length."""
         from safetensors import safe_open
 
-        path = folder / FILE
-        if not path.is_file():
-            return None
-        with safe_open(path, "numpy") as file:
+        with safe_open(self.file, "numpy") as file:
             vectors, made_for = file.get_tensor("vectors").astype(np.float32), (file.metadata() or {}).get("names")
         if made_for != names_hash():
-            raise EmoreasonError(f"{path} belongs to another lexicon than knowledge/words.yaml: reinstall emoreason")
-        return cls(encoder, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+            raise EmoreasonError(
+                f"{self.file} belongs to another lexicon than knowledge/words.yaml: reinstall emoreason"
+            )
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     @cached_property
     def _words(self) -> list[Word]:

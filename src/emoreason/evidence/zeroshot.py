@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emoreason.core.errors import EmoreasonError, UsageError, first_line
+from emoreason.core.files import cache_folder
 from emoreason.core.resources import resource
 from emoreason.models.encoder import Encoder, Features
 
@@ -66,11 +67,7 @@ class TextCache:
     """Caches prompt embeddings on disk, keyed by text encoder and texts: a changed prompt is always encoded again."""
 
     def __init__(self, folder: Path | None = None):
-        if folder is None:
-            from platformdirs import user_cache_path
-
-            folder = user_cache_path("emoreason") / "text"
-        self.folder = folder
+        self.folder = folder or cache_folder("text")
 
     def prototype(self, encoder: Encoder, texts: list[str]) -> np.ndarray:
         """The mean embedding of the texts: (D,), unit length."""

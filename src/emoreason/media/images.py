@@ -87,8 +87,10 @@ class Limits:
 def open_picture(source: Any, limits: Limits = Limits()) -> Picture:
     """Open a path, http(s) URL, data URI, bytes, PIL image, numpy array or torch tensor as an upright RGB picture.
 
-    An animation gives its first frame.
+    An animation gives its first frame. A picture that was opened already is returned as it is.
     """
+    if isinstance(source, Picture):
+        return source
     name = describe(source)
     if isinstance(source, Image.Image):
         _check_pixels(*source.size, name, limits)

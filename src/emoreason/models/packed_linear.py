@@ -37,6 +37,32 @@ class PackedLinear(nn.Module):
         elif level != "int8":
             self._float = full
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The packed weight, to be stored, without a kept original."""
+        found: dict[str, Tensor] = {}
+        if self._half is not None:
+            found["half"] = torch.ops.quantized.linear_unpack_fp16(self._half)[0].half()
+        if self._int8 is not None:
+            found |= {"int8": self._int8[0], "scale": self._int8[1]}
+        if self._float is not None:
+            found["float"] = self._float
+        return found if self.bias is None else found | {"bias": self.bias}
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor], weight: Tensor | None = None) -> "PackedLinear":
+        """The layer whose `tensors` were stored, with the same numbers; they may be mapped from a file.
+
+        weight: the original, if it was kept."""
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.out_features, layer.in_features = next(t.shape for t in tensors.values() if t.ndim == 2)
+        layer.bias, layer.weight, layer._float = tensors.get("bias"), weight, tensors.get("float")
+        layer._int8 = (tensors["int8"], tensors["scale"]) if "int8" in tensors else None
+        layer._half = None
+        if "half" in tensors:  # the kernel's own order of the numbers cannot be stored
+            layer._half = torch.ops.quantized.linear_prepack_fp16(tensors["half"].float(), None)
+        return layer
+
     def forward(self, x: Tensor) -> Tensor:
         if self._int8 is not None and x.numel() <= FEW_ROWS * self.in_features:
             rows = x.reshape(-1, self.in_features).bfloat16()

@@ -42,7 +42,7 @@ def pack(model: nn.Module, level: Level) -> nn.Module:
         tied = head.weight is causal.get_input_embeddings().weight
         causal.set_output_embeddings(PackedLinear(head.weight, head.bias, "half" if level == "int8" else level, tied))
     if is_gemma(model):
-        causal.model = FastGemma(causal.model, level)
+        causal.model = FastGemma.packed(causal.model, level)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:

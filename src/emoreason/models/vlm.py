@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from emoreason.core.device import Compute, choose
 from emoreason.core.errors import EmoreasonError, UsageError
+from emoreason.core.files import sha256
+from emoreason.models.bundle import PACKAGE_PREFIX
 from emoreason.models.cache import cache_argument, check_cache
 from emoreason.models.encoder import Encoder, load_encoder
-from emoreason.models.language import TOKENIZER, VOCABULARY, Language, load_language
+from emoreason.models.language import TOKENIZER, VOCABULARY, Language, load_language, package_checksum
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -190,7 +192,7 @@ class VisionLanguageModel(nn.Module):
         half), 4bit or 8bit on CUDA. merge=False keeps LoRA separate from the weights, to inspect or train it.
         """
         from emoreason.models.packed_linear import Level
-        from emoreason.models.quantize import bitsandbytes_config, pack
+        from emoreason.models.prepared import load_prepared, save_prepared
 
         if quantize not in (None, *LEVELS):
             raise UsageError(f"--quantize {quantize} is not one of {', '.join(LEVELS)}")
@@ -198,33 +200,63 @@ class VisionLanguageModel(nn.Module):
         spec = ExplainerSpec.read(folder)
         compute = compute or choose()
         encoder = encoder or load_encoder(spec.encoder, compute)
-        low_bit = bitsandbytes_config(quantize, compute.torch_dtype) if quantize in ("4bit", "8bit") else None
-        dtype = compute.torch_dtype if compute.device.startswith("cuda") else torch.float32
+        packs = merge and compute.device == "cpu" and quantize not in ("4bit", "8bit")
+        level = cast(Level, quantize or "half")
+        file = _prepared_file(folder, spec, level) if packs else None
+        model = load_prepared(file) if file else None
+        if model is not None:
+            language = load_language(spec.language, folder, model=model)
+            vlm = cls.create(spec, encoder, language)
+            vlm._load_projector(folder)
+        else:
+            vlm = cls._assembled(folder, spec, encoder, compute, quantize, merge)
+            if packs:
+                from emoreason.models.quantize import pack
+
+                vlm.language = pack(vlm.language, level)
+            check_cache(vlm.language)
+            if file:
+                save_prepared(file, vlm.language)
+        return vlm.eval().requires_grad_(False)
+
+    @classmethod
+    def _assembled(
+        cls, folder: Path, spec: ExplainerSpec, encoder: Encoder, compute: Compute, quantize: str | None, merge: bool
+    ) -> "VisionLanguageModel":
+        """The model from its parts, not packed."""
+        on_cuda = compute.device.startswith("cuda")
+        low_bit = None
+        if quantize in ("4bit", "8bit"):
+            from emoreason.models.quantize import bitsandbytes_config
+
+            low_bit = bitsandbytes_config(quantize, compute.torch_dtype)
+        dtype = compute.torch_dtype if on_cuda else torch.float32
         language = load_language(str(folder / spec.language) if spec.merged else spec.language, folder, low_bit, dtype)
         vlm = cls.create(spec, encoder, language)
         vlm._load_parts(folder)
-        if merge and low_bit is None:
-            vlm.merge()
         if low_bit is None:
+            if merge:
+                vlm.merge()
             vlm.to(compute.device)
-        if merge and low_bit is None and compute.device == "cpu":
-            vlm.language = pack(vlm.language, cast(Level, quantize or "half"))
-        elif quantize in ("float32", "half", "int8") and merge:
+        if merge and compute.device != "cpu" and quantize in ("float32", "half", "int8"):
             raise UsageError(f"--quantize {quantize} works only on a CPU: on {compute.device} use 4bit or 8bit")
-        check_cache(vlm.language)
-        return vlm.eval().requires_grad_(False)
+        return vlm
 
     def _load_parts(self, folder: Path) -> None:
-        logging.getLogger("bitsandbytes").setLevel(
-            logging.ERROR
-        )  # peft imports it, and it warns about missing GPU kernels
-        from peft import PeftModel
-        from safetensors.torch import load_file
-
         if not self.spec.merged:
+            logging.getLogger("bitsandbytes").setLevel(
+                logging.ERROR
+            )  # peft imports it, and it warns about missing GPU kernels
+            from peft import PeftModel
+
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # transformers warns about its own names
                 self.language = PeftModel.from_pretrained(self.language, str(folder))
+        self._load_projector(folder)
+
+    def _load_projector(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
         state = load_file(folder / PROJECTOR, device=str(self.device))
         if "adapt.weight" in state:
             channels = state["adapt.weight"].shape[0]
@@ -241,6 +273,17 @@ class VisionLanguageModel(nn.Module):
             self.save_pretrained(folder)
             stage(folder, repo, Path(staged))
             return upload(Path(staged), repo, **options)
+
+
+def _prepared_file(folder: Path, spec: ExplainerSpec, level: str) -> Path | None:
+    """Where the language model is kept merged and packed; None for models that are not read from a package."""
+    from emoreason.models.packed_linear import PACKED_HALF
+    from emoreason.models.prepared import prepared_file
+
+    if not spec.language.startswith(PACKAGE_PREFIX) or not (folder / VOCABULARY).is_file():
+        return None
+    files = {name: sha256(folder / name) for name in (*ADAPTER, VOCABULARY)}
+    return prepared_file({"language": package_checksum(spec.language), "level": level, "half": PACKED_HALF, **files})
 
 
 def _local(folder: str | Path) -> Path:

@@ -6,6 +6,7 @@ before. A removed token is spelled with smaller ones, down to single bytes, whic
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,21 @@ class CutTokenizer:
 
     def __init__(self, backend: "Tokenizer", n_rows: int):
         self.backend, self.n_rows = backend, n_rows
-        spec = json.loads(backend.to_str())
-        self._names: dict[int, str] = {number: name for name, number in spec["model"]["vocab"].items()}
-        self._vocabulary: dict[str, int] = spec["model"]["vocab"]
-        self._parts: dict[str, tuple[str, str]] = {}
-        for left, right in spec["model"]["merges"]:
-            if self._vocabulary[left + right] >= n_rows:
-                self._parts.setdefault(left + right, (left, right))
-        self.bos, self.eos, self.pad = (self._vocabulary[name] for name in ("<bos>", "<eos>", "<pad>"))
+        self.bos, self.eos, self.pad = (self._id(name) for name in ("<bos>", "<eos>", "<pad>"))
+
+    def _id(self, name: str) -> int:
+        number = self.backend.token_to_id(name)
+        assert number is not None, name
+        return number
+
+    @cached_property
+    def _parts(self) -> dict[str, tuple[str, str]]:
+        """The two tokens that each removed token is built from. Most texts have none, and reading it takes a while."""
+        parts: dict[str, tuple[str, str]] = {}
+        for left, right in json.loads(self.backend.to_str())["model"]["merges"]:
+            if self._id(left + right) >= self.n_rows:
+                parts.setdefault(left + right, (left, right))
+        return parts
 
     def encode(self, text: str) -> list[int]:
         """Text -> row numbers; no token is added."""
@@ -53,10 +61,11 @@ class CutTokenizer:
     def _spell(self, number: int) -> list[int]:
         if number < self.n_rows:
             return [number]
-        if self._names[number] not in self._parts:  # a single character without a row
-            return [self._vocabulary[f"<0x{byte:02X}>"] for byte in self._names[number].encode()]
-        left, right = self._parts[self._names[number]]
-        return [*self._spell(self._vocabulary[left]), *self._spell(self._vocabulary[right])]
+        name = str(self.backend.id_to_token(number))
+        if name not in self._parts:  # a single character without a row
+            return [self._id(f"<0x{byte:02X}>") for byte in name.encode()]
+        left, right = self._parts[name]
+        return [*self._spell(self._id(left)), *self._spell(self._id(right))]
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path))

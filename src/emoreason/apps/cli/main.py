@@ -110,17 +110,23 @@ def explain(
     """Read the faces in a picture and say why. Prints labels with confidence, the evidence, and an explanation."""
     from dataclasses import replace
 
+    from emoreason.core.device import wait_asleep
     from emoreason.core.resources import resource
+    from emoreason.explain.explanation import check_decide
+    from emoreason.media.images import open_picture
 
     label_names = chosen_labels(labels, label_set)
+    check_decide(decide)
     if save is not None and save.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--save {save}: expected a name that ends in .png, .jpg or .webp")
     if save is not None and not save.parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.parent}; create it with mkdir -p {save.parent}")
     source = str(resource("examples/astronaut.jpg")) if picture == "example" else picture
+    opened = open_picture(source)  # before torch is imported, so that a wrong path is answered at once
+    wait_asleep()
     reasoner = load_reasoner(model, device, detector, prompts, descriptors, projection, operating_point, threshold,
                      explainer, explainer_model, quantize)  # fmt: skip
-    analysis = reasoner.analyze(source, label_names, detect=not no_detect, decide=decide)
+    analysis = reasoner.analyze(opened, label_names, detect=not no_detect, decide=decide)
     if picture == "example":  # show this name instead of the path inside the package
         analysis = replace(analysis, picture=replace(analysis.picture, source=picture))
     if save is not None:
