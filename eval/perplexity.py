@@ -22,7 +22,7 @@ WRITTEN = Path(__file__).parent.parent / "finetune" / "text"
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--texts", type=Path, required=True, help="explanations.jsonl of `emoreason eval explanations`")
+    options.add_argument("--texts", type=Path, required=True, help="explanations.jsonl of a benchmark run")
     options.add_argument("--limit", type=int, default=500)
     asked = options.parse_args()
     rows = [json.loads(line) for line in asked.texts.read_text(encoding="utf-8").splitlines()]

@@ -1,7 +1,8 @@
 """Finds the action units that a text claims, with band, side and polarity.
 
-It reads anybody's English and knows nothing of how a text was written, so it checks all texts alike. It works clause by clause: it looks up parts of the face and movements (`lexicon`), attaches each
-movement to its part, and applies a rule that names the unit.
+It reads anybody's English and knows nothing of how a text was written, so it checks all texts alike. It works clause by
+clause: it looks up parts of the face and movements (`lexicon`), attaches each movement to its part, and applies a rule
+that names the unit.
 """
 
 from __future__ import annotations
