@@ -1,6 +1,8 @@
 """The server's side of a browser tab, without a browser: what is asked becomes messages, places and evidence."""
 
 import logging
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,10 @@ def two(astronaut) -> Path:
     return astronaut.with_name("two.jpg")
 
 
+def unwrapped(markdown: str) -> str:
+    return unescape(re.sub(r"</?span[^>]*>", "", markdown))
+
+
 def ask(conversation: PageConversation, engine: Engine, text: str = "", *pictures: Path, settings: Settings = SETTINGS):
     exchange = conversation.begin(text, pictures, tuple(path.name for path in pictures), settings)
     for _ in answer(conversation, engine, exchange):
@@ -47,8 +53,11 @@ def test_the_page_is_the_measured_model(engine, model, astronaut):
     exchange = ask(conversation, engine, "", astronaut)
     face, same = exchange.analyses[0].faces[0], model.analyze(astronaut).faces[0]
     assert face.to_dict() == same.to_dict()
-    assert [place.kind for place in message_refs(conversation)] == ["pictures", "thoughts", "conclusion"]
-    assert messages(conversation)[-1]["content"].replace("&#37;", "%")[-20:] == same.explanation.text[-20:]
+    assert [place.kind for place in message_refs(conversation)] == ["pictures", "text", "details"]
+    _, text, details = (unwrapped(message["content"]) for message in messages(conversation))
+    assert text == same.explanation.short
+    sections = same.explanation.sections
+    assert details.split("\n\n")[1::2] == [sections.observations, sections.interpretation, sections.conclusion]
 
 
 def test_messages_and_places_go_together(engine, astronaut, two):
@@ -59,23 +68,28 @@ def test_messages_and_places_go_together(engine, astronaut, two):
     shown, where = messages(conversation), message_refs(conversation)
     assert len(shown) == len(where)
     assert [place.exchange for place in where] == sorted(place.exchange for place in where)
-    assert [place.face for place in where if place.kind == "conclusion"] == [1, 2, 3]
+    assert [place.face for place in where if place.kind == "text"] == [1, 2, 3]
     assert [m["role"] for m, p in zip(shown, where, strict=True) if p.kind in ("pictures", "question")] == ["user"] * 4
     assert all(m["metadata"]["status"] == "done" for m in shown if "metadata" in m)
-    assert "3" in shown[[place.face for place in where].index(3)]["metadata"]["title"]
+    assert [place.face for place in where if place.kind == "details"] == [1, 2, 3]
+    details = next(m for m, place in zip(shown, where, strict=True) if place.kind == "details" and place.face == 3)
+    assert "3" in details["metadata"]["title"]
     assert conversation.exchanges[1].about == (1,)
 
 
 def test_what_is_written_grows_and_is_then_kept(engine, astronaut):
     conversation = PageConversation()
     exchange = conversation.begin("", (astronaut,), ("a.jpg",), SETTINGS)
-    lengths, statuses = [], []
+    grown, before = [], []
     for _ in answer(conversation, engine, exchange):
-        thoughts = [message for message in messages(conversation) if "metadata" in message]
-        lengths.append(sum(len(message["content"]) for message in thoughts))
-        statuses += [message["metadata"]["status"] for message in thoughts]
-    assert len(set(lengths)) > 3 and not exchange.writing and not exchange.running
-    assert statuses[0] == "pending" and statuses[-1] == "done"
+        shown = [m["content"] for m, place in zip(messages(conversation), message_refs(conversation), strict=True)
+                 if place.kind == "text"]  # fmt: skip
+        grown += [unwrapped(text) for text in shown]
+        before.append(bool(exchange.writing) and any("metadata" in message for message in messages(conversation)))
+    final = grown[-1]
+    assert len(set(grown)) > 1 and all(final.startswith(text) for text in grown)
+    assert not any(before), "the steps are folded below a text that is whole"
+    assert not exchange.writing and not exchange.running
 
 
 def test_going_back_forgets_what_came_after(engine, astronaut, two):

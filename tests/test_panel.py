@@ -12,10 +12,11 @@ from PIL import Image, ImageOps
 
 from emoreason.analysis import Analysis, FaceAnalysis
 from emoreason.apps.ui.charts import circumplex, distribution_bars, percent, unit_list
-from emoreason.apps.ui.explanation_html import explanation_html, streaming_html
+from emoreason.apps.ui.explanation_html import escape_text, explanation_html
 from emoreason.apps.ui.panel import panel
 from emoreason.apps.ui.words import words
 from emoreason.core.types import Evidence, Face, Picture
+from emoreason.explain.backends.parts import unread
 from emoreason.explain.explanation import Explanation
 from emoreason.explain.read.sections import HEADINGS
 from emoreason.explain.sheet import Reasoned, Sheet
@@ -158,13 +159,25 @@ def test_a_withheld_answer_is_shown_as_one():
 def test_checks_and_verdict_are_told():
     good = side(made(text=TEXT))
     assert "Every statement matches the evidence" in good.text
-    bad = side(made(text=TEXT.replace("happiness, 91%", "fear, 91%")))
-    assert "One statement does not match" in bad.text and 'The conclusion says "fear"' in bad.text
+    bad = side(made(text=TEXT.replace("are not lowered", "are lowered")))
+    assert "One statement does not match" in bad.text and "The observations name the brow lowerer" in bad.text
+    worse = side(made(text=TEXT.replace("happiness, 91%", "fear, 91%")))
+    assert "statements do not match" in worse.text and 'The conclusion says "fear"' in worse.text
     analysis = made(text=TEXT)
     own = Reasoned({"happiness": 0.2, "neutral": 0.1, "fear": 0.7})
     explained = replace(analysis.faces[0].explanation, reasoned=own, agreement=False)
     differs = side(replace(analysis, faces=(replace(analysis.faces[0], explanation=explained),)))
     assert "the language model says fear, 70%" in differs.text
+
+
+@pytest.mark.parametrize("route", ["model", "retried", "written"])
+def test_the_way_a_text_came_is_told(route):
+    analysis = made(text=TEXT)
+    face = analysis.faces[0]
+    explanation = Explanation.of(TEXT, face.explanation.sheet, "test", route)
+    shown = side(replace(analysis, faces=(replace(face, explanation=explanation),))).text
+    texts = words()["panel"]
+    assert [name for name in ("retried", "written") if texts[name] in shown] == [route][route == "model" :]
 
 
 def test_poor_pictures_are_told():
@@ -212,47 +225,47 @@ def unwrapped(markdown: str) -> str:
 
 def test_spans_carry_the_units_and_leave_the_text_as_it_is():
     explanation = made(text=TEXT).faces[0].explanation
-    thoughts, conclusion = explanation_html(explanation, 3)
+    details, text = explanation_html(explanation, 3)
     sections = explanation.sections
-    assert (
-        unwrapped(thoughts)
-        == f"**{HEADINGS[0]}**\n\n{sections.observations}\n\n**{HEADINGS[1]}**\n\n{sections.interpretation}"
-    )
-    assert unwrapped(conclusion) == sections.conclusion
-    spans = [(a["class"], a["role"], a["tabindex"]) for _, a in Page(thoughts).elements]
+    bodies = (sections.observations, sections.interpretation, sections.conclusion)
+    assert details.split("\n\n")[::2] == [f"**{heading}**" for heading in HEADINGS]
+    assert unescape(details).split("\n\n")[1::2] == list(bodies)
+    assert unwrapped(text) == explanation.short
+    spans = [(a["class"], a["role"], a["tabindex"]) for _, a in Page(text).elements]
     assert spans == [
         (f"er-au er-face-3 er-unit-{code} er-region-{ACTION_UNITS[code].region}", "button", "0")
         for code in ("12", "6", "4")
     ]
+    assert not Page(details).elements, "each movement is a button once"
 
 
 def test_two_units_in_one_place_share_a_span():
     text = TEXT.replace("The brows are not lowered.", "AU25 and AU26 are seen; the whole brows are raised.")
     explanation = made(text=text).faces[0].explanation
-    classes = " ".join(a["class"] for _, a in Page(explanation_html(explanation, 1)[0]).elements).split()
+    shown = explanation_html(explanation, 1)[1]
+    classes = " ".join(a["class"] for _, a in Page(shown).elements).split()
     assert {f"er-unit-{m.action_unit}" for m in explanation.mentions} <= set(classes)
-    assert unwrapped(explanation_html(explanation, 1)[0]).count("whole brows") == 1
+    assert unwrapped(shown).count("whole brows") == 1
 
 
 def test_a_text_without_sections_is_shown_whole():
     explanation = made(text=f"No sections here.\n{HOSTILE}").faces[0].explanation
-    thoughts, conclusion = explanation_html(explanation, 1)
-    assert thoughts == "" and unwrapped(conclusion) == f"No sections here.\n{HOSTILE}"
-    assert not set("<*`$") & set(conclusion)
+    details, text = explanation_html(explanation, 1)
+    assert details == "" and unwrapped(text) == f"No sections here.\n{HOSTILE}"
+    assert not set("<*`$") & set(text)
 
 
-def test_streaming_splits_as_the_text_grows():
-    final = explanation_html(made(text=TEXT).faces[0].explanation, 1)
-    for n in range(len(TEXT) + 1):
-        thoughts, conclusion = streaming_html(TEXT[:n])
-        assert "Conclusion" not in thoughts + conclusion
-        assert unwrapped(final[0]).startswith(unwrapped(thoughts)) and final[1].startswith(conclusion)
-    assert (unwrapped(thoughts), conclusion) == (unwrapped(final[0]), final[1])
+def test_what_stands_in_a_section_does_not_act():
+    explanation = made(text=TEXT.replace("far up", f"far up {HOSTILE}")).faces[0].explanation
+    details, text = explanation_html(explanation, 1)
+    assert "<img" not in details + text and not set("*`$") & set(text)
+    assert unwrapped(text) == explanation.short and "alert(1)" in text
 
 
-def test_streaming_reads_other_ways_to_write_headings():
-    thoughts, conclusion = streaming_html("## Key observations\nA <b>.\n\n**Conclusion:** Fear.")
-    assert thoughts == "**Key observations**\n\nA &lt;b&gt;." and conclusion == "Fear."
+def test_a_face_that_was_not_read_has_one_sentence_and_no_steps():
+    sheet = Sheet({}, {"happiness": 0.5, "fear": 0.5}, abstained=True, why="the picture is almost even")
+    details, text = explanation_html(unread(sheet, "test"), 1)
+    assert details == "" and "almost even" in unwrapped(text) and "<span" not in text
 
 
 # ---- anything that may come ------------------------------------------------------------------------------------------
@@ -289,6 +302,5 @@ def test_the_circumplex_says_where_the_point_is(valence, arousal):
 
 @settings(max_examples=60, deadline=None)
 @given(st.text())
-def test_any_text_streams_and_unwraps(text):
-    thoughts, conclusion = streaming_html(f"Key observations: x{text}")
-    assert "<" not in thoughts + conclusion
+def test_any_text_is_shown_as_it_is(text):
+    assert "<" not in escape_text(text) and unescape(escape_text(text)) == text

@@ -142,7 +142,7 @@ def chat(
             remember(memory, _read_again(model, pictures, answer, options))
             answer = answer.rpartition("\n\n")[2]  # the answer to the text of the message follows the explanations
         if text.strip() and answer:
-            memory.turns.append(Turn(text, answer))
+            _add_turn(memory, Turn(text, answer, _question(text, memory)[1] if memory.faces else ()))
     yield from reply(model, memory, messages[-1], options)
 
 
@@ -152,14 +152,15 @@ def _read_again(model: ChatModel, pictures: Sequence[Any], answer: str, options:
     if options.decide != "evidence":  # the model's verdict mattered, and only explaining again restores it
         return consume(model.explain(analyses, options.decide, options.style))
     faces = [face for analysis in analyses for face in analysis.faces]
-    texts = [part.split("\n\n")[0] for part in _NUMBERED.split(answer) if part.strip()]
+    parts = _NUMBERED.split(answer.replace(NO_FACE, ""))
+    texts = [part.strip().split("\n\n")[0] for part in parts if part.strip()]
     if len(texts) != len(faces):
         return analyses
     remaining = iter(texts)
 
     def explained(face: "FaceAnalysis") -> "FaceAnalysis":
         sheet = Sheet.of(face.evidence, options.style.brief)
-        return replace(face, explanation=Explanation.of(next(remaining).strip(), sheet, model.name, free=True))
+        return replace(face, explanation=Explanation.of(next(remaining), sheet, model.name, free=True))
 
     return [replace(analysis, faces=tuple(map(explained, analysis.faces))) for analysis in analyses]
 
@@ -215,17 +216,22 @@ def converse(
     question, about = _question(text, memory)
     yield AnswerStarted(tuple(index + 1 for index in about))
     [answer] = yield from _texts(model.answer([question], options.style))
-    memory.turns.append(Turn(text, answer.text, about))
-    if len(about) == 1:
-        memory.focus = about[0]
+    _add_turn(memory, Turn(text, answer.text, about))
+
+
+def _add_turn(memory: Memory, turn: Turn) -> None:
+    memory.turns.append(turn)
+    if len(turn.about) == 1:
+        memory.focus = turn.about[0]
 
 
 def _question(text: str, memory: Memory) -> tuple[Question, tuple[int, ...]]:
     """The question with the faces in view, and the indices in `memory.faces` of those that it is about."""
-    shown = _in_view(memory)
-    faces, focus = placed(memory, shown), shown.index(memory.focus)
     before = memory.turns[-1].about if memory.turns else ()
-    about, missing = asked_faces(text, faces, focus, [shown.index(i) for i in before if i in shown])
+    asked, missing = asked_faces(text, placed(memory, range(len(memory.faces))), memory.focus, before)
+    shown = _in_view(memory, asked)
+    faces, focus = placed(memory, shown), shown.index(memory.focus)
+    about = tuple(shown.index(i) for i in asked if i in shown)
     history = [turn._replace(about=tuple(shown.index(i) for i in turn.about if i in shown))
                for turn in memory.turns[-REMEMBERED:]]  # fmt: skip
     in_view = [memory.faces[index] for index in shown]
@@ -234,10 +240,10 @@ def _question(text: str, memory: Memory) -> tuple[Question, tuple[int, ...]]:
     return question, tuple(shown[index] for index in about)
 
 
-def _in_view(memory: Memory) -> list[int]:
-    """Indices of the faces that the model reads about: the last ones, and the one that the conversation is about."""
-    latest = list(range(len(memory.faces)))[-IN_VIEW:]
-    return latest if memory.focus in latest else [memory.focus, *latest[1:]]
+def _in_view(memory: Memory, asked: Sequence[int]) -> list[int]:
+    """Indices of the faces that the model reads about: the conversation's, those asked about, and the last ones."""
+    wanted = (memory.focus, *asked, *reversed(range(len(memory.faces))))
+    return sorted(list(dict.fromkeys(wanted))[:IN_VIEW])
 
 
 def placed(memory: Memory, shown: Sequence[int]) -> list[Placed]:
@@ -245,7 +251,7 @@ def placed(memory: Memory, shown: Sequence[int]) -> list[Placed]:
     several = len({memory.pictures[index] for index in shown}) > 1
     faces = []
     for index in shown:
-        beside = [i for i in shown if memory.pictures[i] == memory.pictures[index]]
+        beside = [i for i, picture in enumerate(memory.pictures) if picture == memory.pictures[index]]
         place = _place(beside.index(index), len(beside))
         if several:
             place = f"picture {memory.pictures[index]}" + (f", {place}" if place else "")

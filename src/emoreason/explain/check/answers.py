@@ -48,7 +48,7 @@ def check_answer(text: str, question: str, view: View) -> list[str]:
         problems.append("the answer does not say that there is no such face")
     if all(not sheet.units for sheet in view.sheets):
         return problems + _claims_nothing(text, view)
-    return problems + problems_of(text, view) + _polar(text, question, view)
+    return problems + problems_of(text, view, question) + _polar(text, question, view)
 
 
 def begins_with(text: str) -> str | None:
