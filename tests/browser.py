@@ -87,6 +87,10 @@ class Chat:
         self.drop(*files)
         return self.done()
 
+    def label(self) -> str:
+        """The label of the chosen face and its confidence, as the panel has them."""
+        return self.panel.locator("h3 .er-label").inner_text()
+
     def said(self) -> str:
         return self.page.locator("#er-chat").inner_text()
 

@@ -134,7 +134,7 @@ def test_sigterm_finishes_running_answers_and_takes_no_new_ones():
             text = ""
             for line in answer.iter_lines():
                 text += line + "\n"
-                if "Key observations" in line and not seen:
+                if '"content": "' in line and '"content": ""' not in line and not seen:
                     server.process.send_signal(signal.SIGTERM)
                     wait_for(lambda: seen.update(ready=httpx.get(f"{server.address}/readyz")) or
                              seen["ready"].status_code == 503)  # fmt: skip

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoreason.explain.check.explanations import check
+from emoreason.explain.backends.parts import unread
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.check.explanations import check, reading_problems, seen_problems, weighing_problems
+from emoreason.explain.check.statements import View
 from emoreason.explain.read.sections import Sections, parse, stated_confidence, stated_label
-from emoreason.explain.sheet import Sheet
-from emoreason.explain.write import writer
+from emoreason.explain.sheet import Placed, Sheet
 from emoreason.knowledge.emotions import LABEL_SETS
 
 LABELS = LABEL_SETS["ferplus8"].labels
@@ -202,13 +204,117 @@ def test_a_text_without_sections():
 
 
 def test_an_abstention_makes_no_claim():
-    sheet = Sheet(SHEET.units, SHEET.probabilities, abstained=True, why="the picture is almost even")
-    assert check(writer.abstention(sheet), sheet).ok
-    claimed = check(written("Nothing can be described."), sheet)
-    assert claimed.problems() == ['The conclusion claims "happiness", but the evidence makes no claim.']
+    sheet = Sheet(SHEET.units, SHEET.probabilities, abstained=True, why="the best label has 80%, below the 90%")
+    seen = "The lip corners are raised, the lips parted."
+    assert check(written(seen, "I leave the label open."), sheet).ok
+    claimed = check(written(seen), sheet)
+    assert 'The conclusion claims "happiness", but the evidence makes no claim.' in claimed.problems()
+
+
+def test_of_a_face_that_was_not_read_nothing_is_said():
+    sheet = Sheet({}, SHEET.probabilities, abstained=True, why="the picture is almost even")
+    checks = unread(sheet, "x").checks
+    assert checks.ok and checks.route == "written" and checks.evidence_recall is None
+    assert not check(written("The lip corners are raised."), sheet).ok
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The brows are lowered, which speaks against it.",
+        "The face shows sadness.",
+        "Happiness has 95%.",
+        "Sadness is second with 5%.",  # that is neutral's
+        "Deep down, the person is afraid.",
+        "She feels happy.",
+    ],
+)
+def test_the_other_sections_are_held_to_the_evidence_too(said):
+    text = Sections("The lip corners are raised, the lips parted.", said, "The face shows happiness.").text()
+    checks = check(text, SHEET)
+    assert checks.statements and not checks.ok
+
+
+def test_each_part_is_checked_for_itself():
+    assert not seen_problems("The lip corners are clearly raised and the lips slightly parted.", SHEET)
+    assert not reading_problems("It looks happy, though not for certain.", SHEET)
+    assert not weighing_problems("The raised lip corners carry it; sadness is second with 15%.", SHEET)
+    for part in (seen_problems, reading_problems, weighing_problems):
+        assert part("", SHEET)
+        assert "the text breaks off" in part("It looks happy and the lip corners are", SHEET)
+        assert "a sentence is repeated" in part("It looks happy. It looks happy.", SHEET)
+        assert any("words" in problem for problem in part("so " * 80 + "happy.", SHEET))
 
 
 def test_the_dictionary_has_the_keys_of_the_contract():
     found = check(written("The lip corners are raised."), SHEET).to_dict()
     assert {"parsed", "leaks", "evidence_precision", "evidence_recall"} <= set(found)
     assert found["missing"] == ["25"] and found["ok"] is False and found["problems"]
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+REST = {"1": 0.05, "2": 0.05, "4": 0.0, "5": 0.0, "9": 0.0, "15": 0.0}
+SMILE = Sheet(
+    REST | {"12": 0.7, "25": 0.5, "6": 0.25}, {"happiness": 0.8, "neutral": 0.12, "anger": 0.05, "fear": 0.03}
+)
+ANGRY = Sheet(REST | {"4": 0.9, "12": 0.0}, {"happiness": 0.03, "neutral": 0.05, "anger": 0.9, "fear": 0.02})
+ONE = View([Placed(SMILE)])
+TWO = View([Placed(SMILE, 1, "left"), Placed(ANGRY, 2, "right")], (0, 1))
+UNREAD = View([Placed(Sheet({}, SMILE.probabilities, abstained=True, why="the picture is almost even"))])
+NOT_THERE = View([Placed(SMILE)], missing=True)
+
+
+@pytest.mark.parametrize(
+    ("view", "question", "answer"),
+    [
+        (ONE, "Is she smiling?", "Yes, the lip corners are clearly raised."),
+        (ONE, "Are the brows lowered?", "No, the brows are not lowered."),
+        (ONE, "Are the cheeks raised?", "Not clear: the lift of the cheeks is too faint to tell."),
+        (ONE, "How sure are you?", "Happiness gets 80%, neutral 12%."),
+        (ONE, "Why not anger?", "Anger would need lowered brows, and the brows are not lowered."),
+        (ONE, "What does AU 4 mean?", "AU 4 is the brow lowerer: it pulls the brows down and together."),
+        (ONE, "Is he lying?", "That cannot be seen in a face."),
+        (ONE, "How old is she?", "I do not guess ages."),
+        (ONE, "How many faces are there?", "I see one face."),
+        (TWO, "Compare them.", "The left face looks happy, the right one angry."),
+        (TWO, "Who lowers the brows?", "The right face: its brows are strongly lowered."),
+        (UNREAD, "What does it show?", "I cannot read this face: the picture is almost even."),
+        (NOT_THERE, "And the man behind her?", "There is only one face in this picture."),
+    ],
+)
+def test_a_true_answer_passes(view, question, answer):
+    assert check_answer(answer, question, view) == []
+
+
+@pytest.mark.parametrize(
+    ("view", "question", "answer"),
+    [
+        (ONE, "Is she smiling?", "No."),
+        (ONE, "Are the brows lowered?", "Yes, the brows are lowered."),
+        (ONE, "Are the brows lowered?", "Yes."),
+        (ONE, "Are the cheeks raised?", "Yes, the cheeks are raised."),  # not clear
+        (ONE, "Describe the mouth.", "The lip corners are slightly raised."),
+        (ONE, "Describe the nose.", "The nose is wrinkled."),
+        (ONE, "What does it show?", "The face shows anger."),
+        (ONE, "Is it anger?", "Yes."),
+        (ONE, "How sure are you?", "Happiness gets 95%."),
+        (ONE, "How likely is anger?", "Anger has 12%."),  # that is neutral's
+        (ONE, "Is he lying?", "Yes, he is lying."),
+        (ONE, "How old is she?", "She is about 30 years old."),
+        (ONE, "What does he feel?", "He feels happy."),
+        (ONE, "Is she pretty?", "She is pretty."),
+        (ONE, "How many faces are there?", "I see two faces."),
+        (ONE, "Why?", ""),
+        (ONE, "Why?", "Because the lip corners are raised and the lips are"),
+        (ONE, "Why?", "The lip corners of this face are raised, the lip corners of this face are raised."),
+        (ONE, "Why?", "Well, " * 90 + "so."),
+        (TWO, "Who smiles?", "The right face: its lip corners are clearly raised."),
+        (TWO, "And the left one?", "The left one lowers the brows strongly."),
+        (UNREAD, "What does it show?", "The lip corners are raised."),
+        (UNREAD, "What does it show?", "It looks happy."),
+        (NOT_THERE, "And the man behind her?", "The face shows happiness."),
+    ],
+)
+def test_a_false_answer_is_told(view, question, answer):
+    assert check_answer(answer, question, view)

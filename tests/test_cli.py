@@ -231,6 +231,8 @@ def test_explain_prints_the_example_by_its_name(mini, capsys):
     assert execute(["explain", "example"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("example: 512×512, 1 face\n") and "happiness" in text and "AU12" in text
+    assert " ".join(face["explanation"]["short"].split()) in " ".join(text.split())
+    assert "checked: every statement matches the evidence (" in text and "check failed" not in text
 
 
 def test_explain_draws_where_it_is_told(mini, desk, capsys):

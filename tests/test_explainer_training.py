@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 import torch
 import yaml
 
+from emoreason.core.device import choose
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.core.resources import resource
+from emoreason.data.messages import read, write
 from emoreason.knowledge.emotions import LABEL_SETS
 from emoreason.models.vlm import ADAPTER, PROJECTOR, SPEC, Projector, VisionLanguageModel
 from emoreason.train.recipes.config import load_config, parse_overrides
@@ -23,10 +26,13 @@ from emoreason.train.recipes.smoke_texts import save_language, smoke_config
 from emoreason.train.text import token_loss
 from emoreason.train.text.config import ExplainerConfig
 from emoreason.train.text.encoding import IGNORED, VISUAL, collate, one_pass
-from emoreason.train.text.explainer import Trainer, lora_config, train_explainer
+from emoreason.train.text.explainer import Trainer, build, lora_config, train_explainer
+from emoreason.train.text.handwritten import verdict
 from emoreason.train.text.packing import use_packed
-from emoreason.train.text.texts import read_texts
+from emoreason.train.text.texts import read_texts, sheet_of
+from emoreason.train.text.verdict import calibrate
 from explainer_memory import GIB, NF4, VIT_L_14, lora_parameters, memory, projector_parameters
+from test_vlm import faces, logits
 
 RECIPES = sorted(
     f"finetune/{path.name}"
@@ -35,6 +41,15 @@ RECIPES = sorted(
 )
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_texts():
+    """Models that learned for four steps do not end by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emoreason.explain.backends.drafts.MAX_TOKENS", 12)
+        patch.setattr("emoreason.explain.backends.local.FREE_TEXT", 24)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +96,66 @@ def test_the_first_stage_leaves_the_language_model_alone(small, tmp_path):
 
 
 def test_only_the_models_own_words_are_learned(small):
-    trainer = Trainer(small)
+    trainer = Trainer(dataclasses.replace(small, run=dataclasses.replace(small.run, max_tokens=4000)))
     item = trainer.train.encoded[0]
     batch = collate([item, trainer.train.encoded[1]], trainer.vlm.tokenizer.pad)
     tokenizer = trainer.vlm.tokenizer
     learned = tokenizer.decode([t for t in batch.targets[0].tolist() if t != IGNORED])
     said = [m.content for m in list(_conversations(small))[0].messages if m.role == "assistant"]
-    assert learned.replace("\n", "").replace(" ", "") == "".join(
-        text.replace("\n", "").replace(" ", "") for i, text in enumerate(said) if i != 1
-    )
+    assert "".join(learned.split()) == "".join("".join(text.split()) for i, text in enumerate(said) if i != 1)
     assert sum(t == VISUAL for t in item.tokens) == small.grid**2
     assert tokenizer.decode([item.tokens[item.verdict]]).strip() == "is"
 
 
 def _conversations(config):
-    from emoreason.data.messages import read
-
     return read(config.data.train)
+
+
+def test_questions_and_faces_with_votes_are_drawn_apart(small, tmp_path):
+    """Some conversations have no votes, and some faces are only asked for their label."""
+    told = list(_conversations(small))
+    only = [
+        verdict(f"v{i}", sheet_of(talk), talk.images[0], talk.evidence["votes"]) for i, talk in enumerate(told[:12])
+    ]
+    path = Path(small.data.train).with_name("apart.jsonl")
+    write(iter([*only, *(dataclasses.replace(talk, evidence=None) for talk in told[12:])]), path)
+    data = dataclasses.replace(small.data, train=str(path))
+    work = Trainer(dataclasses.replace(small, out=str(tmp_path), data=data)).work("tune")
+    drawn: dict[bool, set[int]] = {True: set(), False: set()}
+    for number in range(8):
+        rows = work.step(number).rows
+        drawn[work._is_verdict_step(number)].update(rows)
+        assert all(torch.isfinite(loss) for loss in work(number, rows).values())
+    assert drawn == {True: set(range(12)), False: set(range(12, len(told)))}
+
+
+def test_the_prior_comes_from_the_faces_with_votes(small, trained, tmp_path):
+    """Conversations without votes stand in the same file."""
+    lines = Path(small.data.train).read_text().splitlines()
+    without = json.loads(lines[0])
+    del without["evidence"]
+    mixed = Path(small.data.train).with_name("mixed.jsonl")
+    mixed.write_text("\n".join([*lines, json.dumps(without)]))
+    folder, labels = shutil.copytree(trained, tmp_path / "run"), LABEL_SETS["ferplus8"].labels
+    fitted = calibrate(folder, Path(small.data.holdout), mixed, labels)
+    before, after = (json.loads((path / SPEC).read_text()) for path in (trained, folder))
+    assert fitted == after["verdict"] == before["verdict"] and after["prior"] == before["prior"]
+
+
+def test_a_wider_adapter_begins_where_the_narrow_one_ended(small, trained):
+    def started(r: int, alpha: int) -> VisionLanguageModel:
+        lora = dataclasses.replace(small.lora, r=r, alpha=alpha)
+        vlm = build(dataclasses.replace(small, start=str(trained), lora=lora), choose("cpu"))
+        vlm.language.float()
+        return vlm.eval()
+
+    narrow, wide = (started(k * small.lora.r, k * small.lora.alpha) for k in (1, 2))
+    with torch.no_grad():
+        assert torch.allclose(logits(narrow, faces(1)[0]), logits(wide, faces(1)[0]), atol=1e-4)
+    ranks = [value.shape[0] for name, value in wide.language.named_parameters() if "lora_A" in name]
+    assert set(ranks) == {2 * small.lora.r}
+    with pytest.raises(UsageError, match=f"needs alpha {2 * small.lora.alpha}"):
+        started(2 * small.lora.r, small.lora.alpha)
 
 
 def test_nothing_before_the_verdict_names_a_label(small):

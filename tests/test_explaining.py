@@ -1,15 +1,17 @@
 """`emoreason explain` with its words: contract, who decides, cited regions, bad input."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from emoreason.apps.cli.main import execute
-from emoreason.explain.explanation import sentence
+from emoreason.explain.explanation import consume, sentence
+from emoreason.explain.read.sections import parse, stated_label
 from emoreason.faces.regions import BOXES, outline
 
-WORDS = {"observations", "interpretation", "conclusion", "text"}
+WORDS = {"observations", "interpretation", "conclusion", "text", "short"}
 PARTS = WORDS | {"reasoned", "agreement", "checks", "explainer", "repaired"}
 
 
@@ -26,7 +28,11 @@ def test_the_json_is_the_contract(capsys):
     for observation in said["observations"]:
         assert observation["text"] in said["text"]
     assert abs(sum(said["reasoned"]["probabilities"].values()) - 1) < 1e-3
-    assert said["checks"]["ok"] and said["agreement"] is True
+    assert said["short"].startswith(said["conclusion"]) and said["short"].endswith(said["interpretation"])
+    own = said["reasoned"]
+    assert own["label"] == max(own["probabilities"], key=own["probabilities"].get)
+    assert said["checks"]["ok"] and said["agreement"] is (own["label"] == "happiness")
+    assert said["repaired"] is (said["checks"]["route"] == "retried")
     assert "/" not in json.dumps(said["explainer"])
 
 
@@ -35,6 +41,7 @@ def test_the_language_model_may_have_a_say(capsys, decide):
     assert execute(["explain", "example", "--json", "--decide", decide]) == 0
     face = json.loads(capsys.readouterr().out)["faces"][0]
     assert face["label"] == "happiness" and face["evidence"]["label"] == "happiness"
+    assert face["explanation"]["checks"]["ok"], face["explanation"]["checks"]["problems"]
     if decide == "reasoned":
         assert face["probabilities"] == pytest.approx(face["explanation"]["reasoned"]["probabilities"], abs=1e-5)
 
@@ -43,7 +50,7 @@ def test_own_labels_are_explained_too(capsys):
     assert execute(["explain", "example", "--json", "--labels", "bored,delighted,confused"]) == 0
     face = json.loads(capsys.readouterr().out)["faces"][0]
     assert set(face["explanation"]["reasoned"]["probabilities"]) == {"bored", "delighted", "confused"}
-    assert face["explanation"]["checks"]["parsed"] and face["label"] in face["explanation"]["conclusion"]
+    assert face["explanation"]["checks"]["ok"] and face["explanation"]["checks"]["label_agrees"]
 
 
 def test_numbers_alone_need_no_language_model(capsys):
@@ -69,19 +76,29 @@ def test_mistakes_are_one_line(capsys, arguments, told):
 def test_what_shows_nothing_is_claimed_nothing_of(model):
     face = model.analyze(Image.new("RGB", (96, 96), (120, 120, 120)), detect=False).faces[0]
     assert face.status == "abstained"
-    assert face.explanation.checks.parsed and face.explanation.checks.stated is None
+    assert face.explanation.checks.ok and face.explanation.checks.stated is None
     assert face.explanation.mentions == [] and face.explanation.reasoned is None
+    assert face.explanation.checks.route == "written"
+
+
+def test_a_face_below_the_threshold_is_described_and_not_named(model, astronaut):
+    analysis = model.analyze(astronaut, explain=False)
+    face = analysis.faces[0]
+    evidence = replace(face.evidence, abstained=True, why="the best label has 99%, below the 100% that was asked for")
+    unsure = replace(analysis, faces=(replace(face, evidence=evidence),))
+    made = consume(model.explain([unsure]))[0].faces[0].explanation
+    assert made.checks.ok and made.checks.stated is None and made.reasoned is not None
+    assert {m.action_unit for m in made.mentions if m.present} >= {unit.code for unit in made.sheet.named}
 
 
 def test_rows_carry_the_text(model, astronaut):
     row = next(iter(model.label([str(astronaut)], explain=True)))
-    assert row["explanation"].startswith("Key observations:")
+    sections = parse(row["explanation"])
+    assert sections is not None and stated_label(sections.conclusion, model.default_labels) == row["label"]
     assert next(iter(model.label([str(astronaut)])))["explanation"] == ""
 
 
 def test_faces_are_explained_together_as_alone(model, astronaut):
-    from emoreason.explain.explanation import consume
-
     analysis = model.analyze(astronaut, explain=False)
     alone = consume(model.explain([analysis]))[0].faces[0].explanation
     both = consume(model.explain([analysis, analysis]))
@@ -122,7 +139,7 @@ def test_faces_are_described_for_training(capsys, astronaut, tmp_path):
     lines = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert len(lines) == 3 and (out / "holdout.jsonl").exists()
     for line in lines:
-        assert [m["role"] for m in line["messages"]] == ["user", "assistant"] * 5
+        assert [m["role"] for m in line["messages"]] == ["user", "assistant"] * 6  # four steps, two questions
         assert (out / line["images"][0]).is_file() and line["messages"][0]["content"].startswith("<image>")
         assert line["messages"][3]["content"] in line["evidence"]["probabilities"]
         assert line["provenance"]["writer"] == "built-in"

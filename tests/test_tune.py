@@ -20,6 +20,9 @@ from emoreason.apps.cli.main import execute
 from emoreason.apps.cli.serve import loaders
 from emoreason.core.errors import EmoreasonError, UsageError
 from emoreason.data.schema import Sample
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.check.statements import View
+from emoreason.explain.sheet import Placed
 from emoreason.train import run_folder
 from emoreason.train.features import are_face_crops, compute_features, feature_cache
 from emoreason.train.finetune import finetune
@@ -88,10 +91,10 @@ def test_every_verb_takes_the_folder(run, data, tmp_path, astronaut, capsys):
     model = loaders([str(run)], device_name="cpu")["mine"]()  # as the page and the API load and name it
     assert set(next(iter(model.label([astronaut])))) >= {"p_bored", "au_12", "valence"}
     asked = [{"role": "user", "content": [{"type": "image", "image": str(astronaut)}]}]
-    told = model.chat(asked)
-    assert any(label in told for label in OWN)
+    told, explanation = model.chat(asked), model.analyze(astronaut).faces[0].explanation
+    assert told == explanation.short and explanation.checks.ok and explanation.sheet.labels == OWN
     asked += [{"role": "assistant", "content": told}, {"role": "user", "content": "How sure are you?"}]
-    assert any(label in model.chat(asked) for label in OWN)
+    assert not check_answer(model.chat(asked), "How sure are you?", View([Placed(explanation.sheet)]))
 
 
 def test_eval_gives_the_figures_of_the_card(run, data, tmp_path):
@@ -400,5 +403,5 @@ def test_own_words_for_faces_of_ferplus(ferplus, tmp_path, astronaut, capsys):
     assert metrics["after"]["uar"]["low"] > metrics["before"]["uar"]["high"]
     assert execute(["explain", str(astronaut), "--model", str(out), "--json"]) == 0
     face = json.loads(capsys.readouterr().out)["faces"][0]
-    assert face["label"] == "engaged" and face["calibrated"] and face["explanation"]["checks"]["parsed"]
+    assert face["label"] == "engaged" and face["calibrated"] and face["explanation"]["checks"]["ok"]
     assert np.isclose(sum(face["probabilities"].values()), 1, atol=1e-4)

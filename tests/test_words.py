@@ -13,9 +13,11 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.backends.factory import load_explainer
 from emoreason.explain.backends.local import LocalExplainer
-from emoreason.explain.explanation import Question, Style, Subject, consume
+from emoreason.explain.check.answers import check_answer
+from emoreason.explain.explanation import Explanation, Question, Subject, consume
+from emoreason.explain.explanation import Turn as Asked
 from emoreason.explain.read.sections import HEADINGS
-from emoreason.explain.sheet import Sheet
+from emoreason.explain.sheet import Placed, Sheet
 from emoreason.models.vlm import ExplainerSpec
 from emoreason.train.recipes.smoke_texts import save_language
 from emoreason.train.settings import WordsSettings
@@ -25,6 +27,15 @@ from emoreason.train.text.finetune import finetune_conversations, finetune_texts
 from emoreason.train.text.user_texts_report import score_texts
 
 LABELS = ("happiness", "sadness")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_texts():
+    """Models that learned for two steps do not end by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emoreason.explain.backends.drafts.MAX_TOKENS", 12)
+        patch.setattr("emoreason.explain.backends.local.FREE_TEXT", 24)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +88,14 @@ def test_such_an_explainer_writes_freely_and_the_checks_say_so(free):
     made, silent = consume(explainer.explain([subject, nothing]))
     told = made.to_dict()
     assert not any(heading in made.text for heading in HEADINGS) and not told["checks"]["parsed"]
-    assert told["text"] == made.text and told["interpretation"] is None and told["observations"] == []
-    assert "no face" in silent.text
+    assert told["text"] == told["short"] == made.text and told["interpretation"] is None and told["observations"] == []
+    assert made.unchecked and not silent.unchecked and "no face" in silent.text
     again = consume(explainer.explain([subject]))
     assert again[0].text == made.text  # greedy, and alone as in company
-    (answer,) = consume(explainer.answer([Question("What is seen?", subject, made)], Style()))
-    (policy,) = consume(explainer.answer([Question("Is she lying?", subject, made)], Style()))
-    assert isinstance(answer, str) and "no" in policy.lower()
+    questions = [Question(text, [Placed(subject.sheet)], 0, (0,), [face], made)
+                 for text in ("What is seen?", "Is she lying?")]  # fmt: skip
+    for question, answer in zip(questions, consume(explainer.answer(questions)), strict=True):
+        assert not check_answer(answer.text, question.text, question.view)
     with pytest.raises(UsageError, match="no verdict"):
         consume(explainer.explain([subject], decide="both"))
 
@@ -92,23 +104,27 @@ def test_the_prompt_of_training_is_the_prompt_of_use(free, settings):
     """What is read before the first word of a free text: picture, movements, question."""
     folder, *_ = free
     sheet = Sheet({"12": 0.9}, {"happiness": 1.0})
-    given = Conversation(
-        (Message("user", f"{IMAGE}\nDescribe the facial expression."), Message("assistant", "Oh.")), ("x.png",)
-    )
-    prompt = to_our_prompts(given, sheet).messages[0].content.removeprefix(IMAGE)
+    turns = [("user", f"{IMAGE}\nDescribe the facial expression."), ("assistant", "Oh."), ("user", "Sure?"),
+             ("assistant", "Quite."), ("user", "Really?"), ("assistant", "Yes.")]  # fmt: skip
+    given = Conversation(tuple(Message(role, text) for role, text in turns), ("x.png",))
+    taught = to_our_prompts(given, sheet).messages
     explainer = LocalExplainer(load_explainer(str(folder / "explainer"), device="cpu").vlm, "x")
     read = []
 
     class Listening:
-        def read(self, prompts, visual=None):
-            read.append(prompts[0])
+        def read(self, prompts):
+            read.extend(prompts)
+            raise InterruptedError
 
-    explainer._begin = lambda subjects: (read.append(explainer.script.measured_units(subjects[0].sheet)), Listening())[
-        1
-    ]
-    with pytest.raises(AttributeError):
-        consume(explainer.explain([Subject(sheet, Image.new("RGB", (48, 48)))]))
-    assert "".join(read) == prompt
+    explainer._draft = lambda subjects, style: Listening()
+    face = Image.new("RGB", (48, 48))
+    with pytest.raises(InterruptedError):
+        consume(explainer.explain([Subject(sheet, face)]))
+    assert read == [taught[0].content.removeprefix(IMAGE)]
+    made = Explanation.of("Oh.", sheet, "x", free=True)
+    question = Question("Really?", [Placed(sheet)], 0, (0,), [face], made, [Asked("Sure?", "Quite.", (0,))])
+    before = "".join(m.content if m.role == "user" else f" {m.content}" for m in taught[:5])
+    assert explainer._free_prompt(question) == before.removeprefix(IMAGE)
 
 
 def test_an_old_folder_is_one_of_sections(tmp_path):
