@@ -26,7 +26,8 @@ PLAIN_NAMES = {
     "7": "lids tight", "9": "nose wrinkled", "10": "upper lip up", "12": "mouth corners up",
     "14": "mouth corner tucked in", "15": "mouth corners down", "16": "lower lip down", "17": "chin pushed up",
     "18": "lips puckered", "20": "lips stretched", "22": "lips funneled", "23": "lips tightened", "24": "lips pressed",
-    "25": "lips apart", "26": "jaw dropped", "27": "mouth wide open", "28": "lips sucked in", "43": "eyes closed", "45": "blinking",
+    "25": "lips apart", "26": "jaw dropped", "27": "mouth wide open", "28": "lips sucked in",
+    "43": "eyes closed", "45": "blinking",
 }  # fmt: skip
 
 

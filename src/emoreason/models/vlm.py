@@ -54,6 +54,7 @@ class ExplainerSpec:
     form: str = "sections"  # "sections", or "free": trained on texts of any form, which no check can compare
     question: str = ""  # the question that a free text answers
     sheet: bool = True  # whether its prompt starts with the measured movements
+    weighs: bool = True  # whether it writes how well the movements fit; if not, the built-in writer does
 
     @property
     def merged(self) -> bool:

@@ -39,8 +39,10 @@ def form(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         "leak_rate": share([bool(words) for words, ok in zip(leaking, parsed, strict=True) if ok], seed=seed),
         "leaked_words": dict(leaked.most_common(10)),
         "all_checks": share(checked, seed=seed),
-        **{f"route_{route}": share([row.route == route for row in readable], seed=seed)
-           for route in (MODEL, RETRIED, WRITTEN)},
+        **{
+            f"route_{route}": share([row.route == route for row in readable], seed=seed)
+            for route in (MODEL, RETRIED, WRITTEN)
+        },
         "errors": share([bool(row.error) for row in rows], seed=seed),
         "failures": _examples(rows),
     }

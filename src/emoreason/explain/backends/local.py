@@ -15,7 +15,7 @@ from emoreason.explain.backends.decoding import Session
 from emoreason.explain.backends.drafts import Draft, Judge
 from emoreason.explain.backends.parts import TURNS, Part, built_in, numbers, seed, temperature, unread, worst
 from emoreason.explain.check.answers import check_answer
-from emoreason.explain.check.explanations import reading_problems, seen_problems, weighing_problems
+from emoreason.explain.check.explanations import MODEL, reading_problems, seen_problems, weighing_problems
 from emoreason.explain.explanation import Answer, Explanation, Piece, Question, Style, Subject, combine
 from emoreason.explain.prompts import load_prompts
 from emoreason.explain.read.sections import Sections
@@ -90,9 +90,12 @@ class LocalExplainer:
         reading = yield from _ticking(draft.write(judge, lambda i: fallbacks[i].reading, heat), rows)
         for i, row in enumerate(rows):
             yield Piece(row, f"{reading[i].text} {seen[i].text}")
-        draft.read([self.script.weighing] * len(rows))
-        judge = self._judge(weighing_problems, decided)
-        weighing = yield from _ticking(draft.write(judge, lambda i: fallbacks[i].weighing, heat), rows)
+        if self.vlm.spec.weighs:
+            draft.read([self.script.weighing] * len(rows))
+            judge = self._judge(weighing_problems, decided)
+            weighing = yield from _ticking(draft.write(judge, lambda i: fallbacks[i].weighing, heat), rows)
+        else:
+            weighing = [Part(fallback.weighing, MODEL) for fallback in fallbacks]
         results = []
         for i, row in enumerate(rows):
             yield Piece(row, f" {weighing[i].text}")

@@ -10,7 +10,7 @@ from emoreason.explain.read.faces import named_faces
 from emoreason.explain.read.sections import label_words, stated_label
 from emoreason.explain.sheet import Placed, Sheet
 from emoreason.knowledge.emotion_words import find
-from emoreason.knowledge.facs import ACTION_UNITS
+from emoreason.knowledge.facs import ACTION_UNITS, typical_units
 
 SENTENCE = re.compile(r"(?:(?! - )[^.!?;])+(?:[.!?;]+(?=\d)[^.!?;]*)*[.!?;]*")
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent\b)")
@@ -43,8 +43,14 @@ ASKS_GENERALLY = re.compile(
 )
 # What a picture of a face is compared with, and turns of phrase about the speaker.
 LIKE = re.compile(r"\b(?:like|as) (?:when|if|somebody|someone|after|before)\b", re.I)
-POLITE = re.compile(r"\bI(?:'d| would(?:n't)?| could(?:n't)?)(?: not)? (?:say|call|go|put|stay|measure|see|keep|read|rate)\b|\bif I had to \w+", re.I)
-HERE = re.compile(r"\b(?:here|now|this (?:face|one|person)|on (?:this|both)|at the moment|already|in (?:this|picture)|face \d|is missing)\b", re.I)
+POLITE = re.compile(
+    r"\bI(?:'d| would(?:n't)?| could(?:n't)?)(?: not)? (?:say|call|go|put|stay|measure|see|keep|read|rate)\b|\bif I had to \w+",
+    re.I,
+)
+HERE = re.compile(
+    r"\b(?:here|now|this (?:face|one|person)|on (?:this|both)|at the moment|already|in (?:this|picture)|face \d|is missing)\b",
+    re.I,
+)
 UNSURE = re.compile(
     r"\b(?:too (?:\w+ )?(?:faint|small|weak)|not clear|unclear|isn't clear|aren't clear|(?:not|no|without|that|neither) (?:\w+ ){0,9}?clear(?:ly)?|possib\w+|can(?:'t|not)|hard to (?:tell|say|see|judge)"
     r"|whether|no telling|undecided|faint(?:ly)?|hint|confirm\w*|unconfirmed|\w*determin\w+|uncertain|below (?:the|a)|not sure|may|might|neither confirm)\b|n't (?:\w+ )*?clear(?:ly)?\b",
@@ -54,7 +60,10 @@ UNSURE = re.compile(
 STILL = re.compile(r"\W*(?:its?|they|their|he|she|his|her|that|this|there)\b", re.I)
 # A unit's name or code in a statement on its absence: "AU4, the brow lowerer, is at rest".
 NAME = re.compile(r"\d+|.*(?<!togeth)er|.*(?:or|ing)", re.I)
-AT_REST = re.compile(r"(?<!other AUs )(?<!others )(?<!than )\bat rest\b|\b(?:not|n't) (?:there|present|active|here)\b|n't (?:there|present|active)\b|\babsent\b|^\W*No\b", re.I)
+AT_REST = re.compile(
+    r"(?<!other AUs )(?<!others )(?<!than )\bat rest\b|\b(?:not|n't) (?:there|present|active|here)\b|n't (?:there|present|active)\b|\babsent\b|^\W*No\b",
+    re.I,
+)
 _CLAIM = (
     r"\b(?:looks?|reads? as|shows?|is|are|it's|that's|he's|she's|seems?|appears?|labell?ed|label is|call(?:ed)? it|reading is|comes out as|stays? with|stick with)"
     r"\s+(?:(?:clearly|plainly|still|rather|quite|very|just|simply|mostly|a|an|as|like|to be|the)\s+)*$"
@@ -69,7 +78,10 @@ _WEIGHED = re.compile(
 
 # What follows a movement that is not there: "wide eyes and a dropped jaw are missing".
 IS = re.compile(r"\b(?:is|are|has|have|do|does|goes?|fits?|suits?|helps?|carry|add|but|while|so)\b|n't", re.I)
-MISSING = re.compile(rf"(?:(?!{IS.pattern}).)*\b(?:is|are|both|all|which) (?:both |all |the |now |also |clearly )*(?:missing|absent|at rest)\b|(?:(?!{IS.pattern}).)*: all at rest\b", re.I)
+MISSING = re.compile(
+    rf"(?:(?!{IS.pattern}).)*\b(?:is|are|both|all|which) (?:both |all |the |now |also |clearly )*(?:missing|absent|at rest)\b|(?:(?!{IS.pattern}).)*: all at rest\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -93,11 +105,15 @@ def problems_of(text: str, view: View, question: str = "") -> list[str]:
     for n, match in enumerate(SENTENCE.finditer(text)):
         sentence = match[0]
         focus = view.about[0] if len(view.about) == 1 else -1
-        named = (*named_faces(sentence, view.faces, focus), *_placed(sentence, view.faces)) if len(view.faces) > 1 else ()
+        named = (
+            (*named_faces(sentence, view.faces, focus), *_placed(sentence, view.faces)) if len(view.faces) > 1 else ()
+        )
         if named:
             before = current if n == 0 or STILL.match(sentence) else ()
             current = tuple(dict.fromkeys((*named, *before)))
-        elif len(view.faces) > 1 and re.search(r"\b(?:[Oo]ne|both|others?|two)\b(?! (?:mouth )?corner| of the corners)", sentence):
+        elif len(view.faces) > 1 and re.search(
+            r"\b(?:[Oo]ne|both|others?|two)\b(?! (?:mouth )?corner| of the corners)", sentence
+        ):
             current = tuple(range(len(view.faces)))
         sheets = [view.faces[i].sheet for i in current]
         general = first and ASKS_GENERALLY.search(question) and not HERE.search(sentence)
@@ -106,13 +122,21 @@ def problems_of(text: str, view: View, question: str = "") -> list[str]:
         if not general and not GENERAL.search(POLITE.sub("", sentence)):
             problems += _movements(sentence, sheets)
             problems += _labels(sentence, sheets)
-    return problems + _percentages(text, [face.sheet for face in view.faces]) + _counts(text, len(view.faces))
+        problems += _faint(sentence, sheets) + _signs(sentence, sheets)
+    return (
+        problems
+        + _turn(text, [face.sheet for face in view.faces])
+        + _percentages(text, [face.sheet for face in view.faces])
+        + _counts(text, len(view.faces))
+    )
 
 
 def movements(text: str, sheets: Sequence[Sheet]) -> list[Mention]:
     """The action units that the text mentions. Labels are masked first: the label "neutral" is not a movement."""
     for label in {label for sheet in sheets for label in sheet.labels}:
-        text = re.sub(rf"(?<!\w){re.escape(label)}(?:'s part)?(?!\w)", lambda found: "x" * len(found[0]), text, flags=re.I)
+        text = re.sub(
+            rf"(?<!\w){re.escape(label)}(?:'s part)?(?!\w)", lambda found: "x" * len(found[0]), text, flags=re.I
+        )
     return mentions(text)
 
 
@@ -145,7 +169,11 @@ def _movements(sentence: str, sheets: Sequence[Sheet]) -> list[str]:
             mention = replace(mention, present=False)
         if mention.present and IS.search(mention.text) is None and MISSING.match(sentence[mention.end :]):
             mention = replace(mention, present=False)
-        along = [other.action_unit for other in found if other.present and (other.start, other.end) == (mention.start, mention.end)]
+        along = [
+            other.action_unit
+            for other in found
+            if other.present and (other.start, other.end) == (mention.start, mention.end)
+        ]
         if any(is_true(mention, sheet, along) for sheet in sheets):
             continue
         if re.search(r"\bwhether\b", sentence[: mention.start], re.I):
@@ -186,6 +214,58 @@ def _labels(sentence: str, sheets: Sequence[Sheet]) -> list[str]:
     return problems
 
 
+_FAINT = re.compile(r"\btoo (?:\w+ )?(?:faint|weak|small) to\b|\b(?:not|isn't|aren't) clear\b(?! sign)", re.I)
+_REGIONS = {
+    "brows": (r"brows?\b|eyebrow|forehead", ("1", "2", "4")), "eyes": (r"eyes?\b|\blids?\b|eyelid", ("5", "7", "43")),
+    "cheeks": ("cheek", ("6",)), "nose": ("nose", ("9",)), "chin": (r"chin\b", ("17",)), "jaw": (r"jaw\b", ("26",)),
+    "mouth": (r"\blips?\b|mouth|corner", ("10", "12", "14", "15", "18", "20", "24", "25", "26", "27")),
+}  # fmt: skip
+
+
+def _faint(sentence: str, sheets: Sequence[Sheet]) -> list[str]:
+    """What is called too faint to tell must be neither there nor absent."""
+    if not (found := _FAINT.search(sentence)):
+        return []
+    clauses = re.split(r"[,;:]| but | while |(?<!brows) and (?!together)", sentence[: found.start()])
+    before, named = "", list[str]()
+    while clauses and not named:  # "and they are too faint to tell" speaks of the clause before
+        before = clauses.pop()
+        named = [region for region, (words, _) in _REGIONS.items() if re.search(words, before, re.I)]
+    unclear = {code for sheet in sheets for code in sheet.unclear}
+    unmeasured = [sheet for sheet in sheets if len(sheet.units) < len(sheets[0].units) or not sheet.units]
+    doubtful = [region for region in named if unclear.intersection(_REGIONS[region][1])]
+    problems = [] if doubtful or unmeasured else [f"nothing about the {region} is unclear" for region in named]
+    sure = [m for m in mentions(before) if m.present and all(m.action_unit in sheet.sure for sheet in sheets)]
+    return problems + [f"{m.text!r} was measured, so it is not too faint to tell" for m in sure]
+
+
+_SIGN = re.compile(
+    r"\b(?:signs?|fits?|belongs?|speaks? for|backs?|suits?|goes? with|go with|wants?|needs?|points? to|picture of)\b",
+    re.I,
+)
+
+
+def _signs(sentence: str, sheets: Sequence[Sheet]) -> list[str]:
+    """A movement may be called a sign of a label only if some source counts it as one."""
+    if not _SIGN.search(sentence) or re.search(
+        r"\b(?:not|no|nor|without|less|hardly|rather|than|little)\b|n't\b", sentence, re.I
+    ):
+        return []
+    labels = {spot.entry for spot in find(sentence, label_words(sheets[0].labels))}
+    known = [typical_units(label) for label in labels]
+    named = {m.action_unit for m in mentions(sentence) if m.present}
+    if not labels or not named or not all(known) or named & set().union(*known):
+        return []
+    return [f"no such movement belongs to {' or '.join(sorted(labels))}"]
+
+
+def _turn(text: str, sheets: Sequence[Sheet]) -> list[str]:
+    """Degrees by which a head is said to be turned."""
+    measured = [abs(sheet.yaw) for sheet in sheets if sheet.yaw is not None]
+    return [f"{match[0]}: no head is turned so far" for match in re.finditer(r"(\d+) ?(?:°|degrees)", text)
+            if not any(abs(float(match[1]) - yaw) <= 1.5 for yaw in measured)]  # fmt: skip
+
+
 def _percentages(text: str, sheets: Sequence[Sheet]) -> list[str]:
     """Numbers that no face has, and numbers that stand beside the wrong label."""
     known = [100 * p for sheet in sheets for p in sheet.probabilities.values()]
@@ -216,6 +296,10 @@ _NUMBER = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
 def _counts(text: str, faces: int) -> list[str]:
-    found = re.search(r"\bI (?:found|see|have|count(?:ed)?) (?:only |just )?(\w+) (?:faces?|people|persons?)\b(?!.*\bone\b)", text, re.I)
+    found = re.search(
+        r"\bI (?:found|see|have|count(?:ed)?) (?:only |just )?(\w+) (?:faces?|people|persons?)\b(?!.*\bone\b)",
+        text,
+        re.I,
+    )
     number = found and (_NUMBER.get(found[1].lower()) or (int(found[1]) if found[1].isdigit() else None))
     return [f"{found[0]!r}: there are {faces}"] if found and number and number != faces else []

@@ -199,7 +199,8 @@ def _widen(language: Any, lora: Any) -> Any:
     if lora.r <= old.r:
         return language
     if lora.lora_alpha * old.r != old.lora_alpha * lora.r:
-        raise UsageError(f"--lora.alpha {lora.lora_alpha}: a wider adapter needs alpha {old.lora_alpha * lora.r // old.r}")
+        needed = old.lora_alpha * lora.r // old.r
+        raise UsageError(f"--lora.alpha {lora.lora_alpha}: a wider adapter needs alpha {needed}")
     before = {name: value.detach().clone() for name, value in language.named_parameters() if "lora_" in name}
     language = get_peft_model(language.unload(), lora)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Hand-written texts about measured faces: reads finetune/text/, multiplies the texts, and writes training conversations.
+"""Hand-written texts about measured faces: reads finetune/text/, multiplies them, and writes training conversations.
 
 A scene is one to three measured faces, one of which is asked about. Its text file holds, line by line,
 
@@ -261,13 +261,14 @@ def _other_side(found: re.Match[str]) -> str:
 def _shift_shares(scene: Scene, text: Text, rng: random.Random) -> tuple[Scene, Text]:
     """Move a few percent between the two best labels of each face, in the sheets and in the texts."""
     whole = [round(100 * p) for face in scene.faces for p in face.sheet.probabilities.values()]
-    faces, changes = [], {}
+    faces: list[SceneFace] = []
+    changes: dict[int, int] = {}
     for face in scene.faces:
         p = face.sheet.probabilities
         first, second = sorted(p, key=lambda label: -p[label])[:2]
         a, b = round(100 * p[first]), round(100 * p[second])
         step = rng.choice((-3, -2, -1, 1, 2, 3))
-        fine = a - step > b + step + 4 and 3 < b + step and a - step < 98 and whole.count(a) == whole.count(b) == 1
+        fine = a - step > b + step + 4 and b + step > 3 and a - step < 98 and whole.count(a) == whole.count(b) == 1
         if fine and not face.sheet.abstained:
             changes |= {a: a - step, b: b + step}
             moved = p | {first: (a - step) / 100, second: (b + step) / 100}
@@ -294,7 +295,7 @@ def careless(question: str, rng: random.Random) -> str:
     drawn = rng.random()
     if drawn < 0.2:
         question = question.lower()
-    if drawn < 0.12 or 0.9 < drawn:
+    if drawn < 0.12 or drawn > 0.9:
         question = question.rstrip("?!. ") or question
     if 0.2 < drawn < 0.3:
         words = question.split(" ")
@@ -331,4 +332,4 @@ def _all(text: Text) -> Iterator[str]:
 def _each(text: Text, change: Any) -> Text:
     explained = text.explanation and tuple(change(part) for part in text.explanation)
     turns = tuple(replace(turn, question=change(turn.question), answer=change(turn.answer)) for turn in text.turns)
-    return Text(explained, turns)  # type: ignore[arg-type]
+    return Text(explained, turns)
