@@ -354,7 +354,9 @@ class _Clause:
         near = [
             (item.kind != "amount", i != anchor, abs(i - anchor) + (i > anchor) / 2, item.amount)
             for i, item in enumerate(self.items)
-            if item.amount and self.stretch[i] == self.stretch[anchor] and self.segment_of.get(i) in segments
+            if item.amount
+            and self.stretch[i] == self.stretch[anchor]
+            and self.segment_of.get(i) in segments
             and self._measures(i, anchor)
         ]
         near = [found for found in near if not (own_words and found[0])]

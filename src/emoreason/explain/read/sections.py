@@ -111,7 +111,9 @@ def stated_label(conclusion: str, labels: Sequence[str]) -> str | None:
     """The requested label that the conclusion settles on; None if it names none, or several on equal terms."""
     if _UNDECIDED.search(conclusion):
         return None
-    spots = [spot for spot in find(conclusion, label_words(tuple(labels))) if not conclusion[: spot.end].endswith("less")]
+    spots = [
+        spot for spot in find(conclusion, label_words(tuple(labels))) if not conclusion[: spot.end].endswith("less")
+    ]
     shares: dict[str, float] = {}
     by_kind: dict[str, set[str]] = {"plain": set(), "second": set(), "runner-up": set(), "not": set()}
     kind = ""
