@@ -135,7 +135,7 @@ class _Conversation:
         self.turns = [*self.turns, Turn(asked.question, answer.text, tuple(question.about))]
         verdict, why = judge(answer.text, asked.rubric)
         numbers, wanted = tuple(i + 1 for i in question.about), set(asked.rubric.faces)
-        resolved = not wanted or wanted <= set(numbers) or len(self.faces) == 1
+        resolved = not wanted or wanted == set(numbers) or len(self.faces) == 1
         return Answered(self.scene.id, asked.kind, asked.question, answer.text, answer.route, numbers, resolved,
                         verdict, why, asked.rubric.right)  # fmt: skip
 

@@ -58,8 +58,9 @@ class Explanation:
         sections = self.sections
         if sections is None:
             return self.text
-        seen = sections.observations if self.sheet.units else ""
-        return " ".join(filter(None, (sections.conclusion, seen, sections.interpretation)))
+        if not self.sheet.units:
+            return sections.conclusion
+        return f"{sections.conclusion} {sections.observations} {sections.interpretation}"
 
     @property
     def mentions(self) -> list[Mention]:

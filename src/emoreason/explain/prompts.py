@@ -44,7 +44,8 @@ class Prompts:
         """The movements of a face and how well it can be seen; no label."""
         if not sheet.units:
             return self.movements.format(units=self.unmeasured, unclear="", view="")
-        units = "; ".join(self._movement(sheet, code) for code in sheet.sure) or self.none
+        shown = [unit.code for unit in sheet.named] if sheet.brief else sheet.sure
+        units = "; ".join(self._movement(sheet, code) for code in shown) or self.none
         doubtful = ", ".join(PLAIN_NAMES[code] for code in sheet.unclear)
         unclear = self.unclear.format(units=doubtful) if doubtful else ""
         return self.movements.format(units=units, unclear=unclear, view=self._view(sheet))

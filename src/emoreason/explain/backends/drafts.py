@@ -17,7 +17,7 @@ from emoreason.models.vlm import VisionLanguageModel
 AT_ONCE = 16  # rows of a batch of candidates
 MAX_TOKENS = 140  # of one part
 
-Ticks = Generator[None, None, list[str]]  # yields after every token, so that the caller can turn to other work
+Ticks = Generator[None, None, list[list[int]]]  # yields after every token, so that the caller can turn to other work
 Judge = Callable[[int, str], list[str]]  # (row, text) -> its problems
 
 
@@ -42,34 +42,35 @@ class Draft:
     ) -> Generator[None, None, list[Part]]:
         """Write one part of every row; every text is judged."""
         written = yield from self._texts(self.session, self.seeds, temperature)
-        parts = [Part(text, MODEL) for text in written]
-        failed = [row for row, text in enumerate(written) if judge(row, text)]
+        parts = [Part(self._text(tokens), MODEL) for tokens in written]
+        failed = [row for row, part in enumerate(parts) if judge(row, part.text)]
         for start in range(0, len(failed), AT_ONCE // CANDIDATES):
             for row in failed[start : start + AT_ONCE // CANDIDATES]:
                 parts[row] = Part("", WRITTEN)
             passed = yield from self._again(failed[start : start + AT_ONCE // CANDIDATES], judge)
-            for row, text in passed.items():
-                parts[row] = Part(text, RETRIED)
+            for row, tokens in passed.items():
+                parts[row], written[row] = Part(self._text(tokens), RETRIED), tokens
         for row in failed:
             if parts[row].route == WRITTEN:
-                parts[row] = Part(fallback(row), WRITTEN)
-        for row, part in enumerate(parts):
-            self.tokens[row] += self.vlm.tokenizer.encode(f" {part.text}") if part.text else []
+                text = fallback(row)
+                parts[row], written[row] = Part(text, WRITTEN), self.vlm.tokenizer.encode(f" {text}")
+        for row, tokens in enumerate(written):
+            self.tokens[row] += tokens
         if failed:
             self._begin_again()
         return parts
 
-    def _again(self, rows: Sequence[int], judge: Judge) -> Generator[None, None, dict[int, str]]:
+    def _again(self, rows: Sequence[int], judge: Judge) -> Generator[None, None, dict[int, list[int]]]:
         """The first new text of each row that passes, if any does."""
         session = Session(self.vlm, len(rows) * CANDIDATES)
         copies = [row for row in rows for _ in range(CANDIDATES)]
         session.read_tokens([self.tokens[row] for row in copies], [self.visual[row] for row in copies])
         seeds = [self.seeds[row] + 1 + n % CANDIDATES for n, row in enumerate(copies)]
-        passed: dict[int, str] = {}
+        passed: dict[int, list[int]] = {}
         written = yield from self._texts(session, seeds, RETRY_TEMPERATURE)
-        for row, text in zip(copies, written, strict=True):
-            if row not in passed and not judge(row, text):
-                passed[row] = text
+        for row, tokens in zip(copies, written, strict=True):
+            if row not in passed and not judge(row, self._text(tokens)):
+                passed[row] = tokens
         return passed
 
     def _begin_again(self) -> None:
@@ -83,4 +84,7 @@ class Draft:
         for row, token in session.write(self.end, rngs, temperature, self.most_tokens):
             written[row].append(token)
             yield
-        return [self.vlm.tokenizer.decode(tokens).strip() for tokens in written]
+        return written
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.vlm.tokenizer.decode(tokens).strip()

@@ -15,6 +15,7 @@ from emoreason.knowledge.facs import ACTION_UNITS
 MODEL, RETRIED, WRITTEN = "model", "retried", "written"  # which way a text came
 MAX_WORDS = 70  # of one part of an explanation
 _EXPRESSION = re.compile(r"\b(?:smil|frown|scowl|grin|grimac|pout|sneer|glar|smirk)\w*", re.I)
+_PART = re.compile(r"\b(?:brows?|eyes?|lids?|cheeks?|nose|lips?|mouth|corners?|chin|jaw)\b", re.I)
 _INNER = re.compile(
     r"\b(?:(?:he|she|they|person|someone|who) (?:really |truly |is |are )*(?:feels?|felt|feeling|thinks?|thinking|wants?)|deep down|inside (?:he|she|they))\b",
     re.I,
@@ -140,7 +141,10 @@ def seen_problems(text: str, sheet: Sheet) -> list[str]:
 
 def reading_problems(text: str, sheet: Sheet) -> list[str]:
     checks = check_sections(Sections("", "", text), sheet)
-    return checks._of_label() + list(checks.statements) + _form(text)
+    problems = checks._of_label() + list(checks.statements) + _form(text)
+    if _PART.search(text) and not movements(text, [sheet]):
+        problems.append("the reading speaks of a part of the face, but not of what it does")
+    return problems
 
 
 def part_problems(text: str, sheet: Sheet) -> list[str]:

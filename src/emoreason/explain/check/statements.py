@@ -109,7 +109,7 @@ def problems_of(text: str, view: View, question: str = "") -> list[str]:
             (*named_faces(sentence, view.faces, focus), *_placed(sentence, view.faces)) if len(view.faces) > 1 else ()
         )
         if named:
-            before = current if n == 0 or STILL.match(sentence) else ()
+            before = current if STILL.match(sentence) or (n == 0 and len(view.about) == 1) else ()
             current = tuple(dict.fromkeys((*named, *before)))
         elif len(view.faces) > 1 and re.search(
             r"\b(?:[Oo]ne|both|others?|two)\b(?! (?:mouth )?corner| of the corners)", sentence

@@ -179,7 +179,7 @@ def answers_in(path: Path, limit: int) -> list[str]:
         answers = [message.content for message in conversation.messages if message.role == "assistant"]
         if (conversation.evidence or {}).get("verdict_message") is None:
             texts.append(answers[0])
-        else:
+        elif len(answers) > 3:  # else only the label was asked for
             seen, _, reading, weighing, *_ = answers
             texts.append(Sections(seen, weighing, reading).text())
     return texts
