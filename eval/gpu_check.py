@@ -193,7 +193,7 @@ def train_texts(place: Place, shape: str, quantize: str) -> Figures:
         config, encoder=encoder.name, language=str(place.folder / shape), quantize=quantize, device=place.device,
         out=str(out), data=replace(config.data, holdout="", validation=""),
         align=Stage(steps=0), tune=Stage(steps=steps, lr=2e-4, batch_size=place.amount(BATCH, 2), verdict_every=0),
-        run=Run(checkpointing=shape == "7B", max_tokens=place.amount(512, 96)),
+        run=Run(checkpointing=shape == "7B", max_tokens=place.amount(768, 256)),
         loop=LoopSettings(log_every=1, checkpoint_every=1000),
     )  # fmt: skip
     ends: list[float] = []

@@ -38,7 +38,7 @@ class Running:
         return self.service.engine(None)
 
     def client(self, **options) -> httpx.Client:
-        return httpx.Client(base_url=self.address, timeout=60, **options)
+        return httpx.Client(base_url=self.address, timeout=240, **options)
 
 
 @cache

@@ -73,18 +73,6 @@ def first_piece(pieces) -> Piece:
     return next(piece for piece in pieces if isinstance(piece, Piece))
 
 
-def test_stopping_stops_the_model(engine, astronaut):
-    stop = threading.Event()
-    caller = engine.caller(stop)
-    pieces = caller.explain([caller.analyze(astronaut, explain=False)])
-    assert first_piece(pieces).text
-    assert engine.running
-    stop.set()
-    with pytest.raises(Stopped):
-        consume(pieces)
-    wait_until_idle(engine)
-
-
 def test_stopping_stops_the_model_before_it_has_said_anything(engine, astronaut):
     """A text is shown only when it passed its checks; until then nothing comes that could be refused."""
     stop = threading.Event()
@@ -250,7 +238,7 @@ def test_said_again_it_is_said_another_way_and_still_true(model, astronaut):
 
 def test_brief_is_shorter_and_still_true(model, astronaut):
     full, brief = (model.analyze(astronaut, style=Style(brief=b)).faces[0].explanation for b in (False, True))
-    assert len(brief.short) < len(full.short) and brief.checks.ok
+    assert len(brief.mentions) <= len(full.mentions) and brief.checks.ok
     assert len({m.action_unit for m in brief.mentions if m.present}) <= 2
 
 

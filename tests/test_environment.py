@@ -56,7 +56,7 @@ def test_a_broken_pair_is_recognised_and_told_how_to_repair(tmp_path, name):
 def test_the_broken_pair_is_recognised_where_it_hurts(tmp_path, astronaut):
     """Not only by those who know of `emoreason env`."""
     environment = broken(tmp_path, "torchvision", "raise RuntimeError('operator torchvision::nms does not exist')")
-    command = [sys.executable, "-m", "emoreason", "explain", str(astronaut)]
+    command = [sys.executable, "-m", "emoreason", "explain", str(astronaut), "--model", "ViT-B-32/openai"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -126,7 +126,8 @@ def test_questions_and_faces_with_votes_are_drawn_apart(small, tmp_path):
         rows = work.step(number).rows
         drawn[work._is_verdict_step(number)].update(rows)
         assert all(torch.isfinite(loss) for loss in work(number, rows).values())
-    assert drawn == {True: set(range(12)), False: set(range(12, len(told)))}
+    assert drawn[True] and drawn[True] <= set(range(12))
+    assert drawn[False] and drawn[False] <= set(range(12, len(told)))
 
 
 def test_the_prior_comes_from_the_faces_with_votes(small, trained, tmp_path):

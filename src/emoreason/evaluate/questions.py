@@ -13,7 +13,7 @@ from typing import Any
 
 from emoreason.core.errors import EmoreasonError
 from emoreason.data.schema import Sample
-from emoreason.explain.check.answers import begins_with
+from emoreason.explain.check.response import begins_with
 from emoreason.explain.explanation import Answer, Explainer, Explanation, Question, Subject, Turn, consume
 from emoreason.explain.read.faces import asked_faces
 from emoreason.explain.sheet import Placed, Sheet

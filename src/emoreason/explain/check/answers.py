@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from emoreason.explain.check.explanations import _INNER
 from emoreason.explain.check.policy import policy_kind
-from emoreason.explain.check.response import unanswered
+from emoreason.explain.check.response import begins_with, unanswered
 from emoreason.explain.check.statements import GENERAL, PERCENT, View, movements, problems_of
 from emoreason.explain.read.claims import Mention, mentions
 from emoreason.explain.read.sections import stated_label
@@ -13,10 +13,6 @@ from emoreason.knowledge.emotion_words import leaks
 from emoreason.knowledge.emotions import canonical
 
 MAX_WORDS = 80
-_YES = re.compile(
-    r"\W*(?:\(I answer in English\.\)\W*)?(?:yes|yeah|yep|indeed|correct|right|true|exactly|absolutely|agreed)\b", re.I
-)
-_NO = re.compile(r"\W*(?:\(I answer in English\.\)\W*)?(?:no|nope|not really|not at all|neither|none|nobody)\b", re.I)
 _POLAR = re.compile(
     r"^\W*(?:(?:so|and|but|ok|okay|hey|hi|well|um|please|wait|excuse me|sorry|tell me)\W+)*(?:is|are|isn't|aren't|does|do|doesn't|don't|did|has|have|would you say|am i|can you see|r)\b",
     re.I,
@@ -58,19 +54,6 @@ def check_answer(text: str, question: str, view: View) -> list[str]:
     if all(not sheet.units for sheet in view.sheets):
         return problems + _claims_nothing(text, view)
     return problems + problems_of(text, view, question) + _polar(text, question, view)
-
-
-def begins_with(text: str) -> str | None:
-    """yes, no or unclear, if the answer begins with it."""
-    if _YES.match(text):
-        return "yes"
-    if _NO.match(text):
-        return "no"
-    return (
-        "unclear"
-        if re.match(r"\W*(?:\(I answer in English\.\)\W*)?(?:not clear|unclear|hard to|i can't|too faint)", text, re.I)
-        else None
-    )
 
 
 def repeated(text: str) -> bool:

@@ -5,6 +5,7 @@ import re
 from emoreason.explain.check.statements import PERCENT, View
 from emoreason.explain.read.sections import label_words
 from emoreason.knowledge.emotion_words import find
+from emoreason.knowledge.emotions import canonical
 
 _CODE = re.compile(r"\b(?:au|action unit)s? ?#?(\d{1,2})\b", re.I)
 _CODES = re.compile(r"\b(?:au|facs) ?(?:codes?|numbers?)\b|\bwith (?:the )?(?:aus|codes)\b|action units?\b", re.I)
@@ -23,6 +24,10 @@ _FOREIGN = re.compile(
     r"|czy|jest|dlaczego|yüz|neden|mi|bu|waarom|wat|het|een|hur|är|varför)\b|[\u0400-\u04ff\u3040-\u30ff\u4e00-\u9fff\u0600-\u06ff]{2,}",
     re.I,
 )
+_LEAD = r"\W*(?:\(I answer in English\.\)\W*)?"
+YES = re.compile(_LEAD + r"(?:yes|yeah|yep|indeed|correct|right|true|exactly|absolutely|agreed)\b", re.I)
+NO = re.compile(_LEAD + r"(?:no|nope|not really|not at all|neither|none|nobody)\b", re.I)
+_UNCLEAR = re.compile(_LEAD + r"(?:not clear|unclear|hard to|i can't|too faint)", re.I)
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 MAX_UNASKED = 3  # words of another language that an English question may hold
 
@@ -31,7 +36,8 @@ def unanswered(text: str, question: str, view: View) -> list[str]:
     """What the question asked for and the answer lacks."""
     problems = []
     read = any(sheet.units for sheet in view.sheets)
-    if (code := _CODE.search(question)) and not re.search(rf"\b{code[1]}\b", text) and not _names(text, code[1]):
+    code = _CODE.search(question)
+    if code and read and not begins_with(text) and not re.search(rf"\b{code[1]}\b", text) and not _names(text, code[1]):
         problems.append(f"AU {code[1]} is not spoken of")
     if (
         read
@@ -48,11 +54,20 @@ def unanswered(text: str, question: str, view: View) -> list[str]:
             problems.append(f"the number of faces, {n}, is missing")
     if read and len(view.about) == 1:
         problems += _numbers(text, question, view)
-    if _ONE_WORD.search(question) and read and len(text.split()) > 6:
+    if _ONE_WORD.search(question) and read and len(view.about) == 1 and len(text.split()) > 9:
         problems.append("more than a word")
     if len(_FOREIGN.findall(question)) >= MAX_UNASKED - 1 and "English" not in text:
         problems.append("the answer does not say that it is in English")
     return problems
+
+
+def begins_with(text: str) -> str | None:
+    """yes, no or unclear, if the answer begins with it."""
+    if YES.match(text):
+        return "yes"
+    if NO.match(text):
+        return "no"
+    return "unclear" if _UNCLEAR.match(text) else None
 
 
 def _numbers(text: str, question: str, view: View) -> list[str]:
@@ -68,8 +83,11 @@ def _numbers(text: str, question: str, view: View) -> list[str]:
             return [f"the probability, {share:.0f} %, is missing"]
     elif _HOW_SURE.search(question) and not PERCENT.search(text):
         return ["no percentage is given"]
-    elif _SCALE.search(question) and not re.search(
-        r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)\b", text
+    elif (
+        _SCALE.search(question)
+        and sheet.sure
+        and canonical(sheet.label)
+        and not re.search(r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)\b", text)
     ):
         return ["no number is given"]
     return []
