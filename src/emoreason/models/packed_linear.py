@@ -56,7 +56,9 @@ class PackedLinear(nn.Module):
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
         layer.out_features, layer.in_features = next(t.shape for t in tensors.values() if t.ndim == 2)
-        layer.bias, layer.weight, layer._float = tensors.get("bias"), weight, tensors.get("float")
+        layer.bias, layer.weight = tensors.get("bias"), weight
+        # copied, because the last bit of a product depends on where in memory its numbers begin
+        layer._float = tensors["float"].clone() if "float" in tensors else None
         layer._int8 = (tensors["int8"], tensors["scale"]) if "int8" in tensors else None
         layer._half = None
         if "half" in tensors:  # the kernel's own order of the numbers cannot be stored
