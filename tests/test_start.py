@@ -15,6 +15,7 @@ from emoreason.models import prepared, vlm
 from emoreason.models.encoder import architectures, load_encoder
 from emoreason.models.image_tower import DropPath, SqueezeExcite
 from emoreason.models.language import load_language
+from emoreason.models.packed_linear import PackedLinear
 from emoreason.models.vlm import ADAPTER, ExplainerSpec, VisionLanguageModel
 from emoreason.train.recipes.smoke_texts import save_language
 
@@ -156,6 +157,21 @@ def test_the_second_start_uses_what_the_first_one_kept(folder, assembled, quanti
     assert len(files()) == len(assembled) == 1
     assert torch.equal(logits(folder, quantize), first)
     assert len(files()) == len(assembled) == 1
+
+
+@pytest.mark.parametrize("level", ["half", "int8", "float32"])
+def test_a_layer_is_restored_from_weights_that_begin_anywhere(level):
+    """Files put them where they fit; the int8 kernel crashes on those that torch would not have put there."""
+    torch.manual_seed(0)
+    layer = PackedLinear(torch.randn(128, 256), torch.randn(128), level)
+    moved = {}
+    for name, tensor in layer.tensors().items():
+        room = torch.zeros(tensor.numel() + 8, dtype=tensor.dtype)
+        moved[name] = room[3 : 3 + tensor.numel()].view(tensor.shape).copy_(tensor)
+    again = PackedLinear.restored(moved)
+    for rows in (1, 4, 30):
+        x = torch.randn(rows, 256)
+        assert torch.equal(again(x), layer(x))
 
 
 @pytest.mark.parametrize("damage", ["short", "changed", "empty"])
