@@ -263,7 +263,9 @@ class PackedGemma(nn.Module):
         model = self.model
         found = {"embedding": cast(Tensor, model.embed_tokens.weight), "norm": model.norm}
         found |= {f"frequencies.{kind}": getattr(model, f"{kind}_frequencies") for kind in model.kinds}
-        found |= {f"head.{name}": value for name, value in self.lm_head.tensors().items()}
+        # packed as float32, the head is the embedding itself
+        shared = found["embedding"].data_ptr()
+        found |= {f"head.{name}": t for name, t in self.lm_head.tensors().items() if t.data_ptr() != shared}
         for index, layer in enumerate(model.layers):
             found |= {f"{index}.{name}": getattr(layer, name) for name in NORMS}
             for name in LINEARS:
@@ -284,7 +286,8 @@ class PackedGemma(nn.Module):
         for index, kind in enumerate(config.layer_types):
             linears = {name: PackedLinear.restored(groups[f"{index}.{name}"]) for name in LINEARS}
             model.layers.append(_Layer(kind == "sliding_attention", linears, groups[str(index)]))
-        return cls(model, PackedLinear.restored(groups["head"], cast(Tensor, model.embed_tokens.weight))).eval()
+        embedding = cast(Tensor, model.embed_tokens.weight)
+        return cls(model, PackedLinear.restored(groups.get("head", {"float": embedding}), embedding)).eval()
 
 
 def _additive(visible: Tensor) -> Tensor:

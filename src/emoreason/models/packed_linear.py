@@ -50,14 +50,18 @@ class PackedLinear(nn.Module):
 
     @classmethod
     def restored(cls, tensors: dict[str, Tensor], weight: Tensor | None = None) -> "PackedLinear":
-        """The layer whose `tensors` were stored, with the same numbers; they may be mapped from a file.
+        """The layer whose `tensors` were stored, with the same numbers. They may be mapped from a file and are copied.
+
+        In a file they begin anywhere. The int8 kernel reads whole blocks from where torch lets them begin, and crashes
+        on others; in float32, the last bit of a product depends on it.
 
         weight: the original, if it was kept."""
         layer = cls.__new__(cls)
         nn.Module.__init__(layer)
         layer.out_features, layer.in_features = next(t.shape for t in tensors.values() if t.ndim == 2)
-        layer.bias, layer.weight, layer._float = tensors.get("bias"), weight, tensors.get("float")
-        layer._int8 = (tensors["int8"], tensors["scale"]) if "int8" in tensors else None
+        layer.bias, layer.weight = tensors.get("bias"), weight
+        layer._float = tensors["float"].clone() if "float" in tensors else None
+        layer._int8 = (tensors["int8"].clone(), tensors["scale"].clone()) if "int8" in tensors else None
         layer._half = None
         if "half" in tensors:  # the kernel's own order of the numbers cannot be stored
             layer._half = torch.ops.quantized.linear_prepack_fp16(tensors["half"].float(), None)

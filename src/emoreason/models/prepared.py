@@ -52,10 +52,12 @@ def load_prepared(file: Path) -> PackedGemma | None:
 
 
 def save_prepared(file: Path, language: Any) -> None:
-    """Store a packed model, completely or not at all. Models of other kinds, and failures, are passed over."""
+    """Store a packed model, completely or not at all. Models of other kinds are passed over, and so is a folder that
+    cannot be written or a full disk: the next start takes longer, nothing else."""
     model, head = getattr(language, "model", None), language.get_output_embeddings()
     if not isinstance(model, FastGemma) or not isinstance(head, PackedLinear) or head.weight is None:
         return
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     packed = PackedGemma(model, head)
@@ -73,8 +75,8 @@ def save_prepared(file: Path, language: Any) -> None:
             Path(temporary).unlink(missing_ok=True)
         for old in sorted(file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             old.unlink(missing_ok=True)
-    except Exception:  # a full disk, a folder that cannot be written: safetensors raises its own kind of error
-        return  # the next start takes longer, nothing else
+    except (OSError, SafetensorError):
+        return
 
 
 def _checksum(tensor: Tensor) -> int:
