@@ -37,7 +37,14 @@ def unanswered(text: str, question: str, view: View) -> list[str]:
     problems = []
     read = any(sheet.units for sheet in view.sheets)
     code = _CODE.search(question)
-    if code and read and not begins_with(text) and not re.search(rf"\b{code[1]}\b", text) and not _names(text, code[1]):
+    if (
+        code
+        and read
+        and len(view.about) == 1
+        and not begins_with(text)
+        and not re.search(rf"\b{code[1]}\b", text)
+        and not _names(text, code[1])
+    ):
         problems.append(f"AU {code[1]} is not spoken of")
     if (
         read
@@ -86,7 +93,7 @@ def _numbers(text: str, question: str, view: View) -> list[str]:
     elif (
         _SCALE.search(question)
         and sheet.sure
-        and canonical(sheet.label)
+        and canonical(sheet.label) not in (None, "neutral")
         and not re.search(r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten)\b", text)
     ):
         return ["no number is given"]

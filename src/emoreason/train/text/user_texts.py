@@ -177,9 +177,9 @@ def answers_in(path: Path, limit: int) -> list[str]:
     texts = []
     for conversation in islice(messages.read(path), limit):
         answers = [message.content for message in conversation.messages if message.role == "assistant"]
-        if (conversation.evidence or {}).get("verdict_message") is None:
+        if (conversation.evidence or {}).get("verdict_message") is None or len(answers) < 4:
             texts.append(answers[0])
-        elif len(answers) > 3:  # else only the label was asked for
+        else:
             seen, _, reading, weighing, *_ = answers
             texts.append(Sections(seen, weighing, reading).text())
     return texts
