@@ -191,7 +191,7 @@ class Dictated(Draft):
         part = Part(self.texts.pop(0), "model")
         yield
         self.tokens[0] += self.vlm.tokenizer.encode(f" {part.text}")
-        self._begin_again()
+        self.outdated = True
         return [part]
 
 

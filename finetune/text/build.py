@@ -7,7 +7,6 @@ measured by the mini, are asked only for their label; holdout.jsonl has such fac
 """
 
 import argparse
-import hashlib
 import json
 import random
 from dataclasses import replace
@@ -21,6 +20,7 @@ from emoreason.explain.sheet import Sheet
 from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.train.text import handwritten
+from emoreason.train.text.describe import digest_of
 from emoreason.train.text.handwritten import votes_of
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def main() -> None:
     asked = options.parse_args()
     (asked.out / "images").mkdir(parents=True, exist_ok=True)
     samples = list(sources.read(asked.data))
-    forbidden = {_digest(sample) for sample in sources.read(asked.without)}
+    forbidden = {digest_of(sample) for sample in sources.read(asked.without)}
     rng = random.Random(asked.seed)
 
     scenes = handwritten.read_scenes(HERE / "scenes.jsonl")
@@ -63,7 +63,9 @@ def main() -> None:
     print(f"{len(texts)} scenes, {len(conversations)} conversations")
 
     used = {face.row for scene in scenes.values() for face in scene.faces}
-    rest = [i for i, face in enumerate(samples) if i not in used and votes_of(face) and _digest(face) not in forbidden]
+    rest = [
+        i for i, face in enumerate(samples) if i not in used and votes_of(face) and digest_of(face) not in forbidden
+    ]
     rng.shuffle(rest)
     rest = rest[: asked.verdicts + asked.holdout]
     model = emoreason.load("mini")
@@ -80,10 +82,6 @@ def main() -> None:
     write(iter(asked_only[: asked.holdout]), asked.out / "holdout.jsonl")
     write(iter(conversations + asked_only[asked.holdout :]), asked.out / "train.jsonl")
     print(json.dumps({"train": len(conversations) + len(asked_only) - asked.holdout, "holdout": asked.holdout}))
-
-
-def _digest(sample: Sample) -> str:
-    return hashlib.sha256(open_picture(sample.image).image.convert("L").tobytes()).hexdigest()
 
 
 def _save(face: Sample, out: Path) -> str:

@@ -18,7 +18,7 @@ from emoreason.core.probabilities import percent
 from emoreason.core.types import Picture
 from emoreason.explain.explanation import Answer, Explanation, Piece, Question, Style, Turn, consume
 from emoreason.explain.read.faces import asked_faces
-from emoreason.explain.sheet import Placed, Sheet
+from emoreason.explain.sheet import Placed, Sheet, place_in_row
 from emoreason.media.images import Limits, open_picture
 
 if TYPE_CHECKING:
@@ -252,20 +252,11 @@ def placed(memory: Memory, shown: Sequence[int]) -> list[Placed]:
     faces = []
     for index in shown:
         beside = [i for i, picture in enumerate(memory.pictures) if picture == memory.pictures[index]]
-        place = _place(beside.index(index), len(beside))
+        place = place_in_row(beside.index(index), len(beside))
         if several:
             place = f"picture {memory.pictures[index]}" + (f", {place}" if place else "")
         faces.append(Placed(_sheet(memory.faces[index]), index + 1, place))
     return faces
-
-
-def _place(at: int, of: int) -> str:
-    """The place of a face among those of its picture, which are ordered from left to right."""
-    if of == 1:
-        return ""
-    if at in (0, of - 1):
-        return "right" if at else "left"
-    return "middle" if of % 2 and at == of // 2 else f"number {at + 1} from the left"
 
 
 def _explained(

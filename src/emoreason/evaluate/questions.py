@@ -16,12 +16,11 @@ from emoreason.data.schema import Sample
 from emoreason.explain.check.response import begins_with
 from emoreason.explain.explanation import Answer, Explainer, Explanation, Question, Subject, Turn, consume
 from emoreason.explain.read.faces import asked_faces
-from emoreason.explain.sheet import Placed, Sheet
+from emoreason.explain.sheet import Placed, Sheet, placed
 from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
 
-PLACES = {1: ("",), 2: ("left", "right"), 3: ("left", "middle", "right")}
 BATCH = 12
 RIGHT, READ, WRONG = "right", "read", "wrong"  # "read": no rule can tell, a person has to
 
@@ -120,7 +119,7 @@ def judge(answer: str, rubric: Rubric) -> tuple[str, str]:
 class _Conversation:
     scene: Scene
     questions: list[Asked]
-    faces: list[Placed]
+    faces: Sequence[Placed]
     crops: list[Any]
     explanation: Explanation | None = None
     turns: list[Turn] = field(default_factory=list)
@@ -167,17 +166,11 @@ def _begin(scene: Scene, questions: list[Asked], samples: Sequence[Sample], reas
     analyses = reasoner.analyze_faces([(picture, [whole_picture(picture)]) for picture in pictures], scene.labels)
     sheets = [_sheet(Sheet.of(analysis.faces[0].evidence), why)
               for analysis, why in zip(analyses, scene.unread, strict=True)]  # fmt: skip
-    return _Conversation(scene, questions, _placed(scene, sheets), [one.faces[0].face.crop for one in analyses])
+    return _Conversation(scene, questions, placed(sheets, scene.separate), [one.faces[0].face.crop for one in analyses])
 
 
 def _sheet(sheet: Sheet, unread: str) -> Sheet:
     return replace(sheet, units={}, sides={}, abstained=True, why=unread, valence=None) if unread else sheet
-
-
-def _placed(scene: Scene, sheets: Sequence[Sheet]) -> list[Placed]:
-    n = len(sheets)
-    places = [f"picture {i + 1}" for i in range(n)] if scene.separate and n > 1 else PLACES[n]
-    return [Placed(sheet, i + 1, place) for i, (sheet, place) in enumerate(zip(sheets, places, strict=True))]
 
 
 def summary(rows: Sequence[Answered], by_eye: dict[tuple[str, str], str] | None = None) -> dict[str, Any]:

@@ -136,6 +136,22 @@ class Placed:
     place: str = ""  # "left", "middle", "picture 2"; empty if it is alone
 
 
+def place_in_row(at: int, of: int) -> str:
+    """The place of a face among those of its picture, which are ordered from left to right."""
+    if of == 1:
+        return ""
+    if at in (0, of - 1):
+        return "right" if at else "left"
+    return "middle" if of % 2 and at == of // 2 else f"number {at + 1} from the left"
+
+
+def placed(sheets: Sequence[Sheet], separate: bool) -> tuple[Placed, ...]:
+    """Faces of one picture from left to right or, if separate, each of a picture of its own."""
+    n = len(sheets)
+    places = [f"picture {i + 1}" if separate and n > 1 else place_in_row(i, n) for i in range(n)]
+    return tuple(Placed(sheet, i + 1, place) for i, (sheet, place) in enumerate(zip(sheets, places, strict=True)))
+
+
 def ranked(probabilities: Mapping[str, float]) -> Sequence[tuple[str, float]]:
     """Labels with their probabilities, best first."""
     return sorted(probabilities.items(), key=lambda pair: -pair[1])

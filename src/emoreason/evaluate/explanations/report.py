@@ -174,13 +174,6 @@ def _shares(part: Mapping[str, Any] | None, title: str, keys: Sequence[str]) -> 
     return f"## {title}\n\n{table(('', 'n', 'share'), rows)}" if rows else ""
 
 
-def _kinds(part: Mapping[str, Any] | None) -> str:
-    if not part or not part.get("n"):
-        return _note(part, "Follow-up questions")
-    rows = [[kind, share["n"], percent(share["value"])] for kind, share in part["kinds"].items()]
-    return f"## Follow-up questions\n\n{table(('kind', 'n', 'inside the evidence'), rows)}"
-
-
 def _words(part: Mapping[str, Any] | None) -> str:
     if not part or not part.get("n"):
         return ""

@@ -30,8 +30,12 @@ class Draft:
         self.most_tokens = MAX_TOKENS
         self.session = Session(vlm, len(self.visual))
         self.tokens: list[list[int]] = [[] for _ in self.visual]  # of each row, without the picture
+        self.outdated = False  # whether the session holds a text that was replaced
 
     def read(self, prompts: Sequence[str]) -> None:
+        if self.outdated:  # begin again, with the texts that were taken
+            self.session, self.outdated = Session(self.vlm, len(self.visual)), False
+            self.session.read_tokens(self.tokens, self.visual)
         new = [self.vlm.tokenizer.encode(prompt) for prompt in prompts]
         self.session.read_tokens(new, self.visual)
         for tokens, more in zip(self.tokens, new, strict=True):
@@ -44,20 +48,18 @@ class Draft:
         written = yield from self._texts(self.session, self.seeds, temperature)
         parts = [Part(self._text(tokens), MODEL) for tokens in written]
         failed = [row for row, part in enumerate(parts) if judge(row, part.text)]
+        passed: dict[int, list[int]] = {}
         for start in range(0, len(failed), AT_ONCE // CANDIDATES):
-            for row in failed[start : start + AT_ONCE // CANDIDATES]:
-                parts[row] = Part("", WRITTEN)
-            passed = yield from self._again(failed[start : start + AT_ONCE // CANDIDATES], judge)
-            for row, tokens in passed.items():
-                parts[row], written[row] = Part(self._text(tokens), RETRIED), tokens
+            passed |= yield from self._again(failed[start : start + AT_ONCE // CANDIDATES], judge)
         for row in failed:
-            if parts[row].route == WRITTEN:
-                text = fallback(row)
-                parts[row], written[row] = Part(text, WRITTEN), self.vlm.tokenizer.encode(f" {text}")
+            if row in passed:
+                written[row], parts[row] = passed[row], Part(self._text(passed[row]), RETRIED)
+            else:
+                parts[row] = Part(fallback(row), WRITTEN)
+                written[row] = self.vlm.tokenizer.encode(f" {parts[row].text}")
         for row, tokens in enumerate(written):
             self.tokens[row] += tokens
-        if failed:
-            self._begin_again()
+        self.outdated = self.outdated or bool(failed)
         return parts
 
     def _again(self, rows: Sequence[int], judge: Judge) -> Generator[None, None, dict[int, list[int]]]:
@@ -72,11 +74,6 @@ class Draft:
             if row not in passed and not judge(row, self._text(tokens)):
                 passed[row] = tokens
         return passed
-
-    def _begin_again(self) -> None:
-        """Read everything once more, with the texts that were taken."""
-        self.session = Session(self.vlm, len(self.visual))
-        self.session.read_tokens(self.tokens, self.visual)
 
     def _texts(self, session: Session, seeds: Sequence[int], temperature: float) -> Ticks:
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from emoreason.explain.check.explanations import _INNER
+from emoreason.explain.check.explanations import INNER
 from emoreason.explain.check.policy import policy_kind
 from emoreason.explain.check.response import begins_with, unanswered
 from emoreason.explain.check.statements import GENERAL, PERCENT, View, movements, problems_of
@@ -41,7 +41,7 @@ def check_answer(text: str, question: str, view: View) -> list[str]:
     if repeated(text):
         problems.append("a part is repeated")
     problems += [
-        f"{match[0]!r} speaks of what is inside a person" for match in _INNER.finditer(text) if not _denied(text, match)
+        f"{match[0]!r} speaks of what is inside a person" for match in INNER.finditer(text) if not _denied(text, match)
     ]
     problems += [f"{match[0]!r} cannot be seen" for match in _ATTRIBUTE.finditer(text) if not _denied(text, match)]
     if policy_kind(question):

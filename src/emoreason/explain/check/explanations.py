@@ -16,7 +16,7 @@ MODEL, RETRIED, WRITTEN = "model", "retried", "written"  # which way a text came
 MAX_WORDS = 70  # of one part of an explanation
 _EXPRESSION = re.compile(r"\b(?:smil|frown|scowl|grin|grimac|pout|sneer|glar|smirk)\w*", re.I)
 _PART = re.compile(r"\b(?:brows?|eyes?|lids?|cheeks?|nose|lips?|mouth|corners?|chin|jaw)\b", re.I)
-_INNER = re.compile(
+INNER = re.compile(
     r"\b(?:(?:he|she|they|person|someone|who) (?:really |truly |is |are )*(?:feels?|felt|feeling|thinks?|thinking|wants?)|deep down|inside (?:he|she|they))\b",
     re.I,
 )
@@ -150,7 +150,7 @@ def reading_problems(text: str, sheet: Sheet) -> list[str]:
 def part_problems(text: str, sheet: Sheet) -> list[str]:
     """Statements against the evidence, and words about what a person feels."""
     found = problems_of(text, View([Placed(sheet)]))
-    return found + [f"{match[0]!r} speaks of what is inside a person" for match in _INNER.finditer(text)]
+    return found + [f"{match[0]!r} speaks of what is inside a person" for match in INNER.finditer(text)]
 
 
 def weighing_problems(text: str, sheet: Sheet) -> list[str]:

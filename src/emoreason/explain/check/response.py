@@ -3,11 +3,12 @@
 import re
 
 from emoreason.explain.check.statements import PERCENT, View
+from emoreason.explain.read.claims import mentions
 from emoreason.explain.read.sections import label_words
 from emoreason.knowledge.emotion_words import find
 from emoreason.knowledge.emotions import canonical
 
-_CODE = re.compile(r"\b(?:au|action unit)s? ?#?(\d{1,2})\b", re.I)
+CODE = re.compile(r"\b(?:au|action unit)s? ?#?(\d{1,2})\b", re.I)
 _CODES = re.compile(r"\b(?:au|facs) ?(?:codes?|numbers?)\b|\bwith (?:the )?(?:aus|codes)\b|action units?\b", re.I)
 _HOW_MANY = re.compile(
     r"\b(?:how many|number of|total of|count) (?:the )?(?:faces|people|persons|guys|ppl|heads|humans|folks)\b", re.I
@@ -25,18 +26,18 @@ _FOREIGN = re.compile(
     re.I,
 )
 _LEAD = r"\W*(?:\(I answer in English\.\)\W*)?"
-YES = re.compile(_LEAD + r"(?:yes|yeah|yep|indeed|correct|right|true|exactly|absolutely|agreed)\b", re.I)
-NO = re.compile(_LEAD + r"(?:no|nope|not really|not at all|neither|none|nobody)\b", re.I)
+_YES = re.compile(_LEAD + r"(?:yes|yeah|yep|indeed|correct|right|true|exactly|absolutely|agreed)\b", re.I)
+_NO = re.compile(_LEAD + r"(?:no|nope|not really|not at all|neither|none|nobody)\b", re.I)
 _UNCLEAR = re.compile(_LEAD + r"(?:not clear|unclear|hard to|i can't|too faint)", re.I)
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-MAX_UNASKED = 3  # words of another language that an English question may hold
+FEWEST_FOREIGN = 2  # words of another language that make a question foreign
 
 
 def unanswered(text: str, question: str, view: View) -> list[str]:
     """What the question asked for and the answer lacks."""
     problems = []
     read = any(sheet.units for sheet in view.sheets)
-    code = _CODE.search(question)
+    code = CODE.search(question)
     if (
         code
         and read
@@ -63,16 +64,16 @@ def unanswered(text: str, question: str, view: View) -> list[str]:
         problems += _numbers(text, question, view)
     if _ONE_WORD.search(question) and read and len(view.about) == 1 and len(text.split()) > 9:
         problems.append("more than a word")
-    if len(_FOREIGN.findall(question)) >= MAX_UNASKED - 1 and "English" not in text:
+    if len(_FOREIGN.findall(question)) >= FEWEST_FOREIGN and "English" not in text:
         problems.append("the answer does not say that it is in English")
     return problems
 
 
 def begins_with(text: str) -> str | None:
     """yes, no or unclear, if the answer begins with it."""
-    if YES.match(text):
+    if _YES.match(text):
         return "yes"
-    if NO.match(text):
+    if _NO.match(text):
         return "no"
     return "unclear" if _UNCLEAR.match(text) else None
 
@@ -101,6 +102,4 @@ def _numbers(text: str, question: str, view: View) -> list[str]:
 
 
 def _names(text: str, code: str) -> bool:
-    from emoreason.explain.read.claims import mentions
-
     return any(code in (mention.action_unit, *mention.others) for mention in mentions(text))

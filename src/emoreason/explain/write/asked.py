@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from emoreason.explain.check.response import CODE
 from emoreason.explain.check.statements import View
 from emoreason.explain.read.claims import Mention, mentions
 from emoreason.explain.sheet import Placed, Sheet, ranked
@@ -16,7 +17,6 @@ from emoreason.explain.write.wording import is_known, reason, say, share, signs,
 from emoreason.knowledge.emotion_words import find, index
 from emoreason.knowledge.emotions import SETS_KEPT, canonical, emotion_words
 
-CODE = re.compile(r"\b(?:au|action unit)s? ?#?(\d{1,2})\b", re.I)
 PARTS = {"brows": r"brows?|eyebrows?|forehead", "eyes": r"eyes?|lids?|gaze", "cheeks": r"cheeks?",
          "nose": r"nose|nostrils?", "mouth": r"mouth|lips?", "chin": r"chin", "jaw": r"jaw"}  # fmt: skip
 FOREIGN = re.compile(

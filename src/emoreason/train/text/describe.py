@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from emoreason.core.errors import EmoreasonError, UsageError
-from emoreason.core.messages import IMAGE, Conversation, Message
+from emoreason.core.messages import Conversation, Message
 from emoreason.data.messages import write
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_prompts
@@ -26,7 +24,7 @@ from emoreason.faces.detect import whole_picture
 from emoreason.media.images import open_picture
 from emoreason.reasoner import Reasoner
 from emoreason.train.text.dialogues import training_turns
-from emoreason.train.text.handwritten import verdict, votes_of
+from emoreason.train.text.handwritten import VERDICT, evidence_of, explanation_messages, verdict, votes_of
 
 BATCH = 128
 
@@ -92,6 +90,11 @@ def describe(
     return Described(written, dropped)
 
 
+def digest_of(face: Sample) -> str:
+    """The hash of the grey pixels: the same for copies of a picture in different files."""
+    return hashlib.sha256(open_picture(face.image).image.convert("L").tobytes()).hexdigest()
+
+
 def _select_faces(samples: Iterable[Sample], without: frozenset[str]) -> tuple[dict[str, Sample], dict[str, int]]:
     """Usable faces by the digest of their grey pixels, and the number of dropped faces by reason."""
     faces: dict[str, Sample] = {}
@@ -107,11 +110,10 @@ def _select_faces(samples: Iterable[Sample], without: frozenset[str]) -> tuple[d
             dropped["left_out"] += 1
             continue
         try:
-            grey = np.asarray(open_picture(face.image).image.convert("L"))
+            digest = digest_of(face)
         except EmoreasonError:
             dropped["broken"] += 1
             continue
-        digest = hashlib.sha256(grey.tobytes()).hexdigest()
         if digest in faces:
             dropped["doubles"] += 1
         else:
@@ -148,31 +150,19 @@ def write_conversation(id: str, measured: Sheet, votes: dict[str, float], image:
         talk = verdict(id, sheet, image, votes)
         return replace(talk, provenance=talk.provenance | {"id": id, "writer": "built-in", "changed": changed})
     parts = write_parts(sheet, reasoned, rng)
-    messages = [
-        Message("user", f"{IMAGE}{script.measured(sheet)}{script.seen}"),
-        Message("assistant", parts.seen),
-        Message("user", script.verdict),
-        Message("assistant", own),
-        Message("user", script.disclosure(sheet) + script.reading),
-        Message("assistant", parts.reading),
-        Message("user", script.weighing),
-        Message("assistant", parts.weighing),
-    ]
+    messages = [*explanation_messages(sheet, (parts.reading, parts.seen, parts.weighing), own)]
     opening = script.faces([Placed(sheet)], 0)
     for question, answer in training_turns(sheet, rng, plan.turns):
         messages += [Message("user", opening + script.turn(question)), Message("assistant", answer)]
         opening = ""
-    evidence = {
-        "units": {code: round(x, 4) for code, x in sheet.units.items()},
-        "probabilities": {label: round(p, 4) for label, p in sheet.probabilities.items()},
-        "votes": {label: round(p, 4) for label, p in votes.items()},
-        "sides": sheet.sides,
-        "covered": sheet.covered,
-        "yaw": sheet.yaw,
-        "verdict_message": 3,
-    }
+    shorter = replace(sheet, units=_rounded(sheet.units), probabilities=_rounded(sheet.probabilities))
+    evidence = evidence_of(shorter, _rounded(votes), VERDICT)
     provenance = {"id": id, "prompts": script.id, "writer": "built-in", "changed": changed}
     return Conversation(tuple(messages), (image,), evidence, provenance)
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def vary(sheet: Sheet, votes: dict[str, float], plan: Plan, rng: random.Random) -> tuple[Sheet, list[str]]:

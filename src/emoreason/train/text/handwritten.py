@@ -24,14 +24,14 @@ from emoreason.core.messages import IMAGE, Conversation, Message
 from emoreason.data.schema import Sample
 from emoreason.explain.prompts import load_prompts
 from emoreason.explain.read.faces import asked_faces, named_faces
-from emoreason.explain.sheet import NOT_VALIDATED, Placed, Sheet
+from emoreason.explain.sheet import NOT_VALIDATED, Placed, Sheet, placed
 
+VERDICT = 3  # index of the message that holds the label, in an explanation
 FOLLOW_UPS = ("pronoun", "insist", "shorter", "longer", "simpler", "rephrase", "contradiction", "summary")
 ABOUT_ALL = ("who_most", "anyone", "everyone", "how_many", "compare_all", "group_mood", "least_sure_face",
              "same_expression", "list_faces", "relationship")  # fmt: skip
 ABOUT_SOME = ("compare_two",)
 ABOUT_ONE = ("other_face", "left_right_face", "numbered_face", "middle_face")
-PLACES = {1: ("",), 2: ("left", "right"), 3: ("left", "middle", "right")}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,7 @@ class Scene:
 
     @property
     def placed(self) -> tuple[Placed, ...]:
-        n = len(self.faces)
-        places = tuple(f"picture {i + 1}" for i in range(n)) if self.separate and n > 1 else PLACES[n]
-        return tuple(
-            Placed(face.sheet, i + 1, place) for i, (face, place) in enumerate(zip(self.faces, places, strict=True))
-        )
+        return placed([face.sheet for face in self.faces], self.separate)
 
 
 @dataclass(frozen=True)
@@ -125,10 +121,16 @@ def read_texts(paths: Sequence[Path]) -> dict[str, Text]:
 def explanation(scene: Scene, text: Text, image: str, votes: dict[str, float] | None) -> Conversation:
     """The explanation of the face that is asked about, in the order in which the model writes it."""
     assert text.explanation is not None
-    script, sheet = load_prompts(), scene.faces[scene.chosen].sheet
-    reading, seen, weighing = text.explanation
-    verdict = max(votes, key=lambda label: votes[label]) if votes else sheet.label
-    messages = (
+    sheet = scene.faces[scene.chosen].sheet
+    label = max(votes, key=lambda label: votes[label]) if votes else sheet.label
+    messages = explanation_messages(sheet, text.explanation, label)
+    return Conversation(messages, (image,), evidence_of(sheet, votes, VERDICT), _origin(f"{scene.id}/explain"))
+
+
+def explanation_messages(sheet: Sheet, parts: tuple[str, str, str], verdict: str) -> tuple[Message, ...]:
+    """parts: reading, what is seen, and weighing. verdict: the model's own label."""
+    script, (reading, seen, weighing) = load_prompts(), parts
+    return (
         Message("user", f"{IMAGE}{script.measured(sheet)}{script.seen}"),
         Message("assistant", seen),
         Message("user", script.verdict),
@@ -138,7 +140,6 @@ def explanation(scene: Scene, text: Text, image: str, votes: dict[str, float] | 
         Message("user", script.weighing),
         Message("assistant", weighing),
     )
-    return Conversation(messages, (image,), evidence_of(sheet, votes, 3), _origin(f"{scene.id}/explain"))
 
 
 def verdict(name: str, sheet: Sheet, image: str, votes: dict[str, float]) -> Conversation:
