@@ -261,7 +261,9 @@ def _scale(asked: Asked) -> str:
         return asked.say("scale", n=str(MARKS[sheet.sure[code]]), clause=asked.clauses([code]))
     if gone := next((code for code in asked.codes if code in sheet.absent), None):
         return asked.say("scale_low", denial=denial(gone))
-    return asked.say("unclear_unit") if asked.codes else _summary(asked)
+    if asked.codes:
+        return asked.say("unclear_unit")
+    return asked.say("scale_none") if typical_units(sheet.label) else _summary(asked)
 
 
 def _point(asked: Asked) -> str:
